@@ -1,0 +1,1 @@
+"""Ratings: reading them, naming them, splitting them, making them up."""

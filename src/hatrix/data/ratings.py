@@ -1,0 +1,311 @@
+"""Ratings: immutable (user, item, value, time) rows with the ids and tables that explain them."""
+
+from __future__ import annotations
+
+import hashlib
+from dataclasses import dataclass, field, replace
+from functools import cached_property
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+import numpy as np
+
+from hatrix.data.ids import Ids
+from hatrix.errors import DataError
+
+if TYPE_CHECKING:
+    import pandas as pd
+    from numpy.typing import NDArray
+
+__all__ = ["Csr", "Ratings", "ReadReport"]
+
+
+class Csr(NamedTuple):
+    """Rows of a table grouped by an owner: group g is ``index[start[g]:start[g + 1]]``.
+
+    ``index`` holds positions of ratings, in their given order within a group.
+    """
+
+    start: NDArray[np.int64]
+    index: NDArray[np.int64]
+
+
+@dataclass(frozen=True)
+class ReadReport:
+    """What became of every record of a source: ``accepted + rejected + blank + header == records``.
+
+    ``duplicates`` counts accepted rows that gave way to another row of the same user and item (or, for implicit
+    data, were added to it). ``errors`` keeps the first rejected rows as (file, line number, reason).
+    """
+
+    records: int
+    accepted: int
+    rejected: int = 0
+    blank: int = 0
+    header: int = 0
+    duplicates: int = 0
+    errors: tuple[tuple[str, int, str], ...] = ()
+
+
+@dataclass(frozen=True, eq=False)
+class Ratings:
+    """Ratings or interactions, a row each.
+
+    Parameters
+    ----------
+    user, item
+        Row numbers into ``users`` and ``items`` (int32, length n).
+    value
+        The rating, or for implicit data the count (float64, length n).
+    users, items
+        The labels behind the row numbers. Parts of a split share them, so an id can have no row here.
+    time
+        Unix seconds (int64), or None.
+    scale
+        Lowest and highest possible rating; None for implicit data.
+    implicit
+        True where ``value`` counts events instead of rating them.
+    item_table, user_table
+        Attributes, one line per id in the order of ``items`` and ``users``: items may have ``title``, ``year``
+        and ``genres`` (joined by ``|``).
+    report
+        What reading the source found.
+    name
+        What the data are called in tables and reports.
+    """
+
+    user: NDArray[np.int32]
+    item: NDArray[np.int32]
+    value: NDArray[np.float64]
+    users: Ids
+    items: Ids
+    time: NDArray[np.int64] | None = None
+    scale: tuple[float, float] | None = None
+    implicit: bool = False
+    item_table: pd.DataFrame | None = field(default=None, repr=False)
+    user_table: pd.DataFrame | None = field(default=None, repr=False)
+    report: ReadReport | None = field(default=None, repr=False)
+    name: str = "ratings"
+
+    def __post_init__(self) -> None:
+        for column in (self.user, self.item, self.value, self.time):
+            if column is not None:
+                column.setflags(write=False)
+
+    @classmethod
+    def from_frame(
+        cls,
+        frame: Any,
+        *,
+        user: str,
+        item: str,
+        rating: str | None = None,
+        time: str | None = None,
+        implicit: bool | None = None,
+        name: str = "ratings",
+    ) -> Ratings:
+        """Ratings from any DataFrame (pandas, polars, Arrow and what else narwhals knows).
+
+        Parameters
+        ----------
+        frame
+            The table, a rating or an event a line.
+        user, item, rating, time
+            Column names. Without ``rating`` each line is one event. ``time`` may be dates or Unix seconds.
+        implicit
+            Whether ``rating`` counts events; by default only where there is no rating column.
+
+        Raises
+        ------
+        DataError
+            If a column is missing, an id is missing or empty, or a rating is not a finite number.
+
+        Examples
+        --------
+        >>> import pandas as pd
+        >>> frame = pd.DataFrame({"who": ["ann", "bob"], "film": [7, 7], "stars": [4.5, 3.0]})
+        >>> ratings = Ratings.from_frame(frame, user="who", item="film", rating="stars")
+        >>> len(ratings), ratings.scale
+        (2, (3.0, 4.5))
+        """
+        import narwhals as nw
+
+        table = nw.from_native(frame, eager_only=True, pass_through=False)
+        for role, column in (("user", user), ("item", item), ("rating", rating), ("time", time)):
+            if column is not None and column not in table.columns:
+                have = ", ".join(map(repr, table.columns))
+                raise DataError(f"no column {column!r} for {role}: the table has {have}")
+
+        return cls.from_columns(
+            table[user].to_numpy(),
+            table[item].to_numpy(),
+            None if rating is None else table[rating].to_numpy(),
+            time=None if time is None else table[time].to_numpy(),
+            implicit=implicit,
+            name=name,
+        )
+
+    @classmethod
+    def from_columns(
+        cls,
+        user_ids: Any,
+        item_ids: Any,
+        value: Any = None,
+        *,
+        time: Any = None,
+        implicit: bool | None = None,
+        scale: tuple[float, float] | None = None,
+        name: str = "ratings",
+        report: ReadReport | None = None,
+    ) -> Ratings:
+        """Ratings from columns of labels and values; the one place where labels become rows.
+
+        Of several rows for one (user, item) pair the latest by ``time`` wins, else the last; implicit data add
+        them up. ``report.duplicates`` says how many rows gave way.
+        """
+        users, user = Ids.from_labels(user_ids)
+        items, item = Ids.from_labels(item_ids)
+        implicit = value is None if implicit is None else implicit
+        values = np.ones(len(user)) if value is None else _finite(value, "rating")
+        times = None if time is None else _seconds(time)
+        for other, what in ((item, "item"), (values, "rating"), (times, "time")):
+            if other is not None and len(other) != len(user):
+                raise DataError(f"{len(user):,} users but {len(other):,} {what} values: columns must be as long")
+        given = len(user)
+        keep, values = _one_per_pair(user, item, len(items), values, times, implicit)
+        if keep is not None:
+            user, item, values = user[keep], item[keep], values[keep]
+            times = None if times is None else times[keep]
+        report = ReadReport(given, given) if report is None else report
+        if scale is None and not implicit and len(values):
+            scale = float(values.min()), float(values.max())
+        return cls(
+            user,
+            item,
+            values,
+            users,
+            items,
+            time=times,
+            scale=None if implicit else scale,
+            implicit=implicit,
+            report=replace(report, duplicates=given - len(user)),
+            name=name,
+        )
+
+    def take(self, rows: NDArray[Any]) -> Ratings:
+        """The given rows (a boolean mask or positions), with the same ids and tables."""
+        return replace(
+            self,
+            user=self.user[rows],
+            item=self.item[rows],
+            value=self.value[rows],
+            time=None if self.time is None else self.time[rows],
+        )
+
+    @cached_property
+    def by_user(self) -> Csr:
+        """Positions of each user's ratings."""
+        return _group(self.user, len(self.users))
+
+    @cached_property
+    def by_item(self) -> Csr:
+        """Positions of each item's ratings."""
+        return _group(self.item, len(self.items))
+
+    @cached_property
+    def user_count(self) -> NDArray[np.int64]:
+        """Ratings of each user."""
+        return np.bincount(self.user, minlength=len(self.users))
+
+    @cached_property
+    def item_count(self) -> NDArray[np.int64]:
+        """Ratings of each item."""
+        return np.bincount(self.item, minlength=len(self.items))
+
+    @cached_property
+    def fingerprint(self) -> str:
+        """SHA-256 over rows, values, times and labels: equal for equal data in equal order."""
+        digest = hashlib.sha256()
+        for ids in (self.users, self.items):
+            labels = ids.labels.tolist() if ids.kind == "str" else ids.labels
+            digest.update("\0".join(labels).encode() if ids.kind == "str" else ids.labels.tobytes())
+        for column in (self.user, self.item, self.value, self.time):
+            digest.update(b"" if column is None else np.ascontiguousarray(column).tobytes())
+        return digest.hexdigest()
+
+    def to_frame(self) -> pd.DataFrame:
+        """The rows as a pandas DataFrame with the caller's labels: user, item, rating (or count) and time."""
+        import pandas as pd
+
+        columns = {"user": self.users.decode(self.user), "item": self.items.decode(self.item)}
+        columns["count" if self.implicit else "rating"] = self.value
+        if self.time is not None:
+            columns["time"] = self.time
+        return pd.DataFrame(columns)
+
+    def __len__(self) -> int:
+        return len(self.value)
+
+
+def _group(owner: NDArray[np.int32], groups: int) -> Csr:
+    from scipy.sparse import coo_array
+
+    n = len(owner)
+    position = np.arange(n, dtype=np.int64)
+    sorted_rows = coo_array((np.ones(n, np.int8), (owner.astype(np.int64), position)), (groups, n)).tocsr()
+    return Csr(sorted_rows.indptr.astype(np.int64), sorted_rows.indices.astype(np.int64))
+
+
+def _one_per_pair(
+    user: NDArray[np.int32],
+    item: NDArray[np.int32],
+    n_items: int,
+    values: NDArray[np.float64],
+    times: NDArray[np.int64] | None,
+    implicit: bool,
+) -> tuple[NDArray[np.int64] | None, NDArray[np.float64]]:
+    """Positions to keep (in their given order, None for all of them) and the values to read there."""
+    pair = user.astype(np.int64) * n_items + item
+    ordered = np.sort(pair)
+    if not np.any(ordered[1:] == ordered[:-1]):
+        return None, values
+    order = np.argsort(pair, kind="stable") if times is None else np.lexsort((times, pair))
+    last = np.append(pair[order][1:] != pair[order][:-1], True)
+    keep = order[last]
+    if implicit:
+        first = np.append(0, np.flatnonzero(last)[:-1] + 1)
+        values = values.copy()
+        values[keep] = np.add.reduceat(values[order], first)
+    return np.sort(keep), values
+
+
+def _finite(column: Any, what: str) -> NDArray[np.float64]:
+    try:
+        values = np.array(column, np.float64)
+    except (TypeError, ValueError) as error:
+        raise DataError(f"the {what} column is not numeric: {error}") from None
+    bad = ~np.isfinite(values)
+    if bad.any():
+        first = int(np.argmax(bad))
+        raise DataError(
+            f"{int(bad.sum())} {what}s are not finite numbers, the first at row {first} ({values[first]}): "
+            "correct or drop those rows"
+        )
+    return values
+
+
+def _seconds(column: Any) -> NDArray[np.int64]:
+    """Dates and numbers as whole Unix seconds."""
+    values = np.asarray(column)
+    if values.dtype.kind in "iu":
+        return values.astype(np.int64)
+    if values.dtype.kind == "f":
+        return np.floor(_finite(values, "time")).astype(np.int64)
+    import pandas as pd
+
+    try:
+        dates = pd.to_datetime(pd.Series(values), utc=True)
+    except (TypeError, ValueError) as error:
+        raise DataError(f"the time column is neither dates nor numbers: {error}") from None
+    if dates.isna().any():
+        raise DataError(f"{int(dates.isna().sum())} times are missing: give every row a time, or drop the column")
+    return dates.dt.as_unit("s").astype("int64").to_numpy()

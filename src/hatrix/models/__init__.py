@@ -1,0 +1,1 @@
+"""Algorithms (recipes), the loop that fits them, and the one fitted type."""
