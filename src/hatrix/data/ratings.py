@@ -20,13 +20,13 @@ __all__ = ["Csr", "Ratings", "ReadReport"]
 
 
 class Csr(NamedTuple):
-    """Rows of a table grouped by an owner: group g is ``index[start[g]:start[g + 1]]``.
+    """Rows of a table grouped by an owner: group g is ``rows[start[g]:start[g + 1]]``.
 
-    ``index`` holds positions of ratings, in their given order within a group.
+    ``rows`` holds positions of ratings, in their given order within a group.
     """
 
     start: NDArray[np.int64]
-    index: NDArray[np.int64]
+    rows: NDArray[np.int64]
 
 
 @dataclass(frozen=True)
@@ -169,7 +169,9 @@ class Ratings:
         times = None if time is None else _seconds(time)
         for other, what in ((item, "item"), (values, "rating"), (times, "time")):
             if other is not None and len(other) != len(user):
-                raise DataError(f"{len(user):,} users but {len(other):,} {what} values: columns must be as long")
+                raise DataError(
+                    f"{len(user):,} users but {len(other):,} {what} values: columns must be as long"
+                )
         given = len(user)
         keep, values = _one_per_pair(user, item, len(items), values, times, implicit)
         if keep is not None:
@@ -307,5 +309,7 @@ def _seconds(column: Any) -> NDArray[np.int64]:
     except (TypeError, ValueError) as error:
         raise DataError(f"the time column is neither dates nor numbers: {error}") from None
     if dates.isna().any():
-        raise DataError(f"{int(dates.isna().sum())} times are missing: give every row a time, or drop the column")
+        raise DataError(
+            f"{int(dates.isna().sum())} times are missing: give every row a time, or drop the column"
+        )
     return dates.dt.as_unit("s").astype("int64").to_numpy()

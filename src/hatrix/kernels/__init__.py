@@ -1,1 +1,1 @@
-"""Compiled kernels: serial, pure, GIL-free functions on arrays, and the one module that runs them in threads."""
+"""Compiled kernels: serial, pure, GIL-free functions on arrays, and the module that runs them in threads."""

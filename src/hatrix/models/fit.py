@@ -1,0 +1,371 @@
+"""Recipes, and the one loop that turns a recipe and ratings into a `FactorModel`."""
+
+from __future__ import annotations
+
+import os
+import signal
+import threading
+import time
+from abc import ABC, abstractmethod
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, ClassVar, Literal
+
+import numpy as np
+from pydantic import BaseModel, ConfigDict, ValidationError
+
+from hatrix.errors import DataError, DivergenceError, ParameterError
+from hatrix.models.model import FactorModel, Factors, Seen
+
+if TYPE_CHECKING:
+    from numpy.typing import NDArray
+
+    from hatrix.data.ratings import Ratings
+
+__all__ = ["Algorithm", "Checkpoint", "State"]
+
+
+class State(ABC):
+    """What an algorithm changes while it trains.
+
+    ``variables`` holds every array that training changes, updated in place: with the recipe, the data and the
+    seed they are the whole state, so a checkpoint is these arrays and an epoch number.
+    """
+
+    variables: dict[str, NDArray[Any]]
+
+
+@dataclass(frozen=True)
+class Checkpoint:
+    """Where `fit` saves its state, and how often: after ``epochs`` epochs or ``seconds`` seconds."""
+
+    path: str | Path
+    epochs: int | None = None
+    seconds: float | None = 60.0
+
+
+class Algorithm(BaseModel, ABC):
+    """A recipe: frozen hyper-parameters and the steps that fit them. ``fit`` returns a `FactorModel`."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
+
+    name: ClassVar[str]
+    task: ClassVar[Literal["rating", "ranking"]] = "rating"
+
+    def __init__(self, **hyper_parameters: Any) -> None:
+        try:
+            super().__init__(**hyper_parameters)
+        except ValidationError as error:
+            raise ParameterError(_explain(type(self), error)) from None
+
+    @abstractmethod
+    def init(self, train: Ratings, *, seed: int, threads: int) -> State:
+        """Prepare training: draw the start, lay out the data."""
+
+    @abstractmethod
+    def step(self, state: Any, epoch: int) -> Mapping[str, float]:
+        """One epoch (counted from 0), in place; returns figures for the history, ``train_mse`` among them."""
+
+    @abstractmethod
+    def finish(self, state: Any) -> Factors:
+        """The learned arrays: contiguous, unpadded, in id order, and no views of the state."""
+
+    @property
+    @abstractmethod
+    def rounds(self) -> int:
+        """How many epochs to run at most."""
+
+    def fit(
+        self,
+        train: Ratings,
+        valid: Ratings | float | None = None,
+        *,
+        seed: int = 42,
+        threads: int | None = None,
+        progress: bool = True,
+        checkpoint: str | Path | Checkpoint | None = None,
+        resume: str | Path | None = None,
+    ) -> FactorModel:
+        """Train on ratings.
+
+        Parameters
+        ----------
+        train
+            The training part.
+        valid
+            Ratings to validate on after every epoch, or the share of ``train`` to hold out at random for it.
+            Recipes with ``patience`` need one; they stop when it has not improved for so many epochs, and the
+            best epoch is restored.
+        seed
+            Same data, recipe, seed and machine type: same bits, whatever ``threads`` is.
+        threads
+            Threads to train with; by default the cores this process may use.
+        progress
+            Show a progress bar, where standard error is a terminal.
+        checkpoint
+            Where to save the state now and then (see `Checkpoint`).
+        resume
+            A checkpoint to go on from; where the file does not exist yet, training starts anew.
+
+        Raises
+        ------
+        DataError
+            If there is nothing to train on.
+        DivergenceError
+            If the loss leaves the finite numbers.
+        ParameterError
+            If arguments do not fit each other, or the checkpoint belongs to another run.
+        """
+        return _Loop(self, train, valid, seed, threads, progress, checkpoint, resume).run()
+
+
+class _Loop:
+    """One fit: epochs, validation, early stopping, history, progress, checkpoints, Ctrl-C."""
+
+    def __init__(
+        self,
+        recipe: Algorithm,
+        train: Ratings,
+        valid: Ratings | float | None,
+        seed: int,
+        threads: int | None,
+        progress: bool,
+        checkpoint: str | Path | Checkpoint | None,
+        resume: str | Path | None,
+    ) -> None:
+        if len(train) == 0:
+            raise DataError("there are no ratings to train on")
+        if not 0 <= seed < 2**32:
+            raise ParameterError(f"seed is {seed}: give an integer from 0 to 2**32 - 1")
+        if threads is not None and threads < 1:
+            raise ParameterError(f"threads is {threads}: give at least 1, or None for all cores")
+        self.recipe, self.seed, self.progress = recipe, seed, progress
+        self.threads = threads or len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else 1
+        self.train, self.valid = _hold_out(train, valid, seed)
+        self.patience: int | None = getattr(recipe, "patience", None)
+        if self.patience is not None and self.valid is None:
+            raise ParameterError(
+                f"patience={self.patience} needs something to validate on: pass valid=ratings, or "
+                "valid=0.1 to hold a tenth of the training ratings out"
+            )
+        self.checkpoint = Checkpoint(checkpoint) if isinstance(checkpoint, str | Path) else checkpoint
+        self.resume = resume
+        self.history: list[dict[str, float]] = []
+        self.best: tuple[float, int, dict[str, NDArray[Any]]] | None = None
+        self.notes: list[str] = []
+
+    def run(self) -> FactorModel:
+        started = time.perf_counter()
+        state = self.recipe.init(self.train, seed=self.seed, threads=self.threads)
+        if self.resume is not None and Path(self.resume).exists():
+            self._restore(state)
+        spent = self.history[-1]["seconds"] if self.history else 0.0
+        saved_at, saved_epoch = time.perf_counter(), len(self.history)
+        with _ctrl_c() as stop, _bar(self.recipe, len(self.history), self.progress) as show:
+            while not self._is_done():
+                epoch = len(self.history)
+                figures = dict(self.recipe.step(state, epoch))
+                self._check_finite(state, figures, epoch)
+                if self.valid is not None:
+                    figures["valid_rmse"] = self._validate(state, epoch)
+                seconds = spent + time.perf_counter() - started
+                self.history.append({"epoch": epoch + 1, **figures, "seconds": seconds})
+                show(self.history[-1])
+                if self.checkpoint and self._is_due(saved_at, saved_epoch):
+                    self._save(state)
+                    saved_at, saved_epoch = time.perf_counter(), len(self.history)
+                if stop.is_set():
+                    self.notes.append(f"stopped by Ctrl-C after epoch {epoch + 1} of {self.recipe.rounds}")
+                    break
+        if self.checkpoint and saved_epoch < len(self.history):
+            self._save(state)
+        if self.patience is not None and self.best is not None:
+            _copy_into(state.variables, self.best[2])
+        return self._model(self.recipe.finish(state))
+
+    def _is_done(self) -> bool:
+        epochs = len(self.history)
+        if self.patience is not None and self.best is not None and epochs - self.best[1] >= self.patience:
+            return True
+        return epochs >= self.recipe.rounds
+
+    def _validate(self, state: State, epoch: int) -> float:
+        assert self.valid is not None
+        model = self._model(self.recipe.finish(state), history=False)
+        error = model.predict_rows(*model.rows_of(self.valid), clip=True) - self.valid.value
+        rmse = float(np.sqrt(np.mean(error**2)))
+        if self.patience is not None and (self.best is None or rmse < self.best[0]):
+            self.best = rmse, epoch + 1, {name: array.copy() for name, array in state.variables.items()}
+        return rmse
+
+    def _check_finite(self, state: State, figures: Mapping[str, float], epoch: int) -> None:
+        if np.isfinite(figures.get("train_mse", 0.0)) and all(
+            np.isfinite(array).all() for array in state.variables.values() if array.dtype.kind == "f"
+        ):
+            return
+        rate = getattr(self.recipe, "learning_rate", None)
+        advice = f"try learning_rate={rate / 4:g}" if rate else "try more regularization"
+        raise DivergenceError(
+            f"training diverged in epoch {epoch + 1} (the loss is no longer a finite number): {advice}, more "
+            "regularization, or check the ratings for values far off the scale"
+        )
+
+    def _is_due(self, saved_at: float, saved_epoch: int) -> bool:
+        assert self.checkpoint is not None
+        every, seconds = self.checkpoint.epochs, self.checkpoint.seconds
+        if every is not None and len(self.history) - saved_epoch >= every:
+            return True
+        return seconds is not None and time.perf_counter() - saved_at >= seconds
+
+    def _header(self) -> dict[str, Any]:
+        return {
+            "kind": "checkpoint",
+            "algorithm": self.recipe.name,
+            "hyperparameters": self.recipe.model_dump(mode="json"),
+            "seed": self.seed,
+            "fingerprint": self.train.fingerprint,
+            "valid_fingerprint": self.valid.fingerprint if self.valid is not None else None,
+        }
+
+    def _save(self, state: State) -> None:
+        from hatrix.models import artifact
+
+        assert self.checkpoint is not None
+        arrays = {f"state.{name}": array for name, array in state.variables.items()}
+        best = None
+        if self.best is not None:
+            arrays |= {f"best.{name}": array for name, array in self.best[2].items()}
+            best = self.best[:2]
+        artifact.write(
+            self.checkpoint.path, arrays, {**self._header(), "history": self.history, "best": best}
+        )
+
+    def _restore(self, state: State) -> None:
+        from hatrix.models import artifact
+
+        arrays, header = artifact.read(Path(str(self.resume)))
+        for key, wanted in self._header().items():
+            if header.get(key) != wanted:
+                raise ParameterError(
+                    f"{self.resume} belongs to another run: its {key} is {header.get(key)!r}, "
+                    f"here {wanted!r}; resume with the same data, recipe and seed, or start anew without resume"
+                )
+        self.history = list(header["history"])
+        _copy_into(state.variables, _under("state.", arrays))
+        if header["best"] is not None:
+            rmse, epoch = header["best"]
+            self.best = rmse, epoch, _under("best.", arrays)
+
+    def _model(self, factors: Factors, *, history: bool = True) -> FactorModel:
+        import pandas as pd
+
+        train = self.train
+        return FactorModel(
+            self.recipe,
+            train.users,
+            train.items,
+            *factors,
+            user_count=train.user_count,
+            item_count=train.item_count,
+            fallback=float(train.value.mean()),
+            scale=train.scale,
+            seed=self.seed,
+            history=pd.DataFrame(self.history if history else []),
+            seen=_seen(train) if history else None,
+            item_table=train.item_table,
+            user_table=train.user_table,
+            fingerprint=train.fingerprint if history else "",
+            data_name=train.name,
+            notes=tuple(self.notes),
+        )
+
+
+def _seen(train: Ratings) -> Seen:
+    start, rows = train.by_user
+    return Seen(start, train.item[rows], train.value[rows])
+
+
+def _hold_out(train: Ratings, valid: Ratings | float | None, seed: int) -> tuple[Ratings, Ratings | None]:
+    if valid is None:
+        return train, None
+    if not isinstance(valid, int | float):
+        if len(valid) == 0:
+            raise DataError("there are no ratings to validate on")
+        return train, valid
+    from hatrix.data.split import random
+
+    held = random(train, float(valid), seed=seed)
+    return held.train, held.test
+
+
+def _copy_into(variables: dict[str, NDArray[Any]], saved: Mapping[str, NDArray[Any]]) -> None:
+    for name, array in variables.items():
+        array[...] = saved[name]
+
+
+def _under(prefix: str, arrays: Mapping[str, NDArray[Any]]) -> dict[str, NDArray[Any]]:
+    return {name.removeprefix(prefix): array for name, array in arrays.items() if name.startswith(prefix)}
+
+
+@contextmanager
+def _ctrl_c() -> Iterator[threading.Event]:
+    """Turn the first Ctrl-C into a flag, so that an epoch ends whole; a second one interrupts at once."""
+    stop = threading.Event()
+    if threading.current_thread() is not threading.main_thread():
+        yield stop
+        return
+    previous = signal.getsignal(signal.SIGINT)
+
+    def handle(_signal: int, _frame: object) -> None:
+        if stop.is_set():
+            raise KeyboardInterrupt
+        stop.set()
+
+    signal.signal(signal.SIGINT, handle)
+    try:
+        yield stop
+    finally:
+        signal.signal(signal.SIGINT, previous)
+
+
+@contextmanager
+def _bar(recipe: Algorithm, done: int, wanted: bool) -> Iterator[Any]:
+    """A progress bar with ETA and the current figures, on standard error where that is a terminal."""
+    import sys
+
+    if not wanted or not sys.stderr.isatty():
+        yield lambda _row: None
+        return
+    from rich.console import Console
+    from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+
+    columns = (
+        TextColumn("{task.description}"),
+        BarColumn(),
+        MofNCompleteColumn(),
+        TimeRemainingColumn(),
+        TextColumn("{task.fields[figures]}"),
+    )
+    with Progress(*columns, console=Console(stderr=True)) as bar:
+        task = bar.add_task(recipe.name, total=recipe.rounds, completed=done, figures="")
+
+        def show(row: dict[str, float]) -> None:
+            figures = "  ".join(
+                f"{name} {row[name]:.4f}" for name in ("train_mse", "valid_rmse") if name in row
+            )
+            bar.update(task, completed=row["epoch"], figures=figures)
+
+        yield show
+
+
+def _explain(recipe: type[Algorithm], error: ValidationError) -> str:
+    parts = []
+    for problem in error.errors():
+        name = ".".join(map(str, problem["loc"])) or recipe.__name__
+        if problem["type"] == "extra_forbidden":
+            parts.append(f"{recipe.__name__} has no {name}: it has {', '.join(recipe.model_fields)}")
+        else:
+            parts.append(f"{name} is {problem['input']!r}: {problem['msg'].lower()}")
+    return "; ".join(parts)

@@ -1,0 +1,224 @@
+"""The one fitted type: two factor matrices, two bias vectors, a mean, and the ids that name their rows."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from functools import cached_property
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+import numpy as np
+
+from hatrix.errors import DataError
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    import pandas as pd
+    from numpy.typing import NDArray
+
+    from hatrix.data.ids import Ids
+    from hatrix.data.ratings import Ratings
+    from hatrix.models.fit import Algorithm
+
+__all__ = ["FactorModel", "Factors", "Seen"]
+
+PAIRS_AT_ONCE = 1 << 16
+
+
+class Factors(NamedTuple):
+    """What an algorithm learns: ``mean + user_bias[u] + item_bias[i] + user_factors[u] · item_factors[i]``."""
+
+    mean: float
+    user_bias: NDArray[Any]
+    item_bias: NDArray[Any]
+    user_factors: NDArray[Any]
+    item_factors: NDArray[Any]
+
+    def score(self, user: NDArray[Any], item: NDArray[Any]) -> NDArray[np.float64]:
+        """Scores of pairs of row numbers, in blocks so that memory stays bounded."""
+        scores = np.empty(len(user))
+        for start in range(0, len(user), PAIRS_AT_ONCE):
+            part = slice(start, start + PAIRS_AT_ONCE)
+            u, i = user[part], item[part]
+            scores[part] = np.einsum("nk,nk->n", self.user_factors[u], self.item_factors[i])
+            scores[part] += self.mean + self.user_bias[u] + self.item_bias[i]
+        return scores
+
+
+class Seen(NamedTuple):
+    """The training rows by user: user u rated ``item[start[u]:start[u + 1]]`` with ``value`` there."""
+
+    start: NDArray[np.int64]
+    item: NDArray[np.int32]
+    value: NDArray[np.float64]
+
+
+@dataclass(frozen=True, eq=False, repr=False)
+class FactorModel:
+    """A fitted model, whatever algorithm it came from. `Algorithm.fit` and `hatrix.load` make it.
+
+    ``score(u, i) = mean + user_bias[u] + item_bias[i] + user_factors[u] · item_factors[i]``
+
+    Attributes
+    ----------
+    recipe
+        The algorithm with its hyper-parameters.
+    users, items
+        Labels of the rows of the factor matrices.
+    mean
+        Constant part of the score; 0 for models without one.
+    user_bias, item_bias
+        Shapes (n_users,) and (n_items,), in units of the rating.
+    user_factors, item_factors
+        Shapes (n_users, k) and (n_items, k), contiguous, in id order.
+    user_count, item_count
+        Training ratings of each row; 0 marks a *cold* row.
+    fallback
+        Stands for the mean where a user or an item is unknown or cold: the training mean.
+    scale
+        Lowest and highest rating, or None.
+    seed
+        The seed of the fit.
+    history
+        A row per epoch.
+    seen
+        The training rows by user, or None where they were left out of the file.
+    item_table, user_table
+        Attributes in row order, or None.
+    fingerprint, data_name
+        Of the training data.
+    """
+
+    recipe: Algorithm
+    users: Ids
+    items: Ids
+    mean: float
+    user_bias: NDArray[Any]
+    item_bias: NDArray[Any]
+    user_factors: NDArray[Any]
+    item_factors: NDArray[Any]
+    user_count: NDArray[np.int64]
+    item_count: NDArray[np.int64]
+    fallback: float
+    scale: tuple[float, float] | None
+    seed: int
+    history: pd.DataFrame
+    seen: Seen | None = None
+    item_table: pd.DataFrame | None = None
+    user_table: pd.DataFrame | None = None
+    fingerprint: str = ""
+    data_name: str = "ratings"
+    notes: tuple[str, ...] = field(default=())
+
+    def __post_init__(self) -> None:
+        for array in (self.user_bias, self.item_bias, self.user_factors, self.item_factors):
+            array.setflags(write=False)
+
+    @property
+    def task(self) -> str:
+        """``"rating"`` or ``"ranking"``: what the scores are good for."""
+        return self.recipe.task
+
+    @property
+    def factors(self) -> Factors:
+        """The learned arrays alone."""
+        return Factors(self.mean, self.user_bias, self.item_bias, self.user_factors, self.item_factors)
+
+    def predict(
+        self,
+        user_ids: Any,
+        item_ids: Any,
+        *,
+        times: Any = None,
+        clip: bool = False,  # noqa: ARG002
+    ) -> NDArray[np.float64] | float:
+        """Predicted ratings of pairs of ids.
+
+        Parameters
+        ----------
+        user_ids, item_ids
+            The caller's labels: two arrays of one length, or a scalar and an array, or two scalars.
+        times
+            Accepted for models with a time block; the others ignore it.
+        clip
+            Clip to the rating scale.
+
+        Returns
+        -------
+        array or float
+            One prediction per pair (a float for two scalars). An unknown or cold user or item falls back to
+            what is known: the training mean and the other side's bias.
+        """
+        user, item = self.users.encode(_labels(user_ids)), self.items.encode(_labels(item_ids))
+        if len(user) != len(item) and 1 not in (len(user), len(item)):
+            raise DataError(f"{len(user)} users but {len(item)} items: give as many, or one of either")
+        user, item = np.broadcast_arrays(user, item)
+        predicted = self.predict_rows(user, item, clip=clip)
+        return float(predicted[0]) if np.ndim(user_ids) == np.ndim(item_ids) == 0 else predicted
+
+    def predict_rows(
+        self, user: NDArray[Any], item: NDArray[Any], *, clip: bool = False
+    ) -> NDArray[np.float64]:
+        """Predictions for row numbers, -1 standing for an unknown id."""
+        unknown = self.is_fallback(user, item)
+        if not unknown.any():
+            predicted = self.factors.score(user, item)
+        else:
+            predicted = np.empty(len(user))
+            predicted[~unknown] = self.factors.score(user[~unknown], item[~unknown])
+            u, i = user[unknown], item[unknown]
+            predicted[unknown] = (
+                self.fallback
+                + np.where((u >= 0), self.user_bias[u], 0.0)
+                + np.where((i >= 0), self.item_bias[i], 0.0)
+            )
+        return np.clip(predicted, *self.scale) if clip and self.scale else predicted
+
+    def is_fallback(self, user: NDArray[Any], item: NDArray[Any]) -> NDArray[np.bool_]:
+        """Which pairs have an unknown or cold side, so that their prediction is a fallback."""
+        return np.asarray((user < 0) | (item < 0) | self._cold_user[user] | self._cold_item[item])
+
+    @cached_property
+    def _cold_user(self) -> NDArray[np.bool_]:
+        return np.asarray((self.user_count == 0) & ~self.user_factors.any(axis=1))
+
+    @cached_property
+    def _cold_item(self) -> NDArray[np.bool_]:
+        return np.asarray((self.item_count == 0) & ~self.item_factors.any(axis=1))
+
+    def scores(self, user_ids: Any) -> NDArray[np.float64]:
+        """Raw scores of every item for the given users, shape (len(user_ids), n_items).
+
+        An unknown user gets the bias ranking: ``fallback + item_bias``.
+        """
+        user = self.users.encode(_labels(user_ids))
+        known = (user >= 0)[:, None]
+        taste = np.where(known, self.user_factors[user], 0.0) @ self.item_factors.T
+        level = np.where(known[:, 0], self.mean + self.user_bias[user], self.fallback)
+        return np.asarray(taste + level[:, None] + self.item_bias, np.float64)
+
+    def rows_of(self, ratings: Ratings) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+        """User and item row numbers of other data in this model, -1 where the id is unknown."""
+        rows = []
+        for mine, theirs, column in (
+            (self.users, ratings.users, ratings.user),
+            (self.items, ratings.items, ratings.item),
+        ):
+            rows.append(column.astype(np.int64) if mine == theirs else mine.encode(theirs.labels)[column])
+        return rows[0], rows[1]
+
+    def save(self, path: str | Path, *, seen: bool = True) -> None:
+        """Write the model to one ``.hatrix`` file, atomically; ``seen=False`` leaves the training rows out."""
+        from hatrix.models.artifact import save
+
+        save(self, path, seen=seen)
+
+    def __repr__(self) -> str:
+        return (
+            f"FactorModel({self.recipe.name}, {len(self.users):,} users × {len(self.items):,} items, "
+            f"{self.user_factors.shape[1]} factors, {int(self.user_count.sum()):,} ratings)"
+        )
+
+
+def _labels(ids: Any) -> Any:
+    return [ids] if np.ndim(ids) == 0 else ids
