@@ -1,0 +1,201 @@
+"""The conflict-free block grid, and the thread pool that runs kernels over it.
+
+Users and items are dealt into ``bins`` bins of equal rating count, so ratings fall into bins × bins blocks. A
+*stratum* is a set of blocks that share neither users nor items (a diagonal of the grid)::
+
+              item bins                    An epoch runs the strata one after the other, in an order drawn from
+             0   1   2   3                 (seed, epoch); the blocks of a stratum run at once, on as many threads
+    user  0  A   B   C   D                 as there are. Since they share no row, the result has the same bits
+    bins  1  D   A   B   C                 whatever the number of threads.
+          2  C   D   A   B                 Rows are renumbered so that a bin is contiguous. Inside a block, ratings
+          3  B   C   D   A                 are grouped into tiles of neighbouring users whose rows fit the first
+                                           cache level, and shuffled inside a tile.
+
+The grid depends on the data, the row size and the seed, never on the machine.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
+from functools import lru_cache
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+import numpy as np
+
+from hatrix.kernels.compile import compiled
+
+if TYPE_CHECKING:
+    from numpy.typing import NDArray
+
+__all__ = ["Grid", "deal", "in_order", "run_epoch", "workers"]
+
+FEWEST_BINS = 8
+RATINGS_PER_BIN = 2_000_000
+ITEM_BIN_BYTES = 512 * 1024
+TILE_BYTES = 16 * 1024
+WORTH_A_THREAD = 200_000
+
+
+class Grid(NamedTuple):
+    """Ratings dealt into blocks; block ``(a, b)`` holds the rows ``edge[a * bins + b] : edge[a * bins + b + 1]``.
+
+    ``user`` and ``item`` are renumbered rows; ``user_place[u]`` and ``item_place[i]`` are the new numbers.
+    """
+
+    user: NDArray[np.uint32]
+    item: NDArray[np.uint32]
+    value: NDArray[Any]
+    edge: NDArray[np.int64]
+    user_place: NDArray[np.uint32]
+    item_place: NDArray[np.uint32]
+    bins: int
+    seed: int
+
+
+def deal(
+    user: NDArray[np.int32],
+    item: NDArray[np.int32],
+    value: NDArray[Any],
+    user_count: NDArray[np.int64],
+    item_count: NDArray[np.int64],
+    *,
+    row_bytes: int,
+    seed: int,
+) -> Grid:
+    """Deal ratings into a grid of blocks for rows of ``row_bytes`` bytes."""
+    wanted = max(FEWEST_BINS, len(value) // RATINGS_PER_BIN, len(item_count) * row_bytes // ITEM_BIN_BYTES)
+    bins = max(1, min(wanted, len(user_count), len(item_count)))
+    user_bin, user_place = _bins(user_count, bins)
+    item_bin, item_place = _bins(item_count, bins)
+    tile = max(1, TILE_BYTES // row_bytes)
+    first_tile = np.zeros(bins + 1, np.int64)
+    np.cumsum(-(-np.bincount(user_bin, minlength=bins) // tile), out=first_tile[1:])
+    first_user = np.zeros(bins + 1, np.int64)
+    np.cumsum(np.bincount(user_bin, minlength=bins), out=first_user[1:])
+    # A cell is a tile of users against a bin of items; cells of a block are neighbours, blocks are in grid order.
+    tile_of_user = first_tile[user_bin] + (user_place - first_user[user_bin]) // tile
+    tiles = np.diff(first_tile)
+    cell_base = (bins * first_tile[user_bin] + (tile_of_user - first_tile[user_bin])).astype(np.int64)
+    cells = int(bins * first_tile[-1])
+    out = _sort_into_cells()(
+        user,
+        item,
+        value,
+        cell_base,
+        tiles[user_bin],
+        item_bin,
+        user_place,
+        item_place,
+        cells,
+        np.uint64(seed),
+    )
+    first_cell = (bins * first_tile[:-1, None] + np.arange(bins) * tiles[:, None]).ravel()
+    edge = np.append(out[3][first_cell], len(value))
+    return Grid(*out[:3], edge, user_place, item_place, bins, seed)
+
+
+def in_order(
+    user: NDArray[np.int32], item: NDArray[np.int32], value: NDArray[Any], n_users: int, n_items: int
+) -> Grid:
+    """The grid of one block that keeps the given order and numbering."""
+    place = np.arange(n_users, dtype=np.uint32), np.arange(n_items, dtype=np.uint32)
+    edge = np.array([0, len(value)])
+    return Grid(user.astype(np.uint32), item.astype(np.uint32), value, edge, *place, 1, 0)
+
+
+def run_epoch(
+    run_blocks: Callable[[NDArray[np.int64]], None], grid: Grid, *, epoch: int, threads: int
+) -> None:
+    """Run ``run_blocks`` once over every block; it gets an array of block numbers and must release the GIL."""
+    bins = grid.bins
+    row = np.arange(bins)
+    shifts = np.random.default_rng((grid.seed, epoch)).permutation(bins)
+    strata = row * bins + (row + shifts[:, None]) % bins
+    threads = min(threads, bins, 1 + len(grid.value) // WORTH_A_THREAD)
+    if threads == 1:
+        run_blocks(strata.ravel())
+        return
+    size = np.diff(grid.edge)
+    with workers(threads) as pool:
+        for stratum in strata:
+            heaviest_first = stratum[np.argsort(-size[stratum], kind="stable")]
+            for done in [pool.submit(run_blocks, block) for block in heaviest_first[:, None]]:
+                done.result()
+
+
+@contextmanager
+def workers(threads: int) -> Iterator[ThreadPoolExecutor]:
+    """A pool of ``threads`` threads whose tasks have all ended when the block is left."""
+    with ThreadPoolExecutor(threads, thread_name_prefix="hatrix") as pool:
+        yield pool
+
+
+def _bins(count: NDArray[np.int64], bins: int) -> tuple[NDArray[np.int64], NDArray[np.uint32]]:
+    """Deal rows into bins of equal weight, heaviest first; returns each row's bin and its new number."""
+    heaviest_first = np.argsort(-count, kind="stable")
+    label = _deal_greedily()(count, heaviest_first, bins)
+    place = np.empty(len(count), np.uint32)
+    place[heaviest_first[np.argsort(label[heaviest_first], kind="stable")]] = np.arange(
+        len(count), dtype=np.uint32
+    )
+    return label, place
+
+
+@lru_cache
+def _deal_greedily() -> Any:
+    @compiled
+    def deal_greedily(count, order, bins):  # type: ignore[no-untyped-def]
+        label = np.empty(len(count), np.int64)
+        weight, size = np.zeros(bins, np.int64), np.zeros(bins, np.int64)
+        for row in order:
+            best = 0
+            for b in range(1, bins):
+                if weight[b] < weight[best] or (weight[b] == weight[best] and size[b] < size[best]):
+                    best = b
+            label[row] = best
+            weight[best] += count[row]
+            size[best] += 1
+        return label
+
+    return deal_greedily
+
+
+@lru_cache
+def _sort_into_cells() -> Any:
+    @compiled
+    def sort_into_cells(  # type: ignore[no-untyped-def]
+        user, item, value, cell_base, cell_step, item_bin, user_place, item_place, cells, seed
+    ):
+        n = len(value)
+        start = np.zeros(cells + 1, np.int64)
+        for k in range(n):
+            start[cell_base[user[k]] + cell_step[user[k]] * item_bin[item[k]] + 1] += 1
+        for cell in range(cells):
+            start[cell + 1] += start[cell]
+        order = np.empty(n, np.int64)
+        next_ = start[:-1].copy()
+        for k in range(n):
+            cell = cell_base[user[k]] + cell_step[user[k]] * item_bin[item[k]]
+            order[next_[cell]] = k
+            next_[cell] += 1
+        for cell in range(cells):
+            # Fisher-Yates with splitmix64, seeded by (seed, cell).
+            state = seed * np.uint64(0x9E3779B97F4A7C15) + np.uint64(cell) * np.uint64(0xD1B54A32D192ED03)
+            for k in range(start[cell + 1] - 1, start[cell], -1):
+                state += np.uint64(0x9E3779B97F4A7C15)
+                mixed = (state ^ (state >> np.uint64(30))) * np.uint64(0xBF58476D1CE4E5B9)
+                mixed = (mixed ^ (mixed >> np.uint64(27))) * np.uint64(0x94D049BB133111EB)
+                mixed ^= mixed >> np.uint64(31)
+                width = np.uint64(k - start[cell] + 1)
+                other = start[cell] + np.int64(mixed % width)
+                order[k], order[other] = order[other], order[k]
+        users, items = np.empty(n, np.uint32), np.empty(n, np.uint32)
+        values = np.empty(n, value.dtype)
+        for k in range(n):
+            users[k], items[k] = user_place[user[order[k]]], item_place[item[order[k]]]
+            values[k] = value[order[k]]
+        return users, items, values, start
+
+    return sort_into_cells

@@ -1,0 +1,298 @@
+"""Matrix factorization by stochastic gradient descent: the plain product, and the one with biases."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Any, ClassVar, Literal, final
+
+import numpy as np
+from pydantic import Field
+
+from hatrix.models.fit import Algorithm, State
+from hatrix.models.model import Factors
+
+if TYPE_CHECKING:
+    from numpy.typing import NDArray
+
+    from hatrix.data.ratings import Ratings
+
+__all__ = ["MF", "BiasedMF"]
+
+
+@final
+class _SgdState(State):
+    """Padded, renumbered rows on the block grid, and what one epoch needs to know."""
+
+    def __init__(
+        self,
+        train: Ratings,
+        user_rows: NDArray[Any],
+        item_rows: NDArray[Any],
+        *,
+        mean: float,
+        dtype: str,
+        sequential: bool,
+        seed: int,
+        threads: int,
+    ) -> None:
+        from hatrix.kernels import schedule, sgd
+
+        self.mean, self.threads, self.factors = mean, threads, user_rows.shape[1]
+        value = (train.value - mean).astype(dtype)
+        n_users, n_items = len(train.users), len(train.items)
+        if sequential:
+            self.grid = schedule.in_order(train.user, train.item, value, n_users, n_items)
+        else:
+            row_bytes = sgd.padded(self.factors) * value.itemsize
+            counts = train.user_count, train.item_count
+            self.grid = schedule.deal(train.user, train.item, value, *counts, row_bytes=row_bytes, seed=seed)
+        P, Q = sgd.aligned_rows(user_rows, dtype), sgd.aligned_rows(item_rows, dtype)
+        P[self.grid.user_place], Q[self.grid.item_place] = P.copy(), Q.copy()
+        self.variables = {
+            "user_factors": P,
+            "item_factors": Q,
+            "user_bias": np.zeros(n_users, dtype),
+            "item_bias": np.zeros(n_items, dtype),
+            "user_gain": np.ones(n_users, dtype),
+            "item_gain": np.ones(n_items, dtype),
+        }
+        self.user_reg, self.item_reg = np.zeros(n_users, dtype), np.zeros(n_items, dtype)
+        self.loss = np.zeros(self.grid.bins**2)
+
+    def epoch(self, epoch: int, *, rate: float, bias_reg: float = 0.0, biased: bool, adaptive: bool) -> float:
+        """Run one epoch; returns the mean of e² as met on the way."""
+        from hatrix.kernels import schedule, sgd
+
+        grid, v = self.grid, self.variables
+        P, Q = v["user_factors"], v["item_factors"]
+        kernel = sgd.update(P.shape[1], biased=biased, adaptive=adaptive)
+        number = P.dtype.type
+
+        def run_blocks(blocks: NDArray[np.int64]) -> None:
+            kernel(
+                blocks, grid.edge, grid.user, grid.item, grid.value, P, Q, v["user_bias"], v["item_bias"],
+                self.user_reg, self.item_reg, number(bias_reg), number(rate), v["user_gain"], v["item_gain"],
+                self.loss,
+            )  # fmt: skip
+
+        schedule.run_epoch(run_blocks, grid, epoch=epoch, threads=self.threads)
+        return float(self.loss.sum() / len(grid.value))
+
+    def mean_squared_error(self) -> float:
+        """(value - p·q)² over all ratings, with the rows as they are now."""
+        from hatrix.kernels import sgd
+
+        grid, P, Q = self.grid, self.variables["user_factors"], self.variables["item_factors"]
+        n = len(grid.value)
+        total = sgd.squared_errors(P.shape[1])(grid.user, grid.item, grid.value, P, Q, 0, n)
+        return float(total / n)
+
+    def result(self) -> Factors:
+        v, users, items = self.variables, self.grid.user_place, self.grid.item_place
+        return Factors(
+            self.mean,
+            v["user_bias"][users],
+            v["item_bias"][items],
+            np.ascontiguousarray(v["user_factors"][users, : self.factors]),
+            np.ascontiguousarray(v["item_factors"][items, : self.factors]),
+        )
+
+
+@final
+class MF(Algorithm):
+    """The plain model of the notebook: ``R̂ = P Qᵀ``, ``r̂(u, i) = user_factors[u] · item_factors[i]``.
+
+    Minimises ``Σ [(r - r̂)² + regularization (|p_u|² + |q_i|²)]`` over the training ratings by stochastic gradient
+    descent, one rating at a time, both rows from their old values::
+
+        e = r - p·q
+        p <- p + 2 learning_rate (e q - regularization p)
+        q <- q + 2 learning_rate (e p - regularization q)
+
+    P and Q start uniform in [0, init_scale), drawn as ``RandomState(seed).rand``: P first, then Q.
+
+    Notes
+    -----
+    With ``sequential=True, precision="float64"`` it visits the ratings in their given order and measures
+    ``train_mse`` over all of them after each epoch, as the notebook does. Otherwise it trains on the block grid,
+    float32 by default, ``train_mse`` is the running mean of the epoch, and rows without a rating become zero.
+
+    Funk, "Netflix update: try this at home", 2006; Koren, Bell, Volinsky, "Matrix factorization techniques for
+    recommender systems", IEEE Computer 2009.
+
+    Examples
+    --------
+    >>> from hatrix.data.ratings import Ratings
+    >>> ratings = Ratings.from_columns(["ann", "ann", "bob"], [1, 2, 1], [5.0, 3.0, 4.0])
+    >>> model = MF(epochs=2000, factors=2, learning_rate=0.01).fit(ratings)
+    >>> round(model.predict("ann", 2), 2)
+    3.0
+    """
+
+    name: ClassVar[str] = "mf"
+
+    factors: int = Field(
+        5,
+        ge=1,
+        le=4096,
+        description="latent factors per user and item",
+        json_schema_extra={"tune": [2, 64, "log"]},
+    )
+    epochs: int = Field(100, ge=1, le=100_000, description="passes over the training ratings")
+    learning_rate: float = Field(
+        0.001, gt=0, le=10, description="step size", json_schema_extra={"tune": [1e-4, 1e-2, "log"]}
+    )
+    regularization: float = Field(
+        0.0,
+        ge=0,
+        le=100,
+        description="weight of the squared factors, per rating",
+        json_schema_extra={"tune": [0.0, 0.2]},
+    )
+    init_scale: float = Field(1.0, gt=0, le=100, description="factors start uniform in [0, init_scale)")
+    patience: int | None = Field(
+        None, ge=1, description="stop after so many epochs without a better validation"
+    )
+    precision: Literal["float32", "float64"] = Field("float32", description="number type of the factors")
+    sequential: bool = Field(False, description="visit ratings one by one in the given order, on one thread")
+
+    @property
+    def rounds(self) -> int:
+        return self.epochs
+
+    def init(self, train: Ratings, *, seed: int, threads: int) -> _SgdState:
+        draw = np.random.RandomState(seed).rand
+        user_rows = draw(len(train.users), self.factors) * self.init_scale
+        item_rows = draw(len(train.items), self.factors) * self.init_scale
+        if not self.sequential:
+            user_rows[train.user_count == 0] = 0.0
+            item_rows[train.item_count == 0] = 0.0
+        state = _SgdState(
+            train,
+            user_rows,
+            item_rows,
+            mean=0.0,
+            dtype=self.precision,
+            sequential=self.sequential,
+            seed=seed,
+            threads=threads,
+        )
+        state.user_reg[:] = state.item_reg[:] = self.regularization
+        return state
+
+    def step(self, state: _SgdState, epoch: int) -> Mapping[str, float]:
+        loss = state.epoch(epoch, rate=2 * self.learning_rate, biased=False, adaptive=False)
+        if self.sequential:
+            loss = state.mean_squared_error()
+        return {"train_mse": loss, "learning_rate": self.learning_rate}
+
+    def finish(self, state: _SgdState) -> Factors:
+        return state.result()
+
+
+@final
+class BiasedMF(Algorithm):
+    """Mean, biases and factors: ``r̂(u, i) = mean + user_bias[u] + item_bias[i] + user_factors[u] · item_factors[i]``.
+
+    Minimises, over the training ratings, by stochastic gradient descent ::
+
+        Σ [(r - r̂)² + λ_u |p_u|² + λ_i |q_i|² + bias_regularization (user_bias[u]² + item_bias[i]²)]
+
+    with ``λ_u = regularization (mean count / count of u)^frequency_scaling`` and likewise for items: 0 penalises a
+    row once per rating, 1 once in all, ½ in between.
+    """
+
+    name: ClassVar[str] = "biased-mf"
+
+    factors: int = Field(
+        64,
+        ge=1,
+        le=4096,
+        description="latent factors per user and item",
+        json_schema_extra={"tune": [8, 256, "log"]},
+    )
+    epochs: int = Field(30, ge=1, le=100_000, description="passes over the training ratings")
+    learning_rate: float = Field(
+        0.01,
+        gt=0,
+        le=10,
+        description="step size of the first epoch",
+        json_schema_extra={"tune": [1e-3, 0.2, "log"]},
+    )
+    schedule: Literal["constant", "decay", "adaptive"] = Field(
+        "decay", description="constant; times decay after each epoch; or per row, as in AdaGrad"
+    )
+    decay: float = Field(
+        0.95, gt=0, le=1, description="factor on the learning rate after each epoch (schedule decay)"
+    )
+    regularization: float = Field(
+        0.05,
+        ge=0,
+        le=100,
+        description="weight of the squared factors",
+        json_schema_extra={"tune": [0.005, 0.5, "log"]},
+    )
+    bias_regularization: float = Field(
+        0.01,
+        ge=0,
+        le=100,
+        description="weight of the squared biases",
+        json_schema_extra={"tune": [0.001, 0.2, "log"]},
+    )
+    frequency_scaling: float = Field(
+        0.0,
+        ge=0,
+        le=1,
+        description="how much less often-rated rows are penalised per rating: 0 not, 1 in full",
+    )
+    init_scale: float = Field(
+        0.1, gt=0, le=100, description="standard deviation of p·q at the start, to the power ½"
+    )
+    patience: int | None = Field(
+        None, ge=1, description="stop after so many epochs without a better validation"
+    )
+    precision: Literal["float32", "float64"] = Field("float32", description="number type of the factors")
+
+    @property
+    def rounds(self) -> int:
+        return self.epochs
+
+    def init(self, train: Ratings, *, seed: int, threads: int) -> _SgdState:
+        rng = np.random.default_rng(seed)
+        spread = self.init_scale / np.sqrt(self.factors)
+        user_rows = rng.standard_normal((len(train.users), self.factors), np.float32) * spread
+        item_rows = rng.standard_normal((len(train.items), self.factors), np.float32) * spread
+        user_rows[train.user_count == 0] = 0.0
+        item_rows[train.item_count == 0] = 0.0
+        mean = float(train.value.mean())
+        state = _SgdState(
+            train,
+            user_rows,
+            item_rows,
+            mean=mean,
+            dtype=self.precision,
+            sequential=False,
+            seed=seed,
+            threads=threads,
+        )
+        state.user_reg[state.grid.user_place] = self._row_reg(train.user_count)
+        state.item_reg[state.grid.item_place] = self._row_reg(train.item_count)
+        return state
+
+    def _row_reg(self, count: NDArray[np.int64]) -> NDArray[np.float64]:
+        mean = count.sum() / max(1, np.count_nonzero(count))
+        return np.asarray(self.regularization * (mean / np.maximum(count, 1)) ** self.frequency_scaling)
+
+    def step(self, state: _SgdState, epoch: int) -> Mapping[str, float]:
+        rate = self.learning_rate * (self.decay**epoch if self.schedule == "decay" else 1.0)
+        loss = state.epoch(
+            epoch,
+            rate=2 * rate,
+            bias_reg=self.bias_regularization,
+            biased=True,
+            adaptive=self.schedule == "adaptive",
+        )
+        return {"train_mse": loss, "learning_rate": rate}
+
+    def finish(self, state: _SgdState) -> Factors:
+        return state.result()
