@@ -1,15 +1,15 @@
 """The conflict-free block grid, and the thread pool that runs kernels over it.
 
-Users and items are dealt into ``bins`` bins of equal rating count, so ratings fall into bins × bins blocks. A
-*stratum* is a set of blocks that share neither users nor items (a diagonal of the grid)::
+Users and items are dealt into ``bins`` bins of equal rating count, so ratings fall into bins × bins blocks.
+A *stratum* is a set of blocks that share neither users nor items (a diagonal of the grid)::
 
-              item bins                    An epoch runs the strata one after the other, in an order drawn from
-             0   1   2   3                 (seed, epoch); the blocks of a stratum run at once, on as many threads
-    user  0  A   B   C   D                 as there are. Since they share no row, the result has the same bits
-    bins  1  D   A   B   C                 whatever the number of threads.
-          2  C   D   A   B                 Rows are renumbered so that a bin is contiguous. Inside a block, ratings
-          3  B   C   D   A                 are grouped into tiles of neighbouring users whose rows fit the first
-                                           cache level, and shuffled inside a tile.
+              item bins            An epoch runs the strata one after the other, in an order drawn
+             0   1   2   3         from (seed, epoch); the blocks of a stratum run at once, on as many
+    user  0  A   B   C   D         threads as there are. Since they share no row, the result has the
+    bins  1  D   A   B   C         same bits whatever the number of threads.
+          2  C   D   A   B         Rows are renumbered so that a bin is contiguous. Inside a block,
+          3  B   C   D   A         ratings are grouped into tiles of neighbouring users whose rows fit
+                                   the first cache level, and shuffled inside a tile.
 
 The grid depends on the data, the row size and the seed, never on the machine.
 """
@@ -39,7 +39,7 @@ WORTH_A_THREAD = 200_000
 
 
 class Grid(NamedTuple):
-    """Ratings dealt into blocks; block ``(a, b)`` holds the rows ``edge[a * bins + b] : edge[a * bins + b + 1]``.
+    """Ratings dealt into blocks: block k = a * bins + b holds the rows ``edge[k] : edge[k + 1]``.
 
     ``user`` and ``item`` are renumbered rows; ``user_place[u]`` and ``item_place[i]`` are the new numbers.
     """
@@ -69,46 +69,35 @@ def deal(
     bins = max(1, min(wanted, len(user_count), len(item_count)))
     user_bin, user_place = _bins(user_count, bins)
     item_bin, item_place = _bins(item_count, bins)
+    # A cell is a tile of users against a bin of items; the cells of a block are neighbours.
     tile = max(1, TILE_BYTES // row_bytes)
-    first_tile = np.zeros(bins + 1, np.int64)
-    np.cumsum(-(-np.bincount(user_bin, minlength=bins) // tile), out=first_tile[1:])
-    first_user = np.zeros(bins + 1, np.int64)
-    np.cumsum(np.bincount(user_bin, minlength=bins), out=first_user[1:])
-    # A cell is a tile of users against a bin of items; cells of a block are neighbours, blocks are in grid order.
-    tile_of_user = first_tile[user_bin] + (user_place - first_user[user_bin]) // tile
-    tiles = np.diff(first_tile)
-    cell_base = (bins * first_tile[user_bin] + (tile_of_user - first_tile[user_bin])).astype(np.int64)
-    cells = int(bins * first_tile[-1])
-    out = _sort_into_cells()(
-        user,
-        item,
-        value,
-        cell_base,
-        tiles[user_bin],
-        item_bin,
-        user_place,
-        item_place,
-        cells,
-        np.uint64(seed),
-    )
-    first_cell = (bins * first_tile[:-1, None] + np.arange(bins) * tiles[:, None]).ravel()
-    edge = np.append(out[3][first_cell], len(value))
-    return Grid(*out[:3], edge, user_place, item_place, bins, seed)
+    users = np.bincount(user_bin, minlength=bins)
+    tiles = -(-users // tile)
+    first_tile, first_user = _starts(tiles), _starts(users)
+    tile_in_bin = (user_place - first_user[user_bin]) // tile
+    cell_base = bins * first_tile[user_bin] + tile_in_bin
+    user_, item_, value_, start = _sort_into_cells()(
+        user, item, value, cell_base, tiles[user_bin], item_bin, user_place, item_place,
+        int(bins * tiles.sum()), np.uint64(seed),
+    )  # fmt: skip
+    first_cell = (bins * first_tile[:, None] + np.arange(bins) * tiles[:, None]).ravel()
+    edge = np.append(start[first_cell], len(value))
+    return Grid(user_, item_, value_, edge, user_place, item_place, bins, seed)
 
 
 def in_order(
     user: NDArray[np.int32], item: NDArray[np.int32], value: NDArray[Any], n_users: int, n_items: int
 ) -> Grid:
     """The grid of one block that keeps the given order and numbering."""
-    place = np.arange(n_users, dtype=np.uint32), np.arange(n_items, dtype=np.uint32)
+    user_place, item_place = np.arange(n_users, dtype=np.uint32), np.arange(n_items, dtype=np.uint32)
     edge = np.array([0, len(value)])
-    return Grid(user.astype(np.uint32), item.astype(np.uint32), value, edge, *place, 1, 0)
+    return Grid(user.astype(np.uint32), item.astype(np.uint32), value, edge, user_place, item_place, 1, 0)
 
 
 def run_epoch(
     run_blocks: Callable[[NDArray[np.int64]], None], grid: Grid, *, epoch: int, threads: int
 ) -> None:
-    """Run ``run_blocks`` once over every block; it gets an array of block numbers and must release the GIL."""
+    """Run ``run_blocks`` once over every block; it gets block numbers and must release the GIL."""
     bins = grid.bins
     row = np.arange(bins)
     shifts = np.random.default_rng((grid.seed, epoch)).permutation(bins)
@@ -132,6 +121,10 @@ def workers(threads: int) -> Iterator[ThreadPoolExecutor]:
         yield pool
 
 
+def _starts(sizes: NDArray[np.int64]) -> NDArray[np.int64]:
+    return np.cumsum(sizes) - sizes
+
+
 def _bins(count: NDArray[np.int64], bins: int) -> tuple[NDArray[np.int64], NDArray[np.uint32]]:
     """Deal rows into bins of equal weight, heaviest first; returns each row's bin and its new number."""
     heaviest_first = np.argsort(-count, kind="stable")
@@ -146,7 +139,7 @@ def _bins(count: NDArray[np.int64], bins: int) -> tuple[NDArray[np.int64], NDArr
 @lru_cache
 def _deal_greedily() -> Any:
     @compiled
-    def deal_greedily(count, order, bins):  # type: ignore[no-untyped-def]
+    def deal_greedily(count, order, bins):
         label = np.empty(len(count), np.int64)
         weight, size = np.zeros(bins, np.int64), np.zeros(bins, np.int64)
         for row in order:
@@ -165,7 +158,7 @@ def _deal_greedily() -> Any:
 @lru_cache
 def _sort_into_cells() -> Any:
     @compiled
-    def sort_into_cells(  # type: ignore[no-untyped-def]
+    def sort_into_cells(
         user, item, value, cell_base, cell_step, item_bin, user_place, item_place, cells, seed
     ):
         n = len(value)

@@ -40,30 +40,31 @@ def padded(factors: int) -> int:
 
 
 def aligned_rows(rows: NDArray[Any], dtype: Any) -> NDArray[Any]:
-    """A copy of a matrix with padded rows, on a cache-line boundary (a split line costs a quarter of the speed)."""
+    """A copy with padded rows on a cache-line boundary (split lines cost a quarter of the speed)."""
     n, factors = rows.shape
     size = n * padded(factors) * np.dtype(dtype).itemsize
     raw = np.zeros(size + CACHE_LINE, np.uint8)
     first = -raw.ctypes.data % CACHE_LINE
-    copy = raw[first : first + size].view(dtype).reshape(n, padded(factors))
+    copy: NDArray[Any] = raw[first : first + size].view(dtype).reshape(n, padded(factors))
     copy[:, :factors] = rows
     return copy
 
 
 @lru_cache
-def update(lanes: int, *, biased: bool, adaptive: bool) -> Any:
-    """The kernel for rows of ``lanes`` numbers, with or without biases and per-row learning rates.
+def update(factors: int, *, biased: bool, adaptive: bool) -> Any:
+    """The kernel for so many factors, with or without biases and per-row learning rates.
 
     It runs the given blocks of a grid in order and leaves the sum of e² of each in ``loss``.
     """
+    lanes = padded(factors)
 
     @compiled
-    def sgd(  # type: ignore[no-untyped-def]
+    def sgd(
         blocks, edge, user, item, value, P, Q, user_bias, item_bias, user_reg, item_reg,
         bias_reg, rate, user_gain, item_gain, loss,
     ):  # fmt: skip
         one = rate / rate
-        share = one / (one * lanes)
+        share = one / (one * factors)
         for block in blocks:
             total = 0.0
             last = edge[block + 1]
@@ -99,7 +100,7 @@ def squared_errors(lanes: int) -> Any:
     """The kernel that sums (value - p·q)² over ratings ``first`` to ``last``."""
 
     @compiled
-    def sum_of_squares(user, item, value, P, Q, first, last):  # type: ignore[no-untyped-def]
+    def sum_of_squares(user, item, value, P, Q, first, last):
         total = 0.0
         for n in range(first, last):
             e = value[n] - dot(load(P, user[n], lanes), load(Q, item[n], lanes))

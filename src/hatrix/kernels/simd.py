@@ -1,8 +1,8 @@
 """Whole rows of a matrix as single LLVM vectors, for kernels that LLVM would not vectorise as well by itself.
 
-A row of ``lanes`` numbers is loaded at once, lives in vector registers, and is stored at once; ``lanes`` is a
-compile-time constant. Rows shorter than that are padded with zeros, and since every update below maps zeros to
-zeros, the padding never changes.
+A row of ``lanes`` numbers is loaded at once, lives in vector registers, and is stored at once; ``lanes`` is
+a compile-time constant. Rows shorter than that are padded with zeros, and since every update below maps zeros
+to zeros, the padding never changes.
 
 The fast-math flags allow reassociation and contraction but never assume that numbers are finite: training
 checks for NaN and infinity, and must see them.
@@ -29,7 +29,7 @@ _SUFFIX = {types.float32: "f32", types.float64: "f64"}
 _BYTES = {types.float32: 4, types.float64: 8}
 
 
-class Row(types.Type):  # type: ignore[misc]
+class Row(types.Type):
     """A row in registers: ``lanes`` numbers of one float type."""
 
     def __init__(self, dtype: Any, lanes: int) -> None:
@@ -38,7 +38,7 @@ class Row(types.Type):  # type: ignore[misc]
 
 
 @register_model(Row)
-class _RowModel(PrimitiveModel):  # type: ignore[misc]
+class _RowModel(PrimitiveModel):
     def __init__(self, manager: Any, kind: Row) -> None:
         super().__init__(manager, kind, ir.VectorType(_ELEMENT[kind.dtype], kind.lanes))
 
@@ -57,7 +57,7 @@ def _splat(builder: Any, number: Any, vector: ir.VectorType) -> Any:
     return builder.shuffle_vector(first, empty, zeros)
 
 
-@intrinsic(prefer_literal=True)  # type: ignore[misc]
+@intrinsic(prefer_literal=True)
 def load(typing_context: Any, matrix: Any, row: Any, lanes: Any) -> Any:  # noqa: ARG001
     """``matrix[row]``, whose row length is the literal ``lanes``."""
     if not isinstance(lanes, types.IntegerLiteral):
@@ -72,7 +72,7 @@ def load(typing_context: Any, matrix: Any, row: Any, lanes: Any) -> Any:  # noqa
     return kind(matrix, row, lanes), generate
 
 
-@intrinsic  # type: ignore[misc]
+@intrinsic
 def store(typing_context: Any, matrix: Any, row: Any, values: Any) -> Any:  # noqa: ARG001
     """``matrix[row] = values``."""
 
@@ -87,7 +87,7 @@ def store(typing_context: Any, matrix: Any, row: Any, values: Any) -> Any:  # no
     return types.void(matrix, row, values), generate
 
 
-@intrinsic  # type: ignore[misc]
+@intrinsic
 def dot(typing_context: Any, a: Any, b: Any) -> Any:  # noqa: ARG001
     """``a · b``, summed in whatever order is fastest (the same one every time)."""
 
@@ -103,7 +103,7 @@ def dot(typing_context: Any, a: Any, b: Any) -> Any:  # noqa: ARG001
     return a.dtype(a, b), generate
 
 
-@intrinsic  # type: ignore[misc]
+@intrinsic
 def combine(typing_context: Any, x: Any, a: Any, y: Any, b: Any) -> Any:  # noqa: ARG001
     """``x * a + y * b`` for numbers x, y and rows a, b."""
 
@@ -117,7 +117,7 @@ def combine(typing_context: Any, x: Any, a: Any, y: Any, b: Any) -> Any:  # noqa
     return a(a.dtype, a, a.dtype, b), generate
 
 
-@intrinsic(prefer_literal=True)  # type: ignore[misc]
+@intrinsic(prefer_literal=True)
 def prefetch(typing_context: Any, matrix: Any, row: Any, lanes: Any) -> Any:  # noqa: ARG001
     """Ask for ``matrix[row]`` to be brought near, for a write to come."""
     if not isinstance(lanes, types.IntegerLiteral):

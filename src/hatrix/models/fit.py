@@ -250,7 +250,7 @@ class _Loop:
             if header.get(key) != wanted:
                 raise ParameterError(
                     f"{self.resume} belongs to another run: its {key} is {header.get(key)!r}, "
-                    f"here {wanted!r}; resume with the same data, recipe and seed, or start anew without resume"
+                    f"here {wanted!r}; resume with the same data, recipe and seed, or start anew"
                 )
         self.history = list(header["history"])
         _copy_into(state.variables, _under("state.", arrays))

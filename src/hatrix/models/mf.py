@@ -65,7 +65,7 @@ class _SgdState(State):
 
         grid, v = self.grid, self.variables
         P, Q = v["user_factors"], v["item_factors"]
-        kernel = sgd.update(P.shape[1], biased=biased, adaptive=adaptive)
+        kernel = sgd.update(self.factors, biased=biased, adaptive=adaptive)
         number = P.dtype.type
 
         def run_blocks(blocks: NDArray[np.int64]) -> None:
@@ -100,10 +100,10 @@ class _SgdState(State):
 
 @final
 class MF(Algorithm):
-    """The plain model of the notebook: ``R̂ = P Qᵀ``, ``r̂(u, i) = user_factors[u] · item_factors[i]``.
+    """The plain model: ``R̂ = P Qᵀ``, that is ``r̂(u, i) = user_factors[u] · item_factors[i]``.
 
-    Minimises ``Σ [(r - r̂)² + regularization (|p_u|² + |q_i|²)]`` over the training ratings by stochastic gradient
-    descent, one rating at a time, both rows from their old values::
+    Minimises ``Σ [(r - r̂)² + regularization (|p_u|² + |q_i|²)]`` over the training ratings by stochastic
+    gradient descent, one rating at a time, both rows from their old values::
 
         e = r - p·q
         p <- p + 2 learning_rate (e q - regularization p)
@@ -114,8 +114,8 @@ class MF(Algorithm):
     Notes
     -----
     With ``sequential=True, precision="float64"`` it visits the ratings in their given order and measures
-    ``train_mse`` over all of them after each epoch, as the notebook does. Otherwise it trains on the block grid,
-    float32 by default, ``train_mse`` is the running mean of the epoch, and rows without a rating become zero.
+    ``train_mse`` over all of them after each epoch, as the notebook does. Otherwise it trains on the block
+    grid, ``train_mse`` is the running mean of the epoch, and rows without a rating become zero.
 
     Funk, "Netflix update: try this at home", 2006; Koren, Bell, Volinsky, "Matrix factorization techniques for
     recommender systems", IEEE Computer 2009.
@@ -192,11 +192,11 @@ class MF(Algorithm):
 
 @final
 class BiasedMF(Algorithm):
-    """Mean, biases and factors: ``r̂(u, i) = mean + user_bias[u] + item_bias[i] + user_factors[u] · item_factors[i]``.
+    """Mean, biases and factors: ``r̂ = mean + user_bias[u] + item_bias[i] + p_u · q_i``.
 
     Minimises, over the training ratings, by stochastic gradient descent ::
 
-        Σ [(r - r̂)² + λ_u |p_u|² + λ_i |q_i|² + bias_regularization (user_bias[u]² + item_bias[i]²)]
+        Σ [(r - r̂)² + λ_u |p_u|² + λ_i |q_i|² + bias_regularization (user_bias² + item_bias²)]
 
     with ``λ_u = regularization (mean count / count of u)^frequency_scaling`` and likewise for items: 0 penalises a
     row once per rating, 1 once in all, ½ in between.

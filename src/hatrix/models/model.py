@@ -26,7 +26,7 @@ PAIRS_AT_ONCE = 1 << 16
 
 
 class Factors(NamedTuple):
-    """What an algorithm learns: ``mean + user_bias[u] + item_bias[i] + user_factors[u] · item_factors[i]``."""
+    """What is learned: ``mean + user_bias[u] + item_bias[i] + user_factors[u] · item_factors[i]``."""
 
     mean: float
     user_bias: NDArray[Any]
@@ -129,8 +129,8 @@ class FactorModel:
         user_ids: Any,
         item_ids: Any,
         *,
-        times: Any = None,
-        clip: bool = False,  # noqa: ARG002
+        times: Any = None,  # noqa: ARG002
+        clip: bool = False,
     ) -> NDArray[np.float64] | float:
         """Predicted ratings of pairs of ids.
 
@@ -208,7 +208,7 @@ class FactorModel:
         return rows[0], rows[1]
 
     def save(self, path: str | Path, *, seen: bool = True) -> None:
-        """Write the model to one ``.hatrix`` file, atomically; ``seen=False`` leaves the training rows out."""
+        """Write the model to a ``.hatrix`` file, atomically; ``seen=False`` leaves the training rows out."""
         from hatrix.models.artifact import save
 
         save(self, path, seen=seen)
