@@ -63,7 +63,7 @@ def update(factors: int, *, biased: bool, adaptive: bool) -> Any:
         blocks, edge, user, item, value, P, Q, user_bias, item_bias, user_reg, item_reg,
         bias_reg, rate, user_gain, item_gain, loss,
     ):  # fmt: skip
-        one = rate / rate
+        one = P.dtype.type(1)
         share = one / (one * factors)
         for block in blocks:
             total = 0.0

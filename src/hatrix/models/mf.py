@@ -117,8 +117,7 @@ class MF(Algorithm):
     ``train_mse`` over all of them after each epoch, as the notebook does. Otherwise it trains on the block
     grid, ``train_mse`` is the running mean of the epoch, and rows without a rating become zero.
 
-    Funk, "Netflix update: try this at home", 2006; Koren, Bell, Volinsky, "Matrix factorization techniques for
-    recommender systems", IEEE Computer 2009.
+    Funk, "Netflix update: try this at home", 2006.
 
     Examples
     --------
@@ -198,8 +197,32 @@ class BiasedMF(Algorithm):
 
         Σ [(r - r̂)² + λ_u |p_u|² + λ_i |q_i|² + bias_regularization (user_bias² + item_bias²)]
 
-    with ``λ_u = regularization (mean count / count of u)^frequency_scaling`` and likewise for items: 0 penalises a
-    row once per rating, 1 once in all, ½ in between.
+    with ``λ_u = regularization (mean count / count of u)^frequency_scaling`` and likewise for items: 0
+    penalises a row once per rating, 1 once in all.
+
+    Per rating, with ``e = r - r̂`` and the old values on the right::
+
+        user_bias <- user_bias + 2 rate (e - bias_regularization user_bias)      (items likewise)
+        p <- p + 2 rate (e q - λ_u p),    q <- q + 2 rate (e p - λ_i q)
+
+    where ``rate`` is ``learning_rate``, by default times ``decay`` after each epoch. Factors start normal
+    with standard deviation ``init_scale / √factors``, biases at zero; rows without a rating stay zero.
+
+    Notes
+    -----
+    The defaults were chosen on validation parts of the training parts of MovieLens 1M and ml-latest-small.
+
+    Koren, Bell, Volinsky, "Matrix factorization techniques for recommender systems", IEEE Computer 2009;
+    frequency-scaled regularization: Rendle, Zhang, Koren, arXiv:1905.01395; per-row rates: Chin et al., "A
+    learning-rate schedule for stochastic gradient methods to matrix factorization", PAKDD 2015.
+
+    Examples
+    --------
+    >>> from hatrix.data.ratings import Ratings
+    >>> ratings = Ratings.from_columns(["ann", "ann", "bob"], [1, 2, 1], [5.0, 3.0, 4.0])
+    >>> model = BiasedMF(factors=2, epochs=200).fit(ratings)
+    >>> model.predict("ann", 1) > model.predict("ann", 2)
+    True
     """
 
     name: ClassVar[str] = "biased-mf"
@@ -211,9 +234,9 @@ class BiasedMF(Algorithm):
         description="latent factors per user and item",
         json_schema_extra={"tune": [8, 256, "log"]},
     )
-    epochs: int = Field(30, ge=1, le=100_000, description="passes over the training ratings")
+    epochs: int = Field(20, ge=1, le=100_000, description="passes over the training ratings")
     learning_rate: float = Field(
-        0.01,
+        0.017,
         gt=0,
         le=10,
         description="step size of the first epoch",
@@ -223,7 +246,7 @@ class BiasedMF(Algorithm):
         "decay", description="constant; times decay after each epoch; or per row, as in AdaGrad"
     )
     decay: float = Field(
-        0.95, gt=0, le=1, description="factor on the learning rate after each epoch (schedule decay)"
+        0.9, gt=0, le=1, description="factor on the learning rate after each epoch (schedule decay)"
     )
     regularization: float = Field(
         0.05,
@@ -233,20 +256,20 @@ class BiasedMF(Algorithm):
         json_schema_extra={"tune": [0.005, 0.5, "log"]},
     )
     bias_regularization: float = Field(
-        0.01,
+        0.04,
         ge=0,
         le=100,
         description="weight of the squared biases",
         json_schema_extra={"tune": [0.001, 0.2, "log"]},
     )
     frequency_scaling: float = Field(
-        0.0,
+        0.25,
         ge=0,
         le=1,
         description="how much less often-rated rows are penalised per rating: 0 not, 1 in full",
     )
     init_scale: float = Field(
-        0.1, gt=0, le=100, description="standard deviation of p·q at the start, to the power ½"
+        0.05, gt=0, le=100, description="standard deviation at the start, times √factors"
     )
     patience: int | None = Field(
         None, ge=1, description="stop after so many epochs without a better validation"

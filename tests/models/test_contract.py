@@ -1,0 +1,199 @@
+"""What every algorithm owes its users, run over all of them."""
+
+from __future__ import annotations
+
+import numpy as np
+import pandas as pd
+import pytest
+
+import hatrix as hx
+from hatrix.kernels import schedule
+from hatrix.models import ALGORITHMS, algorithm
+
+SMALL = {"mf": {"epochs": 8, "learning_rate": 0.005}, "biased-mf": {"epochs": 6, "factors": 12}, "bias": {}}
+RECIPES = {name: algorithm(name)(**SMALL[name]) for name in ALGORITHMS}
+ARRAYS = ("user_bias", "item_bias", "user_factors", "item_factors")
+
+every_recipe = pytest.mark.parametrize("recipe", RECIPES.values(), ids=RECIPES.keys())
+
+
+def made_up(seed=0, users=120, items=60, n=4000) -> pd.DataFrame:
+    rng = np.random.default_rng(seed)
+    user, item = rng.integers(0, users, n), rng.integers(0, items, n)
+    level = rng.normal(size=users)[user] * 0.5 + rng.normal(size=items)[item] * 0.5
+    stars = np.clip(np.round(3.5 + level + rng.normal(0, 0.7, n)), 1, 5)
+    return pd.DataFrame({"user": user, "item": item + 1000, "stars": stars}).drop_duplicates(["user", "item"])
+
+
+def as_ratings(frame: pd.DataFrame) -> hx.Ratings:
+    return hx.Ratings.from_frame(frame, user="user", item="item", rating="stars")
+
+
+@pytest.fixture(scope="module")
+def ratings() -> hx.Ratings:
+    return as_ratings(made_up())
+
+
+def assert_same_bits(a: hx.FactorModel, b: hx.FactorModel) -> None:
+    for name in ARRAYS:
+        np.testing.assert_array_equal(getattr(a, name), getattr(b, name), err_msg=name)
+
+
+@every_recipe
+def test_same_seed_same_bits_for_any_threads(recipe, ratings, monkeypatch):
+    monkeypatch.setattr(schedule, "WORTH_A_THREAD", 50)
+    first = recipe.fit(ratings, seed=5, threads=1)
+    for threads in (1, 2, 5):
+        assert_same_bits(first, recipe.fit(ratings, seed=5, threads=threads))
+
+
+@every_recipe
+def test_seeds_matter_where_anything_is_drawn(recipe, ratings):
+    if recipe.name == "bias":
+        pytest.skip("nothing is drawn")
+    one, two = (recipe.fit(ratings, seed=seed) for seed in (1, 2))
+    assert not np.array_equal(one.user_factors, two.user_factors)
+
+
+@every_recipe
+def test_the_score_is_the_formula(recipe, ratings):
+    model = recipe.fit(ratings)
+    frame = ratings.to_frame().head(50)
+    predicted = model.predict(frame.user, frame.item)
+    for user, item, got in zip(frame.user, frame.item, predicted, strict=True):
+        u, i = model.users.encode(user)[0], model.items.encode(item)[0]
+        dot = float(model.user_factors[u].astype(float) @ model.item_factors[i].astype(float))
+        assert got == pytest.approx(model.mean + model.user_bias[u] + model.item_bias[i] + dot, rel=1e-5)
+    scores = model.scores(frame.user)
+    assert scores.shape == (50, len(model.items))
+    np.testing.assert_allclose(scores[np.arange(50), model.items.encode(frame.item)], predicted, rtol=1e-5)
+
+
+@every_recipe
+def test_arrays_are_contiguous_unpadded_and_read_only(recipe, ratings):
+    model = recipe.fit(ratings)
+    k = getattr(recipe, "factors", 0)
+    assert model.user_factors.shape == (len(ratings.users), k)
+    assert model.item_factors.shape == (len(ratings.items), k)
+    for name in ARRAYS:
+        array = getattr(model, name)
+        assert array.flags.c_contiguous
+        assert not array.flags.writeable
+
+
+@every_recipe
+def test_training_loss_falls(recipe, ratings):
+    mse = recipe.fit(ratings).history.train_mse
+    assert mse.iloc[-1] < mse.iloc[0]
+
+
+@every_recipe
+def test_save_and_load_keep_every_answer(recipe, ratings, tmp_path):
+    model = recipe.fit(ratings)
+    model.save(tmp_path / "model.hatrix")
+    loaded = hx.load(tmp_path / "model.hatrix")
+    assert_same_bits(model, loaded)
+    assert loaded.recipe == recipe
+    frame = ratings.to_frame()
+    np.testing.assert_array_equal(
+        model.predict(frame.user, frame.item), loaded.predict(frame.user, frame.item)
+    )
+    pd.testing.assert_frame_equal(model.history, loaded.history)
+
+
+@every_recipe
+def test_a_recipe_survives_json(recipe):
+    assert type(recipe).model_validate_json(recipe.model_dump_json()) == recipe
+
+
+@every_recipe
+def test_an_order_preserving_relabelling_changes_nothing(recipe):
+    frame = made_up()
+    renamed = frame.assign(user=[f"u{x:05}" for x in frame.user], item=[f"i{x:05}" for x in frame.item])
+    assert_same_bits(recipe.fit(as_ratings(frame)), recipe.fit(as_ratings(renamed)))
+
+
+@every_recipe
+def test_unknown_ids_fall_back_to_what_is_known(recipe, ratings):
+    model = recipe.fit(ratings)
+    assert model.predict("nobody", "nothing") == pytest.approx(ratings.value.mean())
+    known = model.items.decode([3])[0]
+    assert model.predict("nobody", known) == pytest.approx(ratings.value.mean() + model.item_bias[3])
+    assert np.isfinite(model.scores(["nobody"])).all()
+
+
+@every_recipe
+def test_cold_rows_are_zero_and_predict_the_fallback(recipe, ratings):
+    model = recipe.fit(ratings.take((ratings.user != 4) & (ratings.item != 9)))
+    assert model.user_count[4] == model.item_count[9] == 0
+    for array, row in (
+        (model.user_factors, 4),
+        (model.item_factors, 9),
+        (model.user_bias, 4),
+        (model.item_bias, 9),
+    ):
+        assert not np.any(array[row])
+    cold_pair = model.predict(model.users.decode([4])[0], model.items.decode([9])[0])
+    assert cold_pair == pytest.approx(model.fallback)
+
+
+@every_recipe
+@pytest.mark.parametrize(
+    "rows",
+    [[("ann", "film", 4.0)], [("ann", "a", 4.0), ("ann", "b", 2.0)], [("a", "x", 1.0), ("b", "x", 5.0)]],
+)
+def test_tiny_data(recipe, rows):
+    users, items, stars = zip(*rows, strict=True)
+    model = recipe.fit(hx.Ratings.from_columns(users, items, stars))
+    assert np.isfinite(model.predict(users, items)).all()
+    assert len(model.users) == len(set(users))
+
+
+@every_recipe
+def test_constant_ratings_are_learned(recipe):
+    frame = made_up().assign(stars=4.0)
+    model = recipe.model_copy(update={"epochs": 60}).fit(as_ratings(frame))
+    predicted = model.predict(frame.user, frame.item)
+    assert np.sqrt(np.mean((predicted - 4.0) ** 2)) < 0.4
+
+
+@every_recipe
+def test_clip_keeps_to_the_scale(recipe, ratings):
+    model = recipe.fit(ratings)
+    frame = ratings.to_frame()
+    clipped = model.predict(frame.user, frame.item, clip=True)
+    assert clipped.min() >= 1.0
+    assert clipped.max() <= 5.0
+
+
+@every_recipe
+def test_scalars_and_arrays(recipe, ratings):
+    model = recipe.fit(ratings)
+    user, item = ratings.users.decode([0])[0], ratings.items.decode([0, 1, 2])
+    assert isinstance(model.predict(user, item[0]), float)
+    assert model.predict(user, item).shape == (3,)
+    assert model.predict([user], [item[0]]).shape == (1,)
+    with pytest.raises(hx.HatrixError, match="2 users but 3 items"):
+        model.predict([user, user], item)
+
+
+@every_recipe
+def test_seen_holds_the_training_rows(recipe, ratings):
+    model = recipe.fit(ratings)
+    start, item, value = model.seen
+    for user in (0, 7):
+        mine = ratings.user == user
+        assert item[start[user] : start[user + 1]].tolist() == ratings.item[mine].tolist()
+        assert value[start[user] : start[user + 1]].tolist() == ratings.value[mine].tolist()
+
+
+@every_recipe
+def test_the_recipe_documents_every_hyper_parameter(recipe):
+    for name, field in type(recipe).model_fields.items():
+        assert field.description, name
+        assert name in (type(recipe).__doc__ or "") or name in {
+            "factors",
+            "epochs",
+            "patience",
+            "precision",
+        }, name

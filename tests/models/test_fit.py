@@ -1,0 +1,262 @@
+from __future__ import annotations
+
+import os
+import random
+import signal
+import subprocess
+import sys
+import textwrap
+import threading
+import time
+from collections.abc import Mapping
+from typing import ClassVar
+
+import numpy as np
+import pytest
+
+import hatrix as hx
+from hatrix.errors import DataError, DivergenceError, ParameterError
+from hatrix.models.fit import Algorithm, State
+from hatrix.models.model import Factors
+
+
+@pytest.fixture(scope="module")
+def ratings() -> hx.Ratings:
+    rng = np.random.default_rng(0)
+    user, item = rng.integers(0, 80, 3000), rng.integers(0, 50, 3000)
+    level = rng.normal(size=80)[user] * 0.4 + rng.normal(size=50)[item] * 0.4
+    return hx.Ratings.from_columns(
+        user, item, np.clip(np.round(3.5 + level + rng.normal(0, 0.8, 3000)), 1, 5)
+    )
+
+
+class _Countdown(State):
+    def __init__(self) -> None:
+        self.variables = {"user_bias": np.zeros(1)}
+
+
+class Scripted(Algorithm):
+    """Validation errors as scripted: the bias of the only user moves through ``path``."""
+
+    name: ClassVar[str] = "scripted"
+    path: tuple[float, ...]
+    patience: int | None = None
+
+    @property
+    def rounds(self) -> int:
+        return len(self.path)
+
+    def init(self, train, *, seed, threads):  # noqa: ARG002
+        return _Countdown()
+
+    def step(self, state, epoch) -> Mapping[str, float]:
+        state.variables["user_bias"][0] = self.path[epoch]
+        return {"train_mse": 1.0}
+
+    def finish(self, state):
+        return Factors(
+            3.0, state.variables["user_bias"].copy(), np.zeros(1), np.zeros((1, 0)), np.zeros((1, 0))
+        )
+
+
+@pytest.fixture
+def one() -> hx.Ratings:
+    return hx.Ratings.from_columns([1], [1], [3.0], scale=(1.0, 5.0))
+
+
+def test_history_has_a_row_per_epoch(ratings):
+    model = hx.BiasedMF(epochs=7, factors=4).fit(ratings, valid=0.1)
+    assert model.history.epoch.tolist() == list(range(1, 8))
+    assert {"train_mse", "valid_rmse", "seconds", "learning_rate"} <= set(model.history.columns)
+    assert model.history.seconds.is_monotonic_increasing
+    assert model.history.train_mse.iloc[-1] < model.history.train_mse.iloc[0]
+
+
+def test_validation_is_the_rmse_of_the_clipped_predictions(ratings):
+    split = hx.split.random(ratings, 0.2, seed=1)
+    model = hx.BiasedMF(epochs=3, factors=4).fit(split.train, valid=split.test)
+    frame = split.test.to_frame()
+    predicted = model.predict(frame.user, frame.item, clip=True)
+    assert model.history.valid_rmse.iloc[-1] == pytest.approx(
+        np.sqrt(np.mean((predicted - frame.rating) ** 2))
+    )
+
+
+def test_early_stopping_restores_the_best_epoch(one):
+    model = Scripted(path=(1.0, 0.5, 0.1, 0.2, 0.3, 0.0), patience=2).fit(one, valid=one)
+    assert model.user_bias[0] == 0.1
+    assert len(model.history) == 5
+
+
+def test_without_patience_the_last_epoch_stands(one):
+    model = Scripted(path=(1.0, 0.1, 0.9)).fit(one, valid=one)
+    assert model.user_bias[0] == 0.9
+
+
+def test_early_stopping_on_real_training_gives_the_bits_of_its_best_epoch(ratings):
+    split = hx.split.random(ratings, 0.2, seed=1)
+    hasty = {"factors": 8, "learning_rate": 0.05, "schedule": "constant", "regularization": 0.0}
+    stopped = hx.BiasedMF(epochs=200, patience=3, **hasty).fit(split.train, valid=split.test)
+    best = int(stopped.history.valid_rmse.idxmin()) + 1
+    assert len(stopped.history) == best + 3
+    short = hx.BiasedMF(epochs=best, **hasty).fit(split.train)
+    np.testing.assert_array_equal(stopped.user_factors, short.user_factors)
+
+
+def test_divergence_names_the_epoch_and_the_way_out(ratings):
+    with pytest.raises(DivergenceError, match=r"diverged in epoch \d+ .*learning_rate=2\.5"):
+        hx.BiasedMF(learning_rate=10.0, schedule="constant").fit(ratings)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        ({"seed": -1}, "seed is -1"),
+        ({"threads": 0}, "threads is 0"),
+    ],
+)
+def test_bad_arguments(ratings, arguments, message):
+    with pytest.raises(ParameterError, match=message):
+        hx.Bias().fit(ratings, **arguments)
+
+
+def test_patience_needs_validation(ratings):
+    with pytest.raises(ParameterError, match="patience=3 needs something to validate on"):
+        hx.BiasedMF(patience=3).fit(ratings)
+
+
+def test_nothing_to_train_on(ratings):
+    with pytest.raises(DataError, match="no ratings to train on"):
+        hx.Bias().fit(ratings.take(np.zeros(len(ratings), bool)))
+
+
+@pytest.mark.parametrize(
+    ("wrong", "message"),
+    [
+        ({"factors": 0}, "factors is 0"),
+        ({"factors": "many"}, "factors is 'many'"),
+        ({"faktors": 3}, "BiasedMF has no faktors: it has factors, epochs"),
+        ({"learning_rate": float("nan")}, "learning_rate is nan"),
+    ],
+)
+def test_a_recipe_explains_what_it_refuses(wrong, message):
+    with pytest.raises(ParameterError, match=message):
+        hx.BiasedMF(**wrong)
+
+
+def test_a_recipe_is_frozen():
+    with pytest.raises(Exception, match="frozen"):
+        hx.MF().factors = 7
+
+
+@pytest.mark.parametrize("every", [hx.Checkpoint, lambda path: hx.Checkpoint(path, epochs=2), str])
+def test_resume_ends_in_the_same_bits(ratings, tmp_path, every):
+    path = tmp_path / "state.hatrix"
+    recipe = hx.BiasedMF(epochs=9, factors=8)
+    whole = recipe.fit(ratings, valid=0.2)
+    recipe.model_copy(update={"epochs": 9}).fit(ratings, valid=0.2, checkpoint=every(path))
+    assert path.exists()
+    again = recipe.fit(ratings, valid=0.2, resume=path)
+    np.testing.assert_array_equal(whole.user_factors, again.user_factors)
+    np.testing.assert_array_equal(whole.item_bias, again.item_bias)
+    assert whole.history.train_mse.tolist() == again.history.train_mse.tolist()
+
+
+def test_resume_without_a_file_starts_anew(ratings, tmp_path):
+    model = hx.BiasedMF(epochs=2).fit(ratings, resume=tmp_path / "none.hatrix")
+    assert len(model.history) == 2
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [("seed", "its seed is 42"), ("recipe", "its hyperparameters is"), ("data", "its fingerprint is")],
+)
+def test_resume_refuses_another_run(ratings, tmp_path, change, message):
+    path = tmp_path / "state.hatrix"
+    hx.BiasedMF(epochs=2).fit(ratings, checkpoint=path)
+    recipe = hx.BiasedMF(epochs=2, regularization=0.5) if change == "recipe" else hx.BiasedMF(epochs=2)
+    data = ratings.take(np.arange(100)) if change == "data" else ratings
+    with pytest.raises(ParameterError, match=f"belongs to another run: {message}"):
+        recipe.fit(data, resume=path, seed=7 if change == "seed" else 42)
+
+
+PROGRAM = textwrap.dedent("""
+    import sys
+    import numpy as np
+    import hatrix as hx
+    rng = np.random.default_rng(0)
+    user, item, value = (rng.integers(1, top, 30000) for top in (300, 200, 6))
+    ratings = hx.Ratings.from_columns(user, item, value)
+    out, checkpoint = sys.argv[1:]
+    how = {}
+    if checkpoint != "none":
+        how = {"checkpoint": hx.Checkpoint(checkpoint, epochs=1), "resume": checkpoint}
+    print("ready", flush=True)
+    model = hx.BiasedMF(epochs=150, factors=16, patience=150).fit(ratings, valid=0.1, **how)
+    np.savez(out, p=model.user_factors, q=model.item_factors, b=model.user_bias, mse=model.history.train_mse,
+             valid=model.history.valid_rmse)
+""")
+
+
+def _start(*arguments: object) -> subprocess.Popen[str]:
+    return subprocess.Popen(
+        [sys.executable, "-c", PROGRAM, *map(str, arguments)],
+        stdout=subprocess.PIPE,
+        text=True,
+        env=os.environ.copy(),
+    )
+
+
+def test_a_killed_run_resumes_to_the_same_bits(tmp_path):
+    """kill -9 at random moments, resume each time; the end equals that of an undisturbed run, bit for bit."""
+    calm, disturbed, checkpoint = tmp_path / "calm.npz", tmp_path / "disturbed.npz", tmp_path / "state.hatrix"
+    assert _start(calm, "none").wait() == 0
+    chance = random.Random(1)
+    kills = 0
+    for _ in range(20):
+        process = _start(disturbed, checkpoint)
+        assert process.stdout is not None
+        process.stdout.readline()
+        try:
+            process.wait(chance.uniform(0.02, 0.5) if kills < 4 else 60)
+        except subprocess.TimeoutExpired:
+            process.send_signal(signal.SIGKILL)
+            process.wait()
+            kills += 1
+            continue
+        break
+    assert kills >= 1
+    with np.load(calm) as a, np.load(disturbed) as b:
+        for name in a.files:
+            np.testing.assert_array_equal(a[name], b[name], err_msg=name)
+
+
+def test_ctrl_c_keeps_the_model_so_far(ratings):
+    def interrupt() -> None:
+        time.sleep(0.3)
+        os.kill(os.getpid(), signal.SIGINT)
+
+    hx.BiasedMF(epochs=1).fit(ratings)
+    before = signal.getsignal(signal.SIGINT)
+    threading.Thread(target=interrupt, daemon=True).start()
+    recipe = hx.BiasedMF(epochs=100_000)
+    model = recipe.fit(ratings)
+    epochs = len(model.history)
+    assert 0 < epochs < 100_000
+    assert model.notes == (f"stopped by Ctrl-C after epoch {epochs} of 100000",)
+    assert signal.getsignal(signal.SIGINT) is before
+    calm = hx.BiasedMF(epochs=epochs).fit(ratings)
+    np.testing.assert_array_equal(model.item_factors, calm.item_factors)
+
+
+def test_fit_works_outside_the_main_thread(ratings):
+    models = []
+    thread = threading.Thread(target=lambda: models.append(hx.BiasedMF(epochs=2).fit(ratings)))
+    thread.start()
+    thread.join()
+    assert len(models[0].history) == 2
+
+
+def test_no_bar_where_standard_error_is_no_terminal(ratings, capfd):
+    hx.BiasedMF(epochs=2).fit(ratings, progress=True)
+    assert capfd.readouterr().err == ""
