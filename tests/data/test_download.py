@@ -203,13 +203,21 @@ def test_failures_before_an_answer_share_the_patience(site, target, answer, monk
     assert site.count("/f") == 2
 
 
-def test_a_name_that_is_not_known(target, monkeypatch):
+@pytest.mark.parametrize(
+    ("code", "reason", "lookups"),
+    [(socket.EAI_NONAME, "name is not known", 1), (socket.EAI_AGAIN, "name cannot be looked up", 5)],
+)
+def test_names_that_cannot_be_looked_up(target, monkeypatch, code, reason, lookups):
+    asked = []
+
     def unknown(*_, **__):
-        raise socket.gaierror(socket.EAI_NONAME, "Name or service not known")
+        asked.append(True)
+        raise socket.gaierror(code, "some words")
 
     monkeypatch.setattr(socket, "getaddrinfo", unknown)
-    with pytest.raises(DownloadError, match="name cannot be looked up"):
-        fetch("http://origin.invalid/f", target, label="f", patience=5.0)
+    with pytest.raises(DownloadError, match=reason):
+        fetch("http://origin.invalid/f", target, label="f")
+    assert len(asked) == lookups
 
 
 def test_a_closed_port_is_asked_once_where_there_is_a_mirror(target):

@@ -258,6 +258,8 @@ def _temporary(error: Exception) -> str:
     if isinstance(cause, ssl.SSLCertVerificationError):
         raise _FinalError(f"its certificate is not valid ({cause.verify_message})")
     if isinstance(cause, socket.gaierror):
+        if cause.errno == socket.EAI_NONAME:
+            raise _FinalError("its name is not known")
         return "its name cannot be looked up"
     ours = isinstance(cause, OSError) and cause.errno in OWN_FAULTS
     if ours or isinstance(cause, ValueError | FileNotFoundError | http.client.InvalidURL):
