@@ -4,7 +4,10 @@ from __future__ import annotations
 
 import hashlib
 import io
+import shutil
 import socket
+import ssl
+import subprocess
 import sys
 import time
 from pathlib import Path
@@ -327,3 +330,32 @@ def test_pages_are_text_with_a_limit(site, answer, monkeypatch):
 def test_passwords_are_not_shown():
     assert shown("at https://me:s3cret@host/x and http://tok@h") == "at https://host/x and http://h"
     assert shown("https://host/a@b") == "https://host/a@b"
+
+
+@pytest.fixture
+def secure_site(site, tmp_path):
+    """The site behind TLS with a certificate that nobody has vouched for; yields (address, certificate)."""
+    if shutil.which("openssl") is None:
+        pytest.skip("needs openssl to make a certificate")
+    key, cert = tmp_path / "key.pem", tmp_path / "cert.pem"
+    command = "openssl req -x509 -newkey rsa:2048 -nodes -days 2 -subj /CN=127.0.0.1".split()
+    command += ["-addext", "subjectAltName=IP:127.0.0.1", "-keyout", str(key), "-out", str(cert)]
+    subprocess.run(command, check=True, capture_output=True)
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    context.load_cert_chain(cert, key)
+    site.server.socket = context.wrap_socket(site.server.socket, server_side=True)
+    site.server.handle_error = lambda *_: None
+    return site.url.replace("http:", "https:"), cert
+
+
+def test_a_certificate_nobody_vouches_for(site, secure_site, target):
+    url, cert = secure_site
+    site.pages["/f"] = BODY
+    with pytest.raises(DownloadError, match=r"its certificate is not valid \(self.signed certificate\)"):
+        fetch(f"{url}/f", target, label="f")
+    assert not site.asked
+    for network in (Network(cert=str(cert)), Network(trusted_hosts=frozenset({"127.0.0.1"}))):
+        fetch(f"{url}/f", target, label="f", sha256=SHA256, network=network)
+        target.unlink()
+    with pytest.raises(DownloadError, match="certificate is not valid"):
+        fetch(f"{url}/f", target, label="f", network=Network(trusted_hosts=frozenset({"elsewhere"})))

@@ -135,7 +135,7 @@ def _entry(name: str) -> DataSet:
 def _data_folder() -> Path | None:
     place = os.environ.get("HATRIX_DATA")
     folder = Path(place).expanduser() if place else None
-    return folder if folder and folder.is_dir() else None
+    return folder if folder and folder.is_dir() and os.access(folder, os.R_OK | os.X_OK) else None
 
 
 def _in_data_folder(entry: DataSet) -> Path | None:
