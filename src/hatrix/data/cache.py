@@ -31,7 +31,7 @@ FORSAKEN_SECONDS = 86_400
 LEFT_PACKED = frozenset({"genome-scores.csv"})
 """The tag genome is larger than the ratings beside it, and nothing here reads it."""
 
-ORIGIN_PATIENCE = 5.0
+ORIGIN_PATIENCE = 4.0
 """Seconds for the origin to answer where there is a mirror."""
 
 MIRROR_PATIENCE = 15.0
