@@ -25,7 +25,7 @@ if TYPE_CHECKING:
 
 __all__ = ["AHEAD", "aligned_rows", "padded", "squared_errors", "update"]
 
-AHEAD = 16
+AHEAD = np.uint64(16)
 """How many ratings ahead rows are prefetched: far enough to hide the second-level cache."""
 
 LANES = 8
@@ -67,9 +67,10 @@ def update(factors: int, *, biased: bool, adaptive: bool) -> Any:
         share = one / (one * factors)
         for block in blocks:
             total = 0.0
-            last = edge[block + 1]
-            for n in range(edge[block], last):
-                soon = min(n + AHEAD, last - 1)
+            # Unsigned, or every access would first be checked for an index from the end.
+            first, end = np.uint64(edge[block]), np.uint64(edge[block + 1])
+            for n in range(first, end):
+                soon = min(n + AHEAD, end - np.uint64(1))
                 prefetch(P, user[soon], lanes)
                 prefetch(Q, item[soon], lanes)
                 u, i = user[n], item[n]
@@ -102,7 +103,7 @@ def squared_errors(lanes: int) -> Any:
     @compiled
     def sum_of_squares(user, item, value, P, Q, first, last):
         total = 0.0
-        for n in range(first, last):
+        for n in range(np.uint64(first), np.uint64(last)):
             e = value[n] - dot(load(P, user[n], lanes), load(Q, item[n], lanes))
             total += np.float64(e) * np.float64(e)
         return total
