@@ -180,6 +180,19 @@ def test_damaged_tables_are_named(tmp_path, layout, files, reason):
         load(tmp_path, layout)
 
 
+@pytest.mark.parametrize(
+    "line", ["1\t2\n", "1\t2\t3\t4\t5\n", "1\t2\tx\t4\n", "1\t\t3\t4\n", "1\t2\tnan\t4\n"]
+)
+def test_damaged_ratings_are_named(tmp_path, line):
+    folder = tmp_path / "o'clock"
+    folder.mkdir()
+    fill(folder, u__data=RATING)
+    assert len(load(folder, "ml-100k")) == 1
+    fill(folder, u__data=RATING + line)
+    with pytest.raises(DataError):
+        load(folder, "ml-100k")
+
+
 def test_recbole_becomes_the_original(tmp_path):
     ratings = "user_id:token\titem_id:token\trating:float\ttimestamp:float\n196\t1\t3\t881250949\n"
     fill(

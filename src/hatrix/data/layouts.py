@@ -92,14 +92,21 @@ def load_movielens(folder: Path, layout: Layout, *, scale: tuple[float, float], 
 def _ratings(source: Path, layout: Layout, scale: tuple[float, float], name: str) -> Ratings:
     import duckdb
 
-    frame = (
-        duckdb.connect()
-        .sql(f"select * from read_csv('{source}', delim='{layout.separator}', header={layout.header})")
-        .df()
-    )
-    columns = [frame.iloc[:, n].to_numpy() for n in range(frame.shape[1])]
+    columns = {"user": "bigint", "item": "bigint", "rating": "double", "time": "bigint"}
+    if source.name == "ratings_no_timestamp.dat":
+        del columns["time"]
+    try:
+        table = duckdb.connect().read_csv(
+            str(source), delimiter=layout.separator, header=layout.header, columns=columns, quotechar="",
+            auto_detect=False, strict_mode=True,
+        ).fetchnumpy()  # fmt: skip
+    except duckdb.Error as error:
+        raise DataError(f"{source} is not as published: {str(error).splitlines()[0]}") from None
+    empty = [column for column, values in table.items() if np.ma.is_masked(values)]
+    if empty:
+        raise DataError(f"{source} is not as published: the column {empty[0]} is empty in places")
     return Ratings.from_columns(
-        *columns[:3], time=columns[3] if len(columns) > 3 else None, scale=scale, name=name
+        table["user"], table["item"], table["rating"], time=table.get("time"), scale=scale, name=name
     )
 
 
