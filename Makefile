@@ -1,0 +1,55 @@
+# Two commands do everything, set-up included: `make demo` and `make test`.
+
+VENV := .venv
+BIN := $(VENV)/bin
+UV := $(shell command -v uv 2>/dev/null)
+PYTHON ?= $(shell for python in python3 python3.14 python3.13 python3.12 python3.11 python; do \
+	if $$python -c 'import sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null; then echo $$python; break; fi; done)
+
+ifdef UV
+install = $(UV) pip install --quiet --python $(BIN)/python
+else
+install = $(BIN)/python -m pip install --quiet --disable-pip-version-check
+endif
+
+.PHONY: demo test lint clean
+.DELETE_ON_ERROR:
+
+demo: $(VENV)/.installed  ## train, evaluate and explain a model on MovieLens 100K
+	$(BIN)/hatrix run ml-100k --out runs/demo
+
+test: $(VENV)/.installed-dev  ## run every test; ARGS="tests/data -x" narrows it
+	$(BIN)/python -m pytest $(ARGS)
+
+lint: $(VENV)/.installed-dev  ## check style, types and the direction of imports
+	$(BIN)/ruff check
+	$(BIN)/ruff format --check
+	$(BIN)/mypy
+	$(BIN)/lint-imports
+
+clean:  ## remove what these commands made
+	rm -rf $(VENV) runs dist .pytest_cache .mypy_cache .ruff_cache .hypothesis .import_linter_cache
+
+# An install is done again when pyproject.toml changes; the package itself is installed in place.
+$(VENV)/.installed: pyproject.toml | $(BIN)/python
+	@echo "installing hatrix into $(VENV): a minute or two, once"
+	@$(install) --editable .
+	@touch $@
+
+$(VENV)/.installed-dev: pyproject.toml | $(BIN)/python
+	@echo "installing hatrix and the tools of its tests into $(VENV): a few minutes, once"
+	@$(install) --editable . --group dev
+	@touch $(VENV)/.installed $@
+
+$(BIN)/python:
+ifdef UV
+	@$(UV) venv --quiet --clear --python "$(or $(PYTHON),>=3.11)" $(VENV)
+else
+ifeq ($(PYTHON),)
+	@echo "error: no Python 3.11 or newer found: install one, or name it: make demo PYTHON=/path/to/python3" >&2
+	@exit 1
+endif
+	@$(PYTHON) -m venv --clear $(VENV) || { rm -rf $(VENV); \
+		echo "error: $(PYTHON) cannot make environments: install its venv package (Debian, Ubuntu: python3-venv)" >&2; exit 1; }
+	@$(install) --upgrade 'pip>=25.1'
+endif
