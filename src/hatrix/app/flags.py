@@ -1,0 +1,430 @@
+"""The flags of the commands: groups that several commands share, and the hyper-parameters of a recipe."""
+
+from __future__ import annotations
+
+import difflib
+import inspect
+import json
+import math
+import os
+import sys
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass, fields
+from enum import Enum
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any, Literal, get_args, get_origin
+
+from cyclopts import App, Group, Parameter, Token
+
+from hatrix.errors import DataError, ParameterError
+from hatrix.models import ALGORITHMS, algorithm
+
+if TYPE_CHECKING:
+    from pydantic.fields import FieldInfo
+
+    from hatrix.data.ratings import Ratings
+    from hatrix.data.split import Split
+    from hatrix.models.fit import Algorithm
+    from hatrix.models.model import FactorModel
+
+__all__ = [
+    "Columns",
+    "Output",
+    "Parting",
+    "Protocol",
+    "Training",
+    "algorithm_in",
+    "algorithms_with",
+    "dumps",
+    "file_path",
+    "flag",
+    "printable",
+    "refuse_unwritable",
+    "with_recipe",
+]
+
+
+def flag(name: str) -> str:
+    """The flag of a Python name."""
+    return "--" + name.replace("_", "-")
+
+
+def printable(text: str) -> str:
+    """The text without what could steer a terminal."""
+    return "".join(c if c.isprintable() or c == "\n" else " " for c in text)
+
+
+def dumps(facts: Any) -> str:
+    """JSON, in which a number that is not finite is null."""
+    return json.dumps(_plain(facts), indent=2, allow_nan=False)
+
+
+def _plain(value: Any) -> Any:
+    if isinstance(value, dict):
+        return {str(key): _plain(item) for key, item in value.items()}
+    if isinstance(value, list | tuple):
+        return [_plain(item) for item in value]
+    if hasattr(value, "tolist"):  # NumPy
+        return _plain(value.tolist())
+    if isinstance(value, float) and not math.isfinite(value):
+        return None
+    return str(value) if isinstance(value, os.PathLike) else value
+
+
+def _whole(low: int, high: float = math.inf) -> Callable[[Any, Sequence[Token]], int]:
+    """A converter to an int within bounds; cyclopts itself would round 1.5."""
+
+    def convert(_type: Any, tokens: Sequence[Token]) -> int:
+        try:
+            value = int(tokens[0].value)
+        except ValueError:
+            value = low - 1
+        if not low <= value <= high:
+            bounds = f"from {low} up" if high == math.inf else f"from {low} to {high}"
+            raise ValueError(f"give a whole number {bounds}, not {tokens[0].value!r}")
+        return value
+
+    return convert
+
+
+def _above_zero(below: float, example: str) -> Callable[[Any, Sequence[Token]], float]:
+    """A converter to a float between 0 and a bound, both excluded."""
+
+    def convert(_type: Any, tokens: Sequence[Token]) -> float:
+        try:
+            value = float(tokens[0].value)
+        except ValueError:
+            value = math.nan
+        if not 0 < value < below:
+            bounds = "above 0" if below == math.inf else f"between 0 and {below:g}"
+            raise ValueError(f"give a number {bounds}, such as {example}, not {tokens[0].value!r}")
+        return value
+
+    return convert
+
+
+def file_path(_type: Any, tokens: Sequence[Token]) -> Path:
+    """Convert to a path; an empty one, as an unset shell variable leaves it, would be the current folder."""
+    if not tokens[0].value or "\0" in tokens[0].value:
+        raise ValueError("give a path, not an empty text")
+    return Path(tokens[0].value)
+
+
+@Parameter(name="*", group=Group("Output", sort_key=5))
+@dataclass(frozen=True)
+class Output:
+    """What to print."""
+
+    json: Annotated[bool, Parameter(help="print the result as JSON")] = False
+    quiet: Annotated[bool, Parameter(name=("--quiet", "-q"), help="show no progress and no notes")] = False
+    debug: Annotated[bool, Parameter(help="show the traceback of an error (as HATRIX_DEBUG=1 does)")] = False
+
+    def note(self, text: str) -> None:
+        """Say on stderr what goes on."""
+        if not self.quiet:
+            print(printable(text), file=sys.stderr)
+
+    def result(self, facts: Any, text: str) -> None:
+        """Print the result on stdout: the facts as JSON, or the text."""
+        print(dumps(facts) if self.json else printable(text))
+
+
+@Parameter(name="*", group=Group("Reading a file", sort_key=4))
+@dataclass(frozen=True)
+class Columns:
+    """How to read a file; what is not given is found out."""
+
+    user_column: Annotated[
+        str | None, Parameter(help="column of the user ids: its name, or its number from 1")
+    ] = None
+    item_column: Annotated[str | None, Parameter(help="column of the item ids")] = None
+    rating_column: Annotated[str | None, Parameter(help="column of the ratings")] = None
+    time_column: Annotated[str | None, Parameter(help="column of the times: dates or Unix seconds")] = None
+    separator: Annotated[str | None, Parameter(help="what parts the columns, for example ';' or '::'")] = None
+    header: Annotated[
+        bool | None, Parameter(negative="--no-header", help="whether the first line names the columns")
+    ] = None
+    encoding: Annotated[str | None, Parameter(help="encoding of the text, for example latin-1")] = None
+    skip_bad_rows: Annotated[
+        bool, Parameter(help="leave out and count the lines that cannot be read, instead of stopping")
+    ] = False
+
+    def load(self, source: str, *, progress: bool) -> Ratings:
+        """The ratings of a data set or a file."""
+        from hatrix.data import datasets
+
+        given = {f.name: getattr(self, f.name) for f in fields(self) if getattr(self, f.name) != f.default}
+        names = datasets.names()
+        if source in names:
+            for name in given:
+                raise ParameterError(
+                    f"{flag(name)} says how to read a file, but {source} is a data set: leave the flag out, or "
+                    f"write ./{source} for a file of that name"
+                )
+            return datasets.load(source, progress=progress)
+        if not os.path.exists(source):
+            near = difflib.get_close_matches(source, names, n=1)
+            hint = f" (did you mean {near[0]}?)" if near else ""
+            raise DataError(
+                f"there is no file and no data set {source!r}{hint}: give the path of a file of ratings, or one "
+                f"of {', '.join(names)}"
+            )
+        from hatrix.data.read import read
+
+        return read(source, **{name.removesuffix("_column"): value for name, value in given.items()})
+
+
+class Protocol(Enum):
+    """How to part the ratings; each is a function of `hatrix.data.split`."""
+
+    per_user = "per_user"
+    random = "random"
+    last = "last"
+    by_time = "by_time"
+    official = "official"
+
+
+@Parameter(name="*", group=Group("Parting training and test", sort_key=2))
+@dataclass(frozen=True)
+class Parting:
+    """Which ratings to test on."""
+
+    split: Annotated[
+        Protocol,
+        Parameter(help="test on a share of each user's ratings, on a share of all, on the last of each user, on "
+        "the latest, or on the part published for it"),
+    ] = Protocol.per_user  # fmt: skip
+    test: Annotated[
+        str | None,
+        Parameter(help="the share (default 0.2); with --split last how many of each user (default 1); with "
+        "--split by-time the share, or the date to start from"),
+    ] = None  # fmt: skip
+    fold: Annotated[
+        str | None, Parameter(help="with --split official: for ml-100k 1 to 5, a or b; not for others")
+    ] = None
+
+    def check(self) -> None:
+        """Refuse what does not go together before any time is spent."""
+        if self.split is Protocol.official and self.test is not None:
+            raise ParameterError("--test does not go with --split official: choose the part with --fold")
+        if self.split is not Protocol.official and self.fold is not None:
+            raise ParameterError("--fold goes with --split official only")
+        if self.split is Protocol.last and self.test is not None and not self.test.isdecimal():
+            raise ParameterError(
+                f"--test {self.test}: with --split last it is how many ratings of each user, such as 1"
+            )
+
+    def part(self, ratings: Ratings, seed: int) -> Split:
+        """Cut the ratings in two."""
+        from hatrix.data import split
+
+        if self.split is Protocol.official:
+            return split.official(ratings, self.fold)
+        amount = () if self.test is None else (_number_or_text(self.test),)
+        seeds = {"seed": seed} if self.split in (Protocol.per_user, Protocol.random) else {}
+        parted: Split = getattr(split, self.split.value)(ratings, *amount, **seeds)
+        return parted
+
+
+@Parameter(name="*", group=Group("Training", sort_key=3))
+@dataclass(frozen=True)
+class Training:
+    """What `Algorithm.fit` takes beside the ratings."""
+
+    seed: Annotated[
+        int,
+        Parameter(
+            converter=_whole(0, 2**32 - 1), help="same data, flags and seed: same result (0 to 4294967295)"
+        ),
+    ] = 42
+    threads: Annotated[
+        int | None, Parameter(converter=_whole(1), help="threads to train with; the result does not depend on them "
+        "[default: all cores]")
+    ] = None  # fmt: skip
+    valid: Annotated[
+        float | None,
+        Parameter(
+            converter=_above_zero(1, "0.1"),
+            help="share of the training part to validate on after each epoch, as 0.1",
+        ),
+    ] = None
+    checkpoint: Annotated[
+        Path | None, Parameter(converter=file_path, help="file to save the state of training in now and then")
+    ] = None
+    checkpoint_epochs: Annotated[
+        int | None, Parameter(converter=_whole(1), help="save the state after so many epochs")
+    ] = None
+    checkpoint_seconds: Annotated[
+        float | None,
+        Parameter(
+            converter=_above_zero(math.inf, "60"), help="save the state after so many seconds [default: 60]"
+        ),
+    ] = None
+    resume: Annotated[
+        bool,
+        Parameter(help="go on from the --checkpoint file, if it exists, to the same result as in one go"),
+    ] = False
+    no_seen: Annotated[
+        bool, Parameter(help="leave the training ratings out of the model file, which then cannot tell what is new "
+        "to a user")
+    ] = False  # fmt: skip
+
+    def check(self, recipe: Algorithm) -> None:
+        """Refuse what cannot work before any time is spent."""
+        for name in ("checkpoint_epochs", "checkpoint_seconds", "resume"):
+            if getattr(self, name) not in (None, False) and self.checkpoint is None:
+                raise ParameterError(f"{flag(name)} needs to know the file: add --checkpoint FILE")
+        if getattr(recipe, "patience", None) is not None and self.valid is None:
+            raise ParameterError("--patience needs ratings to validate on: add --valid 0.1")
+        if self.checkpoint is not None:
+            refuse_unwritable(self.checkpoint.parent, [self.checkpoint.name], "--checkpoint")
+
+    def fit(self, recipe: Algorithm, train: Ratings, *, progress: bool) -> FactorModel:
+        """Fit the recipe to the ratings."""
+        from hatrix.models.fit import Checkpoint
+
+        checkpoint = None
+        if self.checkpoint is not None:
+            self.checkpoint.parent.mkdir(parents=True, exist_ok=True)
+            seconds = self.checkpoint_seconds or (None if self.checkpoint_epochs else 60.0)
+            checkpoint = Checkpoint(self.checkpoint, self.checkpoint_epochs, seconds)
+        return recipe.fit(
+            train,
+            self.valid,
+            seed=self.seed,
+            threads=self.threads,
+            progress=progress,
+            checkpoint=checkpoint,
+            resume=self.checkpoint if self.resume else None,
+        )
+
+
+def refuse_unwritable(folder: Path, names: Iterable[str], given_as: str) -> Path:
+    """The folder, or the nearest one above it that exists; an error unless the files can be written there."""
+    home = next(place for place in (folder, *folder.parents, Path("/")) if os.path.lexists(place))
+    if not os.path.isdir(home):
+        raise ParameterError(f"{given_as}: {home} is a file, not a folder: give another place")
+    for name in names:
+        if (folder / name).is_dir():
+            raise ParameterError(f"{given_as}: {folder / name} is a folder: give another place")
+    if not os.access(home, os.W_OK | os.X_OK):
+        raise ParameterError(f"{given_as}: no permission to write in {home}: give another place")
+    return home
+
+
+def with_recipe(command: Callable[..., None], recipe: type[Algorithm] | None) -> Callable[..., None]:
+    """The command with a flag for each hyper-parameter of the recipe in place of its parameter ``recipe``.
+
+    Type, bounds, default and help are those of the recipe's fields.
+    """
+    signature = inspect.signature(command, eval_str=True)
+    kept = [parameter for parameter in signature.parameters.values() if parameter.name != "recipe"]
+    declared = recipe.model_fields if recipe else {}
+    group = Group(f"Hyper-parameters of {recipe.name if recipe else None}", sort_key=1)
+    made = [_hyper_parameter(name, field, group) for name, field in declared.items()]
+
+    def filled(*args: Any, **kwargs: Any) -> None:
+        chosen = {name: kwargs.pop(name) for name in declared if name in kwargs}
+        command(*args, **kwargs, **({"recipe": recipe(**chosen)} if recipe else {}))
+
+    filled.__signature__ = signature.replace(parameters=[*kept, *made])  # type: ignore[attr-defined]
+    filled.__doc__ = command.__doc__
+    return filled
+
+
+def _hyper_parameter(name: str, field: FieldInfo, group: Group) -> inspect.Parameter:
+    bounds = _bounds(field)
+    is_switch = field.annotation is bool
+    parameter = Parameter(
+        help=f"{field.description} ({bounds})" if bounds else field.description,
+        group=group,
+        converter=None if is_switch else _checked(field, bounds),
+        negative=flag(f"no_{name}") if is_switch and field.default else (),
+    )
+    annotation = Annotated[field.annotation, parameter]  # type: ignore[name-defined]
+    return inspect.Parameter(
+        name, inspect.Parameter.KEYWORD_ONLY, default=field.default, annotation=annotation
+    )
+
+
+def _checked(field: FieldInfo, bounds: str) -> Callable[[Any, Sequence[Token]], Any]:
+    """A converter to the type of the field, within its bounds."""
+
+    def convert(_type: Any, tokens: Sequence[Token]) -> Any:
+        from pydantic import ConfigDict, TypeAdapter, ValidationError
+
+        texts = [token.value for token in tokens]
+        declared: Any = field.annotation
+        for bound in field.metadata:
+            declared = Annotated[declared, bound]
+        checked = TypeAdapter(declared, config=ConfigDict(allow_inf_nan=False))
+        try:
+            return checked.validate_strings(texts[0]) if len(texts) == 1 else checked.validate_python(texts)
+        except ValidationError:
+            allowed = f"{_kind(field.annotation)} {bounds}".strip()
+            raise ValueError(f"give {allowed}, not {' '.join(texts)!r}") from None
+
+    return convert
+
+
+def _bounds(field: FieldInfo) -> str:
+    """The bounds of a field in words."""
+    words = {"ge": "from {}", "gt": "above {}", "le": "to {}", "lt": "below {}"}
+    found = {sign: getattr(bound, sign) for sign in words for bound in field.metadata if hasattr(bound, sign)}
+    text = " ".join(words[sign].format(f"{value:g}") for sign, value in found.items())
+    return f"{text} up" if list(found) == ["ge"] else text
+
+
+def _kind(annotation: Any) -> str:
+    """The values of a type in words."""
+    kinds = [kind for kind in get_args(annotation) or (annotation,) if kind is not type(None)]
+    if get_origin(annotation) is Literal:
+        return "one of " + ", ".join(map(str, kinds))
+    return {int: "a whole number", float: "a number"}.get(kinds[0], "a value")
+
+
+def algorithms_with(option: str) -> list[str]:
+    """Names of the algorithms that have a hyper-parameter of this flag."""
+    return [name for name in ALGORITHMS if option in map(flag, algorithm(name).model_fields)]
+
+
+def algorithm_in(tokens: Iterable[str], command: App) -> str | None:
+    """What the second positional argument among the tokens of a command says, if there is one.
+
+    Its flags can only be known after the algorithm, and it can come after its flags.
+
+    Parameters
+    ----------
+    tokens
+        What follows the name of the command.
+    command
+        The command without the flags of any algorithm.
+    """
+    takes = dict.fromkeys(["--help", "-h", "--version"], 0)
+    for name in ALGORITHMS:
+        for field, info in algorithm(name).model_fields.items():
+            if info.annotation is bool:
+                takes |= {flag(field): 0, flag(f"no_{field}"): 0}
+    for argument in command.assemble_argument_collection():
+        takes |= dict.fromkeys(argument.names, argument.token_count()[0])
+        takes |= dict.fromkeys(argument.negatives, 0)
+    positional: list[str] = []
+    rest = iter(tokens)
+    for token in rest:
+        if token == "--":
+            positional += rest
+        elif token.startswith("-") and token != "-":
+            for _ in range(0 if "=" in token else takes.get(token, 1)):
+                next(rest, None)
+        else:
+            positional.append(token)
+    return positional[1] if len(positional) > 1 else None
+
+
+def _number_or_text(text: str) -> int | float | str:
+    for convert in (int, float):
+        try:
+            return convert(text)
+        except ValueError:
+            continue
+    return text
