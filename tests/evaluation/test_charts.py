@@ -16,6 +16,7 @@ from hypothesis import strategies as st
 
 from hatrix.errors import ParameterError
 from hatrix.evaluation import charts
+from hatrix.evaluation.records import records
 
 VENDOR = Path(charts.__file__).parent / "vendor"
 NAN = math.nan
@@ -210,6 +211,13 @@ def test_of_many_slices_the_largest_are_drawn_in_their_order() -> None:
     drawn = table[table["count"] >= table["count"].nlargest(charts.MOST_SLICES).min()]["slice"].tolist()
     assert len(rows) == charts.MOST_SLICES
     assert set(drawn) == {row["slice"] for row in rows}
+
+
+def test_missing_values_of_any_kind_become_none() -> None:
+    table = pd.DataFrame(
+        {"a": [pd.NA, None, NAN, math.inf, pd.NaT, "x", 3, np.int32(4), np.float32(0.5)]}, dtype=object
+    )
+    assert [row["a"] for row in records(table)] == [None] * 5 + ["x", 3, 4, 0.5]
 
 
 def test_slices_refuse_an_unknown_measure() -> None:

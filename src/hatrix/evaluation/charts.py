@@ -23,6 +23,7 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any, Literal, TypeVar
 
 from hatrix.errors import ParameterError
+from hatrix.evaluation.records import interval, plain, records, signed
 
 if TYPE_CHECKING:
     import altair as alt
@@ -36,7 +37,6 @@ __all__ = [
     "loss",
     "prediction_range",
     "rating_distribution",
-    "records",
     "residuals",
     "rounded_errors",
     "slices",
@@ -252,7 +252,7 @@ def residuals(table: pd.DataFrame, *, unit: str = "points") -> alt.LayerChart:
     for row in rows:
         row["share"] = row["count"] / total
         row["sign"] = "too high" if row["low"] + row["high"] > 0 else "too low"
-        row["range"] = f"{_signed(row['low'])} to {_signed(row['high'])}"
+        row["range"] = f"{signed(row['low'])} to {signed(row['high'])}"
     sign = alt.Scale(domain=["too low", "too high"], range=[BLUE, ORANGE])
     bars = (
         _chart(rows)
@@ -289,7 +289,7 @@ def calibration(table: pd.DataFrame, *, unit: str = "points") -> alt.LayerChart:
         | {
             "low": row.get("actual_low"),
             "high": row.get("actual_high"),
-            "words": _interval(row["actual"], row.get("actual_low"), row.get("actual_high")),
+            "words": interval(row["actual"], row.get("actual_low"), row.get("actual_high")),
         }
         for row in records(table)
         if row["predicted"] is not None and row["actual"] is not None
@@ -334,7 +334,7 @@ def rating_distribution(table: pd.DataFrame, *, unit: str = "points") -> alt.Lay
     totals = {key: max(float(table[key].sum()), 1.0) for key in names if key in table}
     rows = [
         {
-            "rating": _plain(row["rating"]),
+            "rating": plain(row["rating"]),
             "what": names[key],
             "count": row[key],
             "share": row[key] / totals[key],
@@ -381,19 +381,19 @@ def confusion(table: pd.DataFrame, *, unit: str = "points") -> alt.LayerChart:
             share = count / max(total, 1)
             label = f"{share:.0%}" if share >= 0.005 else "<1%" if count else ""
             row = {"count": count, "share": share, "label": label}
-            rows.append(row | {"actual": _plain(actual), "predicted": _plain(predicted)})
+            rows.append(row | {"actual": plain(actual), "predicted": plain(predicted)})
     most = max((row["share"] for row in rows), default=1.0) or 1.0
     chart = _chart(rows).encode(
         alt.X(
             "predicted:O",
             title=f"predicted, rounded ({unit})",
-            scale=alt.Scale(domain=[_plain(level) for level in levels["predicted"]]),
+            scale=alt.Scale(domain=[plain(level) for level in levels["predicted"]]),
             axis=alt.Axis(labelAngle=0, ticks=False, domain=False),
         ),
         alt.Y(
             "actual:O",
             title=f"actual ({unit})",
-            scale=alt.Scale(domain=[_plain(level) for level in levels["actual"][::-1]]),
+            scale=alt.Scale(domain=[plain(level) for level in levels["actual"][::-1]]),
             axis=alt.Axis(ticks=False, domain=False),
         ),
         tooltip=[
@@ -426,7 +426,7 @@ def _columns(
     total = max(sum(row["count"] for row in rows), 1)
     for number, row in enumerate(rows):
         row["share"], row["color"] = row["count"] / total, color[number] if color else BLUE
-        row["at"] = _plain(row[name])
+        row["at"] = plain(row[name])
         row["label"] = f"{row['share']:.1%}" if row["share"] >= 0.001 or not row["count"] else "<0.1%"
     chart = _chart(rows).encode(
         alt.X("at:O", sort=None, title=title, axis=alt.Axis(labelAngle=0, labelOverlap=True)),
@@ -481,46 +481,16 @@ def _slice(row: dict[str, Any], column: str) -> dict[str, Any]:
         "low": row.get(f"{column}_low"),
         "high": row.get(f"{column}_high"),
         "sign": "too high" if (value or 0) > 0 else "too low",
-        "rmse": _interval(row["rmse"], row.get("rmse_low"), row.get("rmse_high")),
-        "mae": _interval(row.get("mae"), None, None),
-        "bias": _interval(row["bias"], row.get("bias_low"), row.get("bias_high"), signed=True),
+        "rmse": interval(row["rmse"], row.get("rmse_low"), row.get("rmse_high")),
+        "mae": interval(row.get("mae"), None, None),
+        "bias": interval(row["bias"], row.get("bias_low"), row.get("bias_high"), sign=True),
     }
-
-
-def records(table: pd.DataFrame) -> list[dict[str, Any]]:
-    """Rows as plain Python values; what is not a finite number becomes None, as JSON knows no other."""
-    return [{str(key): _json(value) for key, value in row.items()} for row in table.to_dict("records")]
-
-
-def _json(value: Any) -> Any:
-    value = value.item() if hasattr(value, "item") else value
-    if isinstance(value, float):
-        return value if math.isfinite(value) else None
-    return value if value is None or isinstance(value, int | bool | str) else str(value)
 
 
 def _chart(rows: list[dict[str, Any]]) -> Any:
     import altair as alt
 
     return alt.Chart(alt.InlineData(values=rows))
-
-
-def _plain(value: Any) -> str:
-    """A rating as people write it: 4, not 4.0."""
-    return f"{value:g}" if isinstance(value, int | float) else str(value)
-
-
-def _signed(value: float) -> str:
-    return f"{value:+.2f}".replace("-", "−")
-
-
-def _interval(value: float | None, low: float | None, high: float | None, *, signed: bool = False) -> str:
-    if value is None:
-        return "unknown"
-    number = _signed if signed else "{:.3f}".format
-    return (
-        number(value) if low is None or high is None else f"{number(value)} ({number(low)} to {number(high)})"
-    )
 
 
 def _finished(chart: Figure, description: str) -> Figure:

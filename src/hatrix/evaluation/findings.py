@@ -6,7 +6,7 @@ import math
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
-from hatrix.evaluation.charts import records
+from hatrix.evaluation.records import records
 
 if TYPE_CHECKING:
     import pandas as pd

@@ -1,0 +1,149 @@
+"""The report of an evaluation: one HTML file that needs nothing else, not even a network."""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import secrets
+from base64 import b64encode
+from collections.abc import Mapping
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from hatrix.errors import DataError, ParameterError
+
+if TYPE_CHECKING:
+    from hatrix.evaluation.evaluate import Evaluation
+
+__all__ = ["render", "write"]
+
+HERE = Path(__file__).parent
+LIBRARIES = ("vega.min.js", "vega-lite.min.js", "vega-embed.min.js")
+
+
+def write(
+    evaluation: Evaluation,
+    path: str | os.PathLike[str],
+    *,
+    title: str | None = None,
+    baselines: Mapping[str, Evaluation] | None = None,
+    protocol: str | None = None,
+    command: str | None = None,
+) -> None:
+    """Write the report of an evaluation as one self-contained HTML file, atomically.
+
+    The file works from a disk, offline and with a strict content policy: it loads nothing, and runs no script
+    but its own, whatever titles, ids and genres contain.
+
+    Parameters
+    ----------
+    evaluation
+        What `hatrix.evaluate` returned.
+    path
+        Where to write it; an existing file is replaced.
+    title
+        Heading; by default the algorithm and the name of the data.
+    baselines
+        Evaluations of other models on the same test ratings to compare with, by name. Always predicting the
+        training mean is compared in any case.
+    protocol
+        How the test part was made (`Split.protocol`), to be told and to be reproduced.
+    command
+        The command that did all this, for the part on reproducing it.
+
+    Raises
+    ------
+    ParameterError
+        If the path is a folder or lies in none.
+    DataError
+        If a baseline was evaluated on other ratings.
+    """
+    target = Path(path)
+    if target.is_dir():
+        raise ParameterError(f"{target} is a folder: give the name of a file in it, such as report.html")
+    if not target.parent.is_dir():
+        raise ParameterError(f"there is no folder {target.parent}: create it, or give another path")
+    page = render(evaluation, title=title, baselines=baselines, protocol=protocol, command=command)
+    # Ids may hold halves of surrogate pairs, which UTF-8 has no bytes for.
+    data = page.encode("utf-8", "replace")
+    draft = target.with_name(f".{target.name[:100]}.{secrets.token_hex(6)}")
+    try:
+        with open(draft, "xb") as file:
+            file.write(data)
+            file.flush()
+            os.fsync(file.fileno())
+        os.replace(draft, target)
+    except BaseException:
+        draft.unlink(missing_ok=True)
+        raise
+
+
+def render(
+    evaluation: Evaluation,
+    *,
+    title: str | None = None,
+    baselines: Mapping[str, Evaluation] | None = None,
+    protocol: str | None = None,
+    command: str | None = None,
+) -> str:
+    """The HTML of the report; `write` describes the parameters."""
+    from jinja2 import Environment, FileSystemLoader, StrictUndefined
+    from jinja2.utils import htmlsafe_json_dumps
+    from markupsafe import Markup
+
+    import hatrix
+    from hatrix.evaluation import charts, sections
+
+    for name, other in (baselines or {}).items():
+        if other.n != evaluation.n:
+            raise DataError(
+                f"baseline {name!r} was evaluated on {other.n:,} ratings and the model on {evaluation.n:,}: "
+                "evaluate both on the same test part"
+            )
+    template = HERE / "template"
+    style = (template / "report.css").read_text(encoding="utf-8")
+    scripts = [_library(name) for name in LIBRARIES] + [(template / "report.js").read_text(encoding="utf-8")]
+    environment = Environment(
+        loader=FileSystemLoader(template),
+        autoescape=True,
+        undefined=StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+    )
+    environment.filters["json"] = lambda value: htmlsafe_json_dumps(
+        value, allow_nan=False, separators=(",", ":")
+    )
+    story = sections.story(evaluation, baselines or {}, protocol=protocol, command=command)
+    return environment.get_template("report.html.jinja").render(
+        **story._asdict() | {"title": title or story.title},
+        policy=_policy(style, scripts),
+        style=Markup(style),
+        scripts=[Markup(script) for script in scripts],
+        licences=(HERE / "vendor" / "LICENSES.txt").read_text(encoding="utf-8"),
+        look=charts.theme(),
+        version=hatrix.__version__,
+        date=f"{datetime.now(UTC):%d %B %Y, %H:%M} UTC",
+    )
+
+
+def _library(name: str) -> str:
+    text = (HERE / "vendor" / name).read_text(encoding="utf-8")
+    return "\n".join(line for line in text.split("\n") if not line.startswith("//# sourceMappingURL="))
+
+
+def _policy(style: str, scripts: list[str]) -> str:
+    """Nothing may load, and only these very texts may style and run."""
+    return "; ".join(
+        [
+            "default-src 'none'",
+            f"script-src {' '.join(map(_hash, scripts))}",
+            f"style-src {_hash(style)}",
+            "base-uri 'none'",
+            "form-action 'none'",
+        ]
+    )
+
+
+def _hash(text: str) -> str:
+    return f"'sha256-{b64encode(hashlib.sha256(text.encode()).digest()).decode()}'"
