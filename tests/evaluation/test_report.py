@@ -364,12 +364,14 @@ def test_a_browser_draws_every_chart_and_complains_of_nothing(
             marks: chart.querySelectorAll('.role-mark path, .role-mark text, .role-mark line').length,
             wide: chart.querySelector('svg')?.getBoundingClientRect().width ?? 0,
             room: chart.getBoundingClientRect().width,
+            drawn: chart.querySelector('svg')?.viewBox.baseVal.width ?? 0,
         }))""",
     )
     assert len(charts) > 10
     for chart in charts:
         assert chart["marks"] > 0, chart
-        assert 0.5 * chart["room"] < chart["wide"] <= chart["room"] + 1, chart
+        assert 0.9 * chart["room"] < chart["wide"] <= chart["room"] + 1, chart
+        assert chart["wide"] > 0.95 * chart["drawn"], "drawn for this width, not shrunk to it"
     assert page.evaluate("document.documentElement.scrollWidth") <= width
     page.context.close()
 

@@ -46,12 +46,12 @@ def versus(rmse: float, baselines: Mapping[str, float]) -> list[str]:
     """How the error compares with each baseline's."""
     sentences = []
     for name, other in baselines.items():
-        change = rmse / other - 1 if other > 0 else 0.0
-        if abs(change) < 0.0005:
+        if abs(rmse - other) < 0.0005 * max(rmse, other) or rmse == other:
             sentences.append(f"That is as much error as {name} makes ({other:.3f}).")
         else:
-            word = "less" if change < 0 else "more"
-            sentences.append(f"That is {abs(change):.1%} {word} error than {name} makes ({other:.3f}).")
+            by = f"{abs(rmse / other - 1):.1%} " if other > 0 else ""
+            word = "less" if rmse < other else "more"
+            sentences.append(f"That is {by}{word} error than {name} makes ({other:.3f}).")
     return sentences
 
 
