@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import difflib
 import os
+import shlex
 import shutil
 import tempfile
 import time
 import warnings
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from enum import Enum
 from pathlib import Path
@@ -64,11 +65,12 @@ def command_line(tokens: Sequence[str]) -> App:
         suppress_keyboard_interrupt=False,
     )
     for name, command, default in (("run", run, DEFAULT), ("fit", fit, None)):
-        app.command(with_recipe(command, None), name=name)
+        given = {"invoked": shlex.join(["hatrix", *tokens])} if name == "run" else {}
+        app.command(with_recipe(command, None, **given), name=name)
         if tokens[:1] == [name]:
             wanted = algorithm_in(tokens[1:], app[name]) or default
             del app[name]
-            app.command(with_recipe(command, _recipe(wanted) if wanted else None), name=name)
+            app.command(with_recipe(command, _recipe(wanted) if wanted else None, **given), name=name)
     app.command(evaluate)
     data = App(name="data", help="List the data sets that have a name, or fetch one.")
     data.command(_list, name="list")
@@ -90,6 +92,7 @@ def run(
     training: Training = Training(),  # noqa: B008
     columns: Columns = Columns(),  # noqa: B008
     output: Output = Output(),  # noqa: B008
+    invoked: str | None = None,
 ) -> None:
     """Train on a part of the ratings, measure the error on the rest, and write a report."""
     started = time.perf_counter()
@@ -102,13 +105,13 @@ def run(
         model, seconds = _fit(recipe, split.train, training, output)
         output.note(f"measuring the error on {len(split.test):,}")
         result = hatrix.evaluate(model, split.test, seed=training.seed)
-        baseline = None
+        baselines = {}
         if recipe.name != "bias":
             bias = hatrix.Bias().fit(split.train, seed=training.seed, progress=False)
-            baseline = hatrix.evaluate(bias, split.test, seed=training.seed)
+            baselines["bias"] = hatrix.evaluate(bias, split.test, seed=training.seed)
         model.save(stage / MODEL, seen=not training.no_seen)
         model.history.to_csv(stage / HISTORY, index=False)
-        result.report(stage / REPORT)
+        result.report(stage / REPORT, baselines=baselines, protocol=split.protocol, command=invoked)
         facts = {
             **_facts(model),
             "n_train": len(split.train),
@@ -117,10 +120,16 @@ def run(
             **result.to_dict(),
             "train_seconds": seconds,
             "seconds": time.perf_counter() - started,
-            "baseline": baseline.to_dict() if baseline else None,
+            "baselines": {name: other.to_dict() for name, other in baselines.items()},
         }
         (stage / METRICS).write_text(dumps(facts) + "\n", encoding="utf-8")
-    output.result(facts, f"{_table(result, baseline)}\n\nreport: {out / REPORT}")
+    text = (
+        f"{_summary(result, baselines)}\n"
+        f"{len(split.train):,} training and {len(split.test):,} test ratings ({split.protocol}); "
+        f"trained in {seconds:.1f} s, {facts['seconds']:.1f} s in all\n\n"
+        f"report: {out / REPORT}"
+    )
+    output.result(facts, text)
 
 
 def fit(
@@ -158,25 +167,27 @@ def evaluate(
     output: Output = Output(),  # noqa: B008
 ) -> None:
     """Measure the error of a model on ratings."""
+    if report is not None:
+        refuse_unwritable(report.parent, [report.name], "--report")
     fitted = hatrix.load(model)
-    folder, names = (report.parent, [report.name]) if report else (Path(), [])
-    with _staged(folder, names) as stage:
-        ratings = _load(source, columns, output, fitted.recipe)
-        seen = _seen_rows(fitted, ratings)
-        if unseen:
-            ratings, seen = _without(ratings, seen), None
-        result = hatrix.evaluate(fitted, ratings, seed=fitted.seed)
-        if report:
-            result.report(stage / report.name)
-    overlap = None if seen is None else int(seen.sum())
+    ratings = _load(source, columns, output, fitted.recipe)
+    seen = _seen_rows(fitted, ratings)
+    if unseen:
+        ratings, seen = _without(ratings, seen), None
+    overlap = 0 if seen is None else int(seen.sum())
     if overlap:
         warnings.warn(
             f"the model was trained on {overlap:,} of these {len(ratings):,} ratings, so the error on new ones is "
-            "higher: leave them out with --unseen",
+            "likely higher: leave them out with --unseen",
             stacklevel=1,
         )
-    facts = {**_facts(fitted), "n_test": len(ratings), "overlap": overlap, **result.to_dict()}
-    output.result(facts, _table(result, None) + (f"\n\nreport: {report}" if report else ""))
+    result = hatrix.evaluate(fitted, ratings, seed=fitted.seed)
+    text = f"{_summary(result, {})}\n{len(ratings):,} test ratings"
+    if report is not None:
+        report.parent.mkdir(parents=True, exist_ok=True)
+        result.report(report)
+        text += f"\n\nreport: {report}"
+    output.result({**_facts(fitted), "n_test": len(ratings), "overlap": overlap, **result.to_dict()}, text)
 
 
 def _list(*, output: Output = Output()) -> None:  # noqa: B008
@@ -302,8 +313,23 @@ def _without(ratings: Ratings, seen: NDArray[np.bool_] | None) -> Ratings:
     return ratings.take(~seen)
 
 
-def _table(result: Evaluation, baseline: Evaluation | None) -> str:
-    return ""
+def _summary(result: Evaluation, baselines: Mapping[str, Evaluation]) -> str:
+    """The errors with their intervals, beside those of the baselines, and what stands out."""
+    from hatrix.evaluation import findings
+    from hatrix.evaluation.sections import SLICINGS
+
+    rows = [["", "RMSE", "95 % interval", "MSE", "MAE"]]
+    for name, one in {result.model.recipe.name: result, **baselines}.items():
+        low, high = one.intervals["rmse"]
+        rows.append([name, f"{one.rmse:.4f}", f"{low:.4f} to {high:.4f}", f"{one.mse:.4f}", f"{one.mae:.4f}"])
+    lines = [_aligned(rows, left=(0,)), ""]
+    lines += findings.versus(result.rmse, {name: one.rmse for name, one in baselines.items()})
+    for slicing in SLICINGS:
+        table = getattr(result.anatomy, slicing.attribute)
+        if slicing.attribute in ("by_rating", "by_genre") and table is not None:
+            lines.append(findings.extremes(table, slicing.title, slicing.what))
+    lines += [f"Note: {warning}" for warning in result.warnings]
+    return "\n".join(line for number, line in enumerate(lines) if line or number == 1)
 
 
 def _aligned(rows: Sequence[Sequence[str]], left: Sequence[int]) -> str:

@@ -312,20 +312,22 @@ def refuse_unwritable(folder: Path, names: Iterable[str], given_as: str) -> Path
     return home
 
 
-def with_recipe(command: Callable[..., None], recipe: type[Algorithm] | None) -> Callable[..., None]:
+def with_recipe(
+    command: Callable[..., None], recipe: type[Algorithm] | None, **given: Any
+) -> Callable[..., None]:
     """The command with a flag for each hyper-parameter of the recipe in place of its parameter ``recipe``.
 
-    Type, bounds, default and help are those of the recipe's fields.
+    Type, bounds, default and help are those of the recipe's fields. What is ``given`` is no flag.
     """
     signature = inspect.signature(command, eval_str=True)
-    kept = [parameter for parameter in signature.parameters.values() if parameter.name != "recipe"]
+    kept = [one for one in signature.parameters.values() if one.name != "recipe" and one.name not in given]
     declared = recipe.model_fields if recipe else {}
     group = Group(f"Hyper-parameters of {recipe.name if recipe else None}", sort_key=1)
     made = [_hyper_parameter(name, field, group) for name, field in declared.items()]
 
     def filled(*args: Any, **kwargs: Any) -> None:
         chosen = {name: kwargs.pop(name) for name in declared if name in kwargs}
-        command(*args, **kwargs, **({"recipe": recipe(**chosen)} if recipe else {}))
+        command(*args, **kwargs, **given, **({"recipe": recipe(**chosen)} if recipe else {}))
 
     filled.__signature__ = signature.replace(parameters=[*kept, *made])  # type: ignore[attr-defined]
     filled.__doc__ = command.__doc__
