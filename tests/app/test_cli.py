@@ -8,7 +8,7 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -185,3 +185,306 @@ def test_flags_stand_anywhere(
     assert hatrix("run", *COLUMNS, *found).status == 130
     [recipe] = fitted
     assert (recipe.name, recipe.model_dump()["factors"]) == ("mf", 7)
+
+
+# ------------------------------------------------------------------------------------------------ run
+
+
+def test_run_writes_four_files_and_says_where_the_report_is(
+    hatrix: Callable[..., Outcome], ratings_file: Path, tmp_path: Path
+) -> None:
+    (tmp_path / "there").mkdir()
+    (tmp_path / "there" / "mine.txt").write_text("stays")
+    outcome = hatrix("run", ratings_file, "mf", *COLUMNS, "--epochs", "5", "--seed", "7", "--out", "there")
+    assert outcome.status == 0, outcome.err
+    assert f"report: {Path('there') / 'report.html'}" in outcome.out
+    for word in ("RMSE", "MAE", "mf", "bias", "640 training and 160 test ratings"):
+        assert word in outcome.out
+    assert sorted(path.name for path in (tmp_path / "there").iterdir()) == sorted([*FILES, "mine.txt"])
+    assert (tmp_path / "there" / "mine.txt").read_text() == "stays"
+    metrics = json.loads((tmp_path / "there" / "metrics.json").read_text())
+    assert (metrics["algorithm"], metrics["seed"], metrics["n_train"], metrics["n_test"]) == (
+        "mf",
+        7,
+        640,
+        160,
+    )
+    assert metrics["hyperparameters"]["epochs"] == 5
+    assert metrics["mse"] == pytest.approx(metrics["rmse"] ** 2)
+    assert 0 < metrics["train_seconds"] < metrics["seconds"]
+    assert metrics["baselines"]["bias"]["rmse"] > 0
+    assert len((tmp_path / "there" / "history.csv").read_text().splitlines()) == 6
+    model = hx.load(tmp_path / "there" / "model.hatrix")
+    assert (model.recipe.name, model.seed, int(model.user_count.sum())) == ("mf", 7, 640)
+
+
+def test_run_as_json_prints_what_metrics_json_holds(
+    hatrix: Callable[..., Outcome], ratings_file: Path, tmp_path: Path
+) -> None:
+    outcome = hatrix("run", ratings_file, "bias", *COLUMNS, "--out", "new/folder", "--json", "--quiet")
+    assert outcome.status == 0
+    assert outcome.err == ""
+    assert json.loads(outcome.out) == json.loads((tmp_path / "new" / "folder" / "metrics.json").read_text())
+
+
+def test_a_second_run_gives_the_same_numbers(hatrix: Callable[..., Outcome], ratings_file: Path) -> None:
+    first, second = (
+        json.loads(hatrix("run", ratings_file, *COLUMNS, "--threads", n, "--out", f"d{n}", "--json").out)
+        for n in ("1", "2")
+    )
+    assert {**first, "train_seconds": 0, "seconds": 0} == {**second, "train_seconds": 0, "seconds": 0}
+
+
+@pytest.mark.parametrize(
+    ("flags", "n_test", "protocol"),
+    [
+        (["--split", "per-user", "--test", "0.5"], 400, "per_user 0.5, seed 42"),
+        (["--split", "per_user", "--test", "0.5"], 400, "per_user 0.5, seed 42"),
+        (["--split", "random", "--test", "0.1"], 80, "random"),
+        (["--split", "last", "--test", "3", "--time-column", "when"], 120, "last 3"),
+        (
+            ["--split", "by-time", "--test", "1970-01-12 14:36:40", "--time-column", "when"],
+            None,
+            "by_time from",
+        ),
+    ],
+    ids=lambda value: " ".join(value) if isinstance(value, list) else "",
+)
+def test_splits(
+    hatrix: Callable[..., Outcome], ratings_file: Path, flags: list[str], n_test: int | None, protocol: str
+) -> None:
+    outcome = hatrix("run", ratings_file, "bias", *COLUMNS, *flags, "--out", "d", "--json")
+    facts = json.loads(outcome.out)
+    assert facts["split"].startswith(protocol)
+    assert facts["n_train"] + facts["n_test"] == 800
+    assert n_test in (None, facts["n_test"])
+
+
+def test_a_run_that_fails_leaves_nothing(
+    hatrix: Callable[..., Outcome], ratings_file: Path, tmp_path: Path
+) -> None:
+    before = sorted(tmp_path.iterdir())
+    outcome = hatrix("run", ratings_file, "mf", *COLUMNS, "--learning-rate", "10", "--out", "new/folder")
+    refused(outcome, "diverged in epoch", "learning_rate")
+    assert sorted(tmp_path.iterdir()) == before
+
+
+def test_an_unwritable_folder_is_told_before_training(
+    hatrix: Callable[..., Outcome], ratings_file: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(Algorithm, "fit", lambda *_, **__: pytest.fail("training began"))
+    (tmp_path / "file").write_text("")
+    refused(hatrix("run", ratings_file, *COLUMNS, "--out", "file"), "file is a file")
+    refused(hatrix("run", ratings_file, *COLUMNS, "--out", "file/in/it"), "file is a file")
+    refused(hatrix("fit", ratings_file, "mf", *COLUMNS, "--out", tmp_path), "is a folder")
+    (tmp_path / "d" / "report.html").mkdir(parents=True)
+    refused(hatrix("run", ratings_file, *COLUMNS, "--out", "d"), "report.html is a folder")
+    refused(
+        hatrix("run", ratings_file, *COLUMNS, "--out", "e", "--checkpoint", "d"),
+        "--checkpoint",
+        "is a folder",
+    )
+    if Path("/proc/self").is_dir():
+        refused(
+            hatrix("run", ratings_file, *COLUMNS, "--out", "/proc/self/new"), "/proc/self", "another place"
+        )
+
+
+@pytest.mark.skipif(not hasattr(os, "geteuid") or os.geteuid() == 0, reason="root may write anywhere")
+def test_a_folder_without_permission_is_told(
+    hatrix: Callable[..., Outcome], ratings_file: Path, tmp_path: Path
+) -> None:
+    (tmp_path / "locked").mkdir(mode=0o500)
+    refused(hatrix("run", ratings_file, *COLUMNS, "--out", "locked/new"), "no permission", "locked")
+
+
+def test_events_are_refused_where_ratings_are_needed(
+    hatrix: Callable[..., Outcome], ratings_file: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    clicks = hx.Ratings.from_columns([1, 1, 2], [1, 2, 1])
+    monkeypatch.setattr("hatrix.data.read.read", lambda *_, **__: clicks)
+    refused(hatrix("run", ratings_file, "--out", "d"), "no ratings", "--rating-column")
+
+
+def test_column_flags_reach_read(
+    hatrix: Callable[..., Outcome], ratings_file: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    given: dict[str, Any] = {}
+    monkeypatch.setattr(
+        "hatrix.data.read.read", lambda _, **names: given.update(names) or pytest.skip("read")
+    )
+    flags = [
+        "--time-column",
+        "t",
+        "--separator",
+        "::",
+        "--no-header",
+        "--encoding",
+        "latin-1",
+        "--skip-bad-rows",
+    ]
+    with pytest.raises(pytest.skip.Exception):
+        hatrix("run", ratings_file, *COLUMNS, *flags, "--out", "d")
+    columns = {"user": "who", "item": "film", "rating": "stars", "time": "t"}
+    assert given == {
+        **columns,
+        "separator": "::",
+        "header": False,
+        "encoding": "latin-1",
+        "skip_bad_rows": True,
+    }
+
+
+# ----------------------------------------------------------------------------------- fit and evaluate
+
+
+def test_evaluate_warns_of_ratings_it_was_trained_on(
+    hatrix: Callable[..., Outcome], ratings_file: Path, tmp_path: Path
+) -> None:
+    hatrix("run", ratings_file, "bias", *COLUMNS, "--out", "d")
+    test_error = json.loads((tmp_path / "d" / "metrics.json").read_text())["rmse"]
+    outcome = hatrix("evaluate", "d/model.hatrix", ratings_file, *COLUMNS, "--json")
+    assert "trained on 640 of these 800 ratings" in outcome.err
+    assert "--unseen" in outcome.err
+    assert json.loads(outcome.out)["overlap"] == 640
+    outcome = hatrix("evaluate", "d/model.hatrix", ratings_file, *COLUMNS, "--json", "--unseen")
+    assert "trained on" not in outcome.err
+    facts = json.loads(outcome.out)
+    assert (facts["overlap"], facts["n_test"]) == (0, 160)
+    assert facts["rmse"] == pytest.approx(test_error)
+
+
+def test_evaluate_without_the_seen_ratings_knows_equal_data(
+    hatrix: Callable[..., Outcome], ratings_file: Path
+) -> None:
+    assert hatrix("fit", ratings_file, "bias", *COLUMNS, "--no-seen", "--out", "m.hatrix").status == 0
+    assert hx.load("m.hatrix").seen is None
+    outcome = hatrix("evaluate", "m.hatrix", ratings_file, *COLUMNS, "--report", "new/r.html")
+    assert "800 of these 800" in outcome.err
+    assert Path("new/r.html").stat().st_size > 0
+    refused(hatrix("evaluate", "m.hatrix", ratings_file, *COLUMNS, "--unseen"), "--unseen")
+
+
+def test_fit_resumes_to_the_same_model(hatrix: Callable[..., Outcome], ratings_file: Path) -> None:
+    fit = ["fit", ratings_file, "mf", *COLUMNS, "--seed", "3"]
+    assert hatrix(*fit, "--epochs", "6", "--out", "whole.hatrix").status == 0
+    saved = ["--checkpoint", "state/c.hatrix", "--checkpoint-epochs", "1", "--resume"]
+    for name in ("first.hatrix", "second.hatrix"):
+        assert hatrix(*fit, "--epochs", "6", *saved, "--out", name).status == 0
+    whole, second = hx.load("whole.hatrix"), hx.load("second.hatrix")
+    assert np.array_equal(whole.user_factors, second.user_factors)
+    refused(hatrix(*fit, "--epochs", "7", *saved, "--out", "third.hatrix"), "another run")
+    assert not Path("third.hatrix").exists()
+
+
+def test_data_list_and_get(
+    hatrix: Callable[..., Outcome], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    folder = tmp_path / "data" / "ml-100k"
+    folder.mkdir(parents=True)
+    (folder / "u.data").write_text("1\t1\t5\t0\n")
+    monkeypatch.setenv("HATRIX_DATA", str(tmp_path / "data"))
+    head, *rows = hatrix("data", "list").out.splitlines()
+    assert head.split() == ["name", "ratings", "users", "items", "scale", "download", "here", "licence"]
+    assert " ".join(rows[0].split()).startswith("ml-100k 100,000 943 1,682 1 to 5 4.9 MB yes GroupLens")
+    table = json.loads(hatrix("data", "list", "--json").out)
+    assert table[0] | {"licence": ""} == {
+        "name": "ml-100k", "rows": 100_000, "users": 943, "items": 1_682, "scale": [1, 5], "size": 4_924_029,
+        "licence": "", "changes": False, "where": str(folder),
+    }  # fmt: skip
+    assert hatrix("data", "get", "ml-100k") == (0, f"{folder}\n", "")
+
+
+# ------------------------------------------------------------------------------- what goes wrong in us
+
+
+def test_a_bug_is_one_line_unless_debugging(
+    hatrix: Callable[..., Outcome], ratings_file: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def broken(*_: Any, **__: Any) -> None:
+        raise ZeroDivisionError("by\nzero")
+
+    monkeypatch.setattr(Algorithm, "fit", broken)
+    outcome = hatrix("fit", ratings_file, "mf", *COLUMNS, "--out", "m")
+    assert outcome.status == 1
+    assert outcome.err.splitlines()[-1].startswith("error: unexpected ZeroDivisionError: by zero")
+    assert "report" in outcome.err
+    with pytest.raises(ZeroDivisionError):
+        main(["fit", str(ratings_file), "mf", *COLUMNS, "--out", "m", "--debug"])
+    monkeypatch.setenv("HATRIX_DEBUG", "1")
+    with pytest.raises(ZeroDivisionError):
+        main(["fit", str(ratings_file), "mf", *COLUMNS, "--out", "m"])
+
+
+@pytest.mark.parametrize(
+    ("error", "words"),
+    [
+        (MemoryError(), "out of memory"),
+        (OSError(28, "No space left on device", "m"), "m: No space left on device"),
+    ],
+)
+def test_what_the_machine_lacks_is_one_line(
+    hatrix: Callable[..., Outcome],
+    ratings_file: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    error: Exception,
+    words: str,
+) -> None:
+    def fails(*_: Any, **__: Any) -> None:
+        raise error
+
+    monkeypatch.setattr("hatrix.models.model.FactorModel.save", fails)
+    refused(hatrix("fit", ratings_file, "bias", *COLUMNS, "--out", "m"), words)
+    assert not Path("m").exists()
+
+
+def process(*tokens: str | Path, **options: Any) -> subprocess.Popen[str]:
+    pipes = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE, "text": True}
+    return subprocess.Popen([sys.executable, "-m", "hatrix", *map(str, tokens)], **{**pipes, **options})
+
+
+def test_a_broken_pipe_is_quiet(tmp_path: Path) -> None:
+    reading, writing = os.pipe()
+    os.close(reading)
+    with process("data", "list", stdout=writing, cwd=tmp_path) as listing:
+        os.close(writing)
+        _, said = listing.communicate(timeout=60)
+    assert (listing.returncode, said) == (141, "")
+
+
+@pytest.mark.skipif(os.name == "nt", reason="signals of POSIX")
+def test_ctrl_c_while_training_keeps_the_model_so_far(ratings_file: Path, tmp_path: Path) -> None:
+    flags = [
+        *COLUMNS,
+        "--epochs",
+        "100000",
+        "--checkpoint",
+        "c",
+        "--checkpoint-epochs",
+        "1",
+        "--out",
+        "m.hatrix",
+    ]
+    with process("fit", ratings_file, "mf", *flags, "--json", cwd=tmp_path) as fitting:
+        deadline = time.monotonic() + 120
+        while not (tmp_path / "c").exists() and time.monotonic() < deadline:
+            time.sleep(0.02)
+        fitting.send_signal(signal.SIGINT)
+        printed, said = fitting.communicate(timeout=60)
+    assert fitting.returncode == 0, said
+    assert "stopped by Ctrl-C" in said
+    epochs = json.loads(printed)["epochs"]
+    assert 1 <= epochs < 100_000
+    assert len(hx.load(tmp_path / "m.hatrix").history) == epochs
+
+
+def test_ctrl_c_elsewhere_ends_with_one_line_and_leaves_nothing(
+    hatrix: Callable[..., Outcome], ratings_file: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def interrupted(*_: Any, **__: Any) -> None:
+        assert list(tmp_path.glob(".hatrix-*"))
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr("hatrix.data.read.read", interrupted)
+    assert hatrix("run", ratings_file, "--out", "d") == (130, "", "error: interrupted\n")
+    assert list(tmp_path.iterdir()) == [ratings_file]

@@ -122,13 +122,13 @@ def run(
             "seconds": time.perf_counter() - started,
             "baselines": {name: other.to_dict() for name, other in baselines.items()},
         }
+        text = (
+            f"{_summary(result, baselines)}\n"
+            f"{len(split.train):,} training and {len(split.test):,} test ratings ({split.protocol}); "
+            f"trained in {seconds:.1f} s, {facts['seconds']:.1f} s in all\n\n"
+            f"report: {out / REPORT}"
+        )
         (stage / METRICS).write_text(dumps(facts) + "\n", encoding="utf-8")
-    text = (
-        f"{_summary(result, baselines)}\n"
-        f"{len(split.train):,} training and {len(split.test):,} test ratings ({split.protocol}); "
-        f"trained in {seconds:.1f} s, {facts['seconds']:.1f} s in all\n\n"
-        f"report: {out / REPORT}"
-    )
     output.result(facts, text)
 
 
@@ -325,9 +325,9 @@ def _summary(result: Evaluation, baselines: Mapping[str, Evaluation]) -> str:
     lines = [_aligned(rows, left=(0,)), ""]
     lines += findings.versus(result.rmse, {name: one.rmse for name, one in baselines.items()})
     for slicing in SLICINGS:
-        table = getattr(result.anatomy, slicing.attribute)
-        if slicing.attribute in ("by_rating", "by_genre") and table is not None:
-            lines.append(findings.extremes(table, slicing.title, slicing.what))
+        if slicing.attribute in ("by_rating", "by_genre"):
+            table = getattr(result.anatomy, slicing.attribute)
+            lines.append("" if table is None else findings.extremes(table, slicing.title, slicing.what))
     lines += [f"Note: {warning}" for warning in result.warnings]
     return "\n".join(line for number, line in enumerate(lines) if line or number == 1)
 
