@@ -267,6 +267,24 @@ def test_tables_that_data_cannot_give_are_left_out_with_a_reason(evaluation: Any
     assert "by_rating-error" in words
 
 
+def test_a_model_without_history_scale_titles_or_large_errors_has_a_report_too(evaluation: Any) -> None:
+    plain = replace(evaluation.model, history=pd.DataFrame(), scale=None)
+    worst = evaluation.anatomy.worst.head(0)
+    costly = evaluation.anatomy.items.assign(title=None)
+    bare = handmade(plain, evaluation.test, **dict.fromkeys(NAMES), worst=worst, items=costly, confusion=None)
+    words = report.render(bare)
+    assert "The model has no training history." in words
+    assert "NaN" not in words.split('<script type="application/json"')[0]
+    assert ">None<" not in words[words.index("items that cost most") : words.index("How to reproduce")]
+
+
+def test_a_single_epoch_needs_no_loss_curve(evaluation: Any) -> None:
+    model = hx.Bias(epochs=1).fit(evaluation.test, progress=False)
+    words = report.render(handmade(model, evaluation.test))
+    assert 'id="loss"' not in words
+    assert "Training took 1 epoch" in words
+
+
 def test_it_is_written_whole_or_not_at_all(
     evaluation: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

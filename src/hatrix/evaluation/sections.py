@@ -107,8 +107,9 @@ def story(
 def _tiles(evaluation: Evaluation, mean: float, unit: str) -> list[Tile]:
     low, high = evaluation.intervals.get("rmse", (math.nan, math.nan))
     seconds = _seconds(evaluation.model.history)
+    note = f"95 % interval {low:.3f} to {high:.3f}" if math.isfinite(low + high) else unit
     tiles = [
-        Tile("RMSE on test ratings", f"{evaluation.rmse:.3f}", f"95 % interval {low:.3f} to {high:.3f}"),
+        Tile("RMSE on test ratings", f"{evaluation.rmse:.3f}", note),
         Tile("Mean absolute error", f"{evaluation.mae:.3f}", unit),
         Tile("Mean squared error", f"{evaluation.mse:.3f}", f"{unit}²"),
         Tile("Against the mean rating", change(evaluation.rmse, mean), f"RMSE {mean:.3f}"),
@@ -242,9 +243,19 @@ def _rounded(evaluation: Evaluation, unit: str) -> Section:
                     Table("Count of each absolute error", *columns(counts, {"error": "g", "count": ","}))
                 ],
             ),
-            Part(tables=[Table("Description of the absolute errors", *columns(described, {}, rest=".4g"))]),
+            Part(tables=[_description(described)]),
         ],
     )
+
+
+def _description(described: pd.DataFrame | pd.Series[float]) -> Table:
+    """What pandas' ``describe`` says, in one row."""
+    import pandas as pd
+
+    table = described.to_frame().reset_index() if isinstance(described, pd.Series) else described
+    pairs = [list(row.values())[:2] for row in records(table)]
+    row: list[Cell] = [f"{value:,.0f}" if name == "count" else f"{value:.4g}" for name, value in pairs]
+    return Table("Description of the absolute errors", [(str(name), True) for name, _ in pairs], [row])
 
 
 def _range(evaluation: Evaluation, unit: str) -> Section:
