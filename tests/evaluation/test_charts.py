@@ -16,7 +16,7 @@ from hypothesis import strategies as st
 
 from hatrix.errors import ParameterError
 from hatrix.evaluation import charts
-from hatrix.evaluation.records import records
+from hatrix.evaluation.records import records, share_in_words
 
 VENDOR = Path(charts.__file__).parent / "vendor"
 NAN = math.nan
@@ -218,6 +218,18 @@ def test_missing_values_of_any_kind_become_none() -> None:
         {"a": [pd.NA, None, NAN, math.inf, pd.NaT, "x", 3, np.int32(4), np.float32(0.5)]}, dtype=object
     )
     assert [row["a"] for row in records(table)] == [None] * 5 + ["x", 3, 4, 0.5]
+
+
+def test_shares_are_short_and_never_round_to_nothing() -> None:
+    assert [share_in_words(share) for share in (0.0, 0.0001, 0.004, 0.0631, 0.504, 1.0)] == [
+        "", "<0.1%", "0.4%", "6.3%", "50%", "100%"
+    ]  # fmt: skip
+    assert [share_in_words(share, digits=0) for share in (0.0, 0.004, 0.006, 0.504)] == [
+        "",
+        "<1%",
+        "1%",
+        "50%",
+    ]
 
 
 def test_slices_refuse_an_unknown_measure() -> None:

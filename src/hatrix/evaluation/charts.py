@@ -23,7 +23,7 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any, Literal, TypeVar
 
 from hatrix.errors import ParameterError
-from hatrix.evaluation.records import interval, plain, records, signed
+from hatrix.evaluation.records import interval, plain, records, share_in_words, signed
 
 if TYPE_CHECKING:
     import altair as alt
@@ -379,8 +379,7 @@ def confusion(table: pd.DataFrame, *, unit: str = "points") -> alt.LayerChart:
         for predicted in levels["predicted"]:
             count = cells.get((actual, predicted), 0)
             share = count / max(total, 1)
-            label = f"{share:.0%}" if share >= 0.005 else "<1%" if count else ""
-            row = {"count": count, "share": share, "label": label}
+            row = {"count": count, "share": share, "label": share_in_words(share, digits=0)}
             rows.append(row | {"actual": plain(actual), "predicted": plain(predicted)})
     most = max((row["share"] for row in rows), default=1.0) or 1.0
     chart = _chart(rows).encode(
@@ -427,7 +426,7 @@ def _columns(
     for number, row in enumerate(rows):
         row["share"], row["color"] = row["count"] / total, color[number] if color else BLUE
         row["at"] = plain(row[name])
-        row["label"] = f"{row['share']:.1%}" if row["share"] >= 0.001 or not row["count"] else "<0.1%"
+        row["label"] = share_in_words(row["share"])
     chart = _chart(rows).encode(
         alt.X("at:O", sort=None, title=title, axis=alt.Axis(labelAngle=0, labelOverlap=True)),
         alt.Y("count:Q", title="test ratings", axis=alt.Axis(tickCount=5)),

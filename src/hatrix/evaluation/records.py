@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     import pandas as pd
 
-__all__ = ["interval", "plain", "records", "signed"]
+__all__ = ["interval", "plain", "records", "share_in_words", "signed"]
 
 
 def records(table: pd.DataFrame) -> list[dict[str, Any]]:
@@ -32,6 +32,14 @@ def _is_missing(value: Any) -> bool:
 def plain(value: Any) -> str:
     """A rating as people write it: 4, not 4.0."""
     return f"{value:g}" if isinstance(value, int | float) else str(value)
+
+
+def share_in_words(share: float, *, digits: int = 1) -> str:
+    """A share that fits above a bar: no digits where there are two before the point, nothing for nothing."""
+    least = 10.0 ** -(digits + 2)
+    if not share:
+        return ""
+    return f"<{least:.{digits}%}" if share < least / 2 else f"{share:.{0 if share >= 0.0995 else digits}%}"
 
 
 def signed(value: float) -> str:
