@@ -1,0 +1,298 @@
+"""A fitted model as a ``.hatrix`` file, and back."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any, Literal
+
+import numpy as np
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
+
+from hatrix.data.ids import Ids
+from hatrix.errors import DataError, ModelFileError, ParameterError
+from hatrix.models import ALGORITHMS, algorithm
+from hatrix.models.container import read, take, write
+from hatrix.models.model import FactorModel, Factors, Seen
+from hatrix.models.table import pack, pack_text, unpack, unpack_text
+
+if TYPE_CHECKING:
+    import pandas as pd
+    from numpy.typing import NDArray
+
+    from hatrix.models.fit import Algorithm
+
+__all__ = ["load", "read", "save", "write"]
+
+LEARNED = {"user_bias": 1, "item_bias": 1, "user_factors": 2, "item_factors": 2}
+"""Arrays in the order of `Factors`, with their number of axes."""
+FLOATS = ("float32", "float64")
+COUNTS = ("user_count", "item_count")
+TABLES = ("item_table", "user_table")
+
+Columns = list[Annotated[list[str | int], Field(min_length=2, max_length=2)]]
+
+
+class _Header(BaseModel):
+    """What a model file says in words.
+
+    A key or an array that the reader does not know is refused, since it could change what the numbers mean: a
+    later hatrix may add optional ones within the same format, and only files that use them need that hatrix.
+    """
+
+    model_config = ConfigDict(frozen=True, extra="forbid", strict=True, allow_inf_nan=False)
+
+    kind: Literal["model"] = "model"
+    hatrix: str
+    algorithm: str
+    hyperparameters: dict[str, Any]
+    seed: int = Field(ge=0)
+    fingerprint: str
+    data_name: str
+    notes: list[str]
+    mean: float
+    fallback: float
+    scale: Annotated[list[float], Field(min_length=2, max_length=2)] | None
+    merged: None = None  # kept for the mark up to which feedback was merged
+    item_table: Columns | None
+    user_table: Columns | None
+    history: Columns
+
+
+def save(model: FactorModel, path: str | Path, *, seen: bool = True) -> None:
+    """Write a model to a ``.hatrix`` file, atomically: `load` gives the same model to the last bit.
+
+    Parameters
+    ----------
+    model
+        The fitted model.
+    path
+        The file; one that exists is replaced once the new one is safely on disk.
+    seen
+        Keep the training rows, which recommendations without the known, explanations and fold-in read.
+
+    Raises
+    ------
+    DataError
+        If the model contradicts itself, or has what a file cannot hold (see `hatrix.models.table.pack`).
+    ModelFileError
+        If the file cannot be written.
+
+    Notes
+    -----
+    The index of a table is not kept: its lines stand for the ids in their order.
+    """
+    if ALGORITHMS.get(model.recipe.name) is None or algorithm(model.recipe.name) is not type(model.recipe):
+        raise DataError(
+            f"a {type(model.recipe).__name__} model cannot be saved: its algorithm is not one that hatrix finds by name"
+        )
+    if not seen or model.seen is None:
+        training = {}
+    else:
+        training = {f"seen.{name}": array for name, array in model.seen._asdict().items()}
+    for fault in _faults(model, contents=True):
+        raise DataError(f"the model cannot be saved: {fault}")
+    try:
+        arrays = {name: getattr(model, name) for name in (*LEARNED, *COUNTS)} | training
+        arrays |= _pack_ids("user_ids", model.users) | _pack_ids("item_ids", model.items)
+        columns: dict[str, Any] = {}
+        for name in (*TABLES, "history"):
+            frame = getattr(model, name)
+            packed, columns[name] = ({}, None) if frame is None else pack(name, frame)
+            arrays |= packed
+        header = _Header.model_validate(_in_words(model) | columns)
+    except DataError as error:
+        raise DataError(f"the model cannot be saved: {error}") from None
+    except ValidationError as error:
+        raise DataError(f"the model cannot be saved: {_first(error)}") from None
+    write(path, arrays, header.model_dump())
+
+
+def load(path: str | Path, *, verify: bool = True) -> FactorModel:
+    """The model of a ``.hatrix`` file, its numbers mapped into memory.
+
+    Parameters
+    ----------
+    path
+        A file that `save` wrote.
+    verify
+        Check every byte against its digest and every number against what it must be. Pass False only for a
+        file that was verified before (as further workers of one service do): then factors and training rows
+        are not read until they are needed.
+
+    Raises
+    ------
+    ModelFileError
+        If the file is missing, damaged, cut off, contradictory, of a newer hatrix, or no model.
+
+    Examples
+    --------
+    >>> import hatrix, tempfile
+    >>> ratings = hatrix.Ratings.from_columns(["ann", "ann", "bob"], [1, 2, 1], [5.0, 3.0, 4.0])
+    >>> with tempfile.TemporaryDirectory() as folder:
+    ...     hatrix.Bias().fit(ratings).save(f"{folder}/model.hatrix")
+    ...     hatrix.load(f"{folder}/model.hatrix")
+    FactorModel(bias, 2 users × 2 items, 0 factors, 3 ratings)
+    """
+    arrays, header = read(path, verify=verify)
+    try:
+        model = _model(arrays, header)
+        for fault in _faults(model, contents=verify):
+            raise ModelFileError(f"is not consistent: {fault}")
+    except ModelFileError as error:
+        raise ModelFileError(f"{os.fspath(path)} {error}") from None
+    return model
+
+
+def _in_words(model: FactorModel) -> dict[str, Any]:
+    from hatrix import __version__
+
+    return {
+        "hatrix": __version__,
+        "algorithm": model.recipe.name,
+        "hyperparameters": model.recipe.model_dump(mode="json"),
+        "seed": int(model.seed),
+        "fingerprint": model.fingerprint,
+        "data_name": model.data_name,
+        "notes": list(model.notes),
+        "mean": float(model.mean),
+        "fallback": float(model.fallback),
+        "scale": None if model.scale is None else [float(end) for end in model.scale],
+    }
+
+
+def _model(arrays: dict[str, NDArray[Any]], said: dict[str, Any]) -> FactorModel:
+    if said.get("kind") == "checkpoint":
+        raise ModelFileError("is a checkpoint of a fit, not a model: go on from it with fit(resume=...)")
+    try:
+        header = _Header.model_validate(said)
+    except ValidationError as error:
+        raise ModelFileError(_first(error)) from None
+    users, items = _take_ids(arrays, "user_ids"), _take_ids(arrays, "item_ids")
+    seen = None
+    if "seen.start" in arrays:
+        seen = Seen(
+            take(arrays, "seen.start", "int64"),
+            take(arrays, "seen.item", "int32"),
+            take(arrays, "seen.value", "float64"),
+        )
+    factors = Factors(
+        header.mean, *(take(arrays, name, *FLOATS, axes=axes) for name, axes in LEARNED.items())
+    )
+    counts = [take(arrays, name, "int64") for name in COUNTS]
+    model = FactorModel(
+        _recipe(header),
+        users,
+        items,
+        *factors,
+        *counts,
+        fallback=header.fallback,
+        scale=None if header.scale is None else (header.scale[0], header.scale[1]),
+        seed=header.seed,
+        history=unpack(arrays, "history", header.history, None),
+        seen=seen,
+        item_table=_take_table(arrays, "item_table", header.item_table, len(items)),
+        user_table=_take_table(arrays, "user_table", header.user_table, len(users)),
+        fingerprint=header.fingerprint,
+        data_name=header.data_name,
+        notes=tuple(header.notes),
+    )
+    if arrays:
+        raise ModelFileError(f"has an array {min(arrays)!r}, which this hatrix does not know: upgrade hatrix")
+    return model
+
+
+def _recipe(header: _Header) -> Algorithm:
+    try:
+        recipe = algorithm(header.algorithm)(**header.hyperparameters)
+    except (ParameterError, TypeError) as error:
+        raise ModelFileError(f"is of an algorithm that this hatrix does not have so: {error}") from None
+    kept = recipe.model_dump(mode="json")
+    if any(kept[name] != value for name, value in header.hyperparameters.items()):
+        raise ModelFileError("is not consistent: its hyper-parameters are not of their types")
+    return recipe
+
+
+def _pack_ids(name: str, ids: Ids) -> dict[str, NDArray[Any]]:
+    if ids.kind == "int":
+        return {name: ids.labels}
+    try:
+        return {name + part: array for part, array in pack_text(ids.labels.tolist()).items()}
+    except DataError as error:
+        raise DataError(f"{name}: {error}") from None
+
+
+def _take_ids(arrays: dict[str, NDArray[Any]], name: str) -> Ids:
+    return Ids(unpack_text(arrays, name) if f"{name}.offsets" in arrays else take(arrays, name, "int64"))
+
+
+def _take_table(
+    arrays: dict[str, NDArray[Any]], name: str, columns: Columns | None, rows: int
+) -> pd.DataFrame | None:
+    return None if columns is None else unpack(arrays, name, columns, rows)
+
+
+def _first(error: ValidationError) -> str:
+    problem = error.errors()[0]
+    name = ".".join(map(str, problem["loc"]))
+    if problem["type"] in ("extra_forbidden", "none_required", "literal_error"):
+        return f"says {name!r}, which this hatrix does not know: upgrade hatrix"
+    return f"is not consistent: {name!r}: {problem['msg'].lower()}"
+
+
+def _faults(model: FactorModel, *, contents: bool) -> Iterator[str]:
+    """What contradicts itself in a model; ``contents`` reads every number of it, else one per id."""
+    n, m, k = len(model.users), len(model.items), model.user_factors.shape[1:]
+    if len(k) != 1:
+        yield f"user_factors has {len(k) + 1} axes instead of 2"
+    for name, shape in zip((*LEARNED, *COUNTS), ((n,), (m,), (n, *k), (m, *k), (n,), (m,)), strict=True):
+        array = getattr(model, name)
+        if array.shape != shape:
+            yield f"{name} has shape {array.shape} instead of {shape}"
+        allowed = ("int64",) if name in COUNTS else FLOATS
+        if array.dtype.name not in allowed:
+            yield f"{name} is of type {array.dtype.name} instead of {' or '.join(allowed)}"
+        if name in COUNTS and (array < 0).any():
+            yield f"{name} is negative in places"
+        if name in LEARNED and contents and not np.isfinite(array).all():
+            yield f"{name} is not finite in places"
+    for name, ids in (("user", model.users), ("item", model.items)):
+        yield from _faults_of_ids(name, ids)
+    for name, rows in zip(TABLES, (m, n), strict=True):
+        table = getattr(model, name)
+        if table is not None and len(table) != rows:
+            yield f"{name} has {len(table):,} lines for {rows:,} ids"
+    if not np.isfinite([model.mean, model.fallback]).all():
+        yield "the mean is not finite"
+    if model.scale is not None and not -np.inf < model.scale[0] <= model.scale[1] < np.inf:
+        yield f"the scale runs from {model.scale[0]} to {model.scale[1]}"
+    if model.seen is not None:
+        yield from _faults_of_seen(model, model.seen, contents=contents)
+
+
+def _faults_of_ids(name: str, ids: Ids) -> Iterator[str]:
+    labels = ids.labels
+    if labels.ndim != 1 or labels.dtype not in (np.int64, object):
+        yield f"the {name} ids are of type {labels.dtype}"
+    if labels.dtype == object and not all(type(label) is str and label for label in labels.tolist()):
+        yield f"a {name} id is not text, or empty"
+    if not (labels[1:] > labels[:-1]).all():
+        yield f"the {name} ids are not in order, or not distinct"
+
+
+def _faults_of_seen(model: FactorModel, seen: Seen, *, contents: bool) -> Iterator[str]:
+    start, item, value = seen
+    types = start.dtype.name, item.dtype.name, value.dtype.name
+    if types != ("int64", "int32", "float64") or item.ndim != 1 or item.shape != value.shape:
+        yield "the training rows are not of their types and one length"
+    if start.shape != (len(model.users) + 1,) or start[0] != 0 or start[-1] != len(item):
+        yield "the training rows are not divided among the users"
+    if (np.diff(start) != model.user_count).any():
+        yield "a user has not as many training rows as user_count says"
+    if contents and len(item) and (item.min() < 0 or item.max() >= len(model.items)):
+        yield "a training row is of an item that is not there"
+    if contents and (np.bincount(item, minlength=len(model.items)) != model.item_count).any():
+        yield "an item has not as many training rows as item_count says"
+    if contents and not np.isfinite(value).all():
+        yield "a training value is not finite"
