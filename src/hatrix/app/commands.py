@@ -295,12 +295,9 @@ def _seen_rows(model: FactorModel, ratings: Ratings) -> NDArray[np.bool_] | None
     """Which of the ratings are of a user and an item that the model has seen together; None if it cannot tell."""
     import numpy as np
 
-    if model.seen is None:
-        return np.ones(len(ratings), bool) if model.fingerprint == ratings.fingerprint else None
-    user, item = model.rows_of(ratings)
-    owner = np.repeat(np.arange(len(model.users)), np.diff(model.seen.start))
-    trained = owner * len(model.items) + model.seen.item
-    return (user >= 0) & (item >= 0) & np.isin(user * len(model.items) + item, trained)
+    if model.seen is None and model.fingerprint == ratings.fingerprint:
+        return np.ones(len(ratings), bool)
+    return model.was_seen(*model.rows_of(ratings))
 
 
 def _without(ratings: Ratings, seen: NDArray[np.bool_] | None) -> Ratings:

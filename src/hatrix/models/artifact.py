@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import json
 import os
 from collections.abc import Iterator
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
@@ -31,7 +32,7 @@ FLOATS = ("float32", "float64")
 COUNTS = ("user_count", "item_count")
 TABLES = ("item_table", "user_table")
 
-Columns = list[Annotated[list[str | int], Field(min_length=2, max_length=2)]]
+Columns = list[tuple[str | int, str]]
 
 
 class _Header(BaseModel):
@@ -50,10 +51,10 @@ class _Header(BaseModel):
     seed: int = Field(ge=0)
     fingerprint: str
     data_name: str
-    notes: list[str]
+    notes: tuple[str, ...]
     mean: float
     fallback: float
-    scale: Annotated[list[float], Field(min_length=2, max_length=2)] | None
+    scale: tuple[float, float] | None
     merged: None = None  # kept for the mark up to which feedback was merged
     item_table: Columns | None
     user_table: Columns | None
@@ -155,10 +156,10 @@ def _in_words(model: FactorModel) -> dict[str, Any]:
         "seed": int(model.seed),
         "fingerprint": model.fingerprint,
         "data_name": model.data_name,
-        "notes": list(model.notes),
+        "notes": tuple(model.notes),
         "mean": float(model.mean),
         "fallback": float(model.fallback),
-        "scale": None if model.scale is None else [float(end) for end in model.scale],
+        "scale": None if model.scale is None else tuple(float(end) for end in model.scale),
     }
 
 
@@ -166,7 +167,7 @@ def _model(arrays: dict[str, NDArray[Any]], said: dict[str, Any]) -> FactorModel
     if said.get("kind") == "checkpoint":
         raise ModelFileError("is a checkpoint of a fit, not a model: go on from it with fit(resume=...)")
     try:
-        header = _Header.model_validate(said)
+        header = _Header.model_validate_json(json.dumps(said))
     except ValidationError as error:
         raise ModelFileError(_first(error)) from None
     users, items = _take_ids(arrays, "user_ids"), _take_ids(arrays, "item_ids")
@@ -180,15 +181,15 @@ def _model(arrays: dict[str, NDArray[Any]], said: dict[str, Any]) -> FactorModel
     factors = Factors(
         header.mean, *(take(arrays, name, *FLOATS, axes=axes) for name, axes in LEARNED.items())
     )
-    counts = [take(arrays, name, "int64") for name in COUNTS]
     model = FactorModel(
         _recipe(header),
         users,
         items,
         *factors,
-        *counts,
+        user_count=take(arrays, "user_count", "int64"),
+        item_count=take(arrays, "item_count", "int64"),
         fallback=header.fallback,
-        scale=None if header.scale is None else (header.scale[0], header.scale[1]),
+        scale=header.scale,
         seed=header.seed,
         history=unpack(arrays, "history", header.history, None),
         seen=seen,
@@ -196,7 +197,7 @@ def _model(arrays: dict[str, NDArray[Any]], said: dict[str, Any]) -> FactorModel
         user_table=_take_table(arrays, "user_table", header.user_table, len(users)),
         fingerprint=header.fingerprint,
         data_name=header.data_name,
-        notes=tuple(header.notes),
+        notes=header.notes,
     )
     if arrays:
         raise ModelFileError(f"has an array {min(arrays)!r}, which this hatrix does not know: upgrade hatrix")
@@ -207,7 +208,7 @@ def _recipe(header: _Header) -> Algorithm:
     try:
         recipe = algorithm(header.algorithm)(**header.hyperparameters)
     except (ParameterError, TypeError) as error:
-        raise ModelFileError(f"is of an algorithm that this hatrix does not have so: {error}") from None
+        raise ModelFileError(f"cannot be loaded by this hatrix: {error}") from None
     kept = recipe.model_dump(mode="json")
     if any(kept[name] != value for name, value in header.hyperparameters.items()):
         raise ModelFileError("is not consistent: its hyper-parameters are not of their types")
@@ -242,7 +243,7 @@ def _first(error: ValidationError) -> str:
 
 
 def _faults(model: FactorModel, *, contents: bool) -> Iterator[str]:
-    """What contradicts itself in a model; ``contents`` reads every number of it, else one per id."""
+    """What contradicts itself in a model; ``contents`` reads the training rows too."""
     n, m, k = len(model.users), len(model.items), model.user_factors.shape[1:]
     if len(k) != 1:
         yield f"user_factors has {len(k) + 1} axes instead of 2"
@@ -255,8 +256,6 @@ def _faults(model: FactorModel, *, contents: bool) -> Iterator[str]:
             yield f"{name} is of type {array.dtype.name} instead of {' or '.join(allowed)}"
         if name in COUNTS and (array < 0).any():
             yield f"{name} is negative in places"
-        if name in LEARNED and contents and not np.isfinite(array).all():
-            yield f"{name} is not finite in places"
     for name, ids in (("user", model.users), ("item", model.items)):
         yield from _faults_of_ids(name, ids)
     for name, rows in zip(TABLES, (m, n), strict=True):
@@ -294,5 +293,3 @@ def _faults_of_seen(model: FactorModel, seen: Seen, *, contents: bool) -> Iterat
         yield "a training row is of an item that is not there"
     if contents and (np.bincount(item, minlength=len(model.items)) != model.item_count).any():
         yield "an item has not as many training rows as item_count says"
-    if contents and not np.isfinite(value).all():
-        yield "a training value is not finite"

@@ -127,7 +127,10 @@ def read(path: str | Path, *, verify: bool = True) -> tuple[dict[str, NDArray[An
         for name in _in_order(entries):
             code, shape, digest = entries[name]
             start, end = end, end + _size(code, shape)
-            arrays[name] = array = data[start:end].view(DTYPES[code]).reshape(shape)
+            try:
+                arrays[name] = array = data[start:end].view(DTYPES[code]).reshape(shape)
+            except ValueError as error:
+                raise ModelFileError(f"is not consistent: the array {name!r}: {error}") from None
             if verify and not (
                 hashlib.sha256(data[start:end].data).hexdigest() == digest and _is_sound(array)
             ):
@@ -150,9 +153,9 @@ def take(arrays: dict[str, NDArray[Any]], name: str, *dtypes: str, axes: int = 1
     return array
 
 
-def _plain(name: str, array: Any) -> NDArray[Any]:
-    array = np.asarray(array, order="C")
-    array = np.asarray(array, array.dtype.newbyteorder("<"))
+def _plain(name: str, values: Any) -> NDArray[Any]:
+    given = np.asarray(values)
+    array: NDArray[Any] = np.asarray(given, given.dtype.newbyteorder("<"), order="C")
     if not isinstance(name, str) or not name or name == "__metadata__":
         raise DataError(f"an array cannot be called {name!r}")
     if array.dtype not in CODES:
@@ -289,9 +292,7 @@ def _refuse(_: str) -> None:
 def _is_entry(entry: Any) -> bool:
     match entry:
         case [str(code), list(shape), str()]:
-            return (
-                code in DTYPES and len(shape) <= 8 and all(type(n) is int and 0 <= n < 2**48 for n in shape)
-            )
+            return code in DTYPES and all(type(n) is int and 0 <= n < 2**48 for n in shape)
     return False
 
 

@@ -142,7 +142,7 @@ class _Loop:
         if threads is not None and threads < 1:
             raise ParameterError(f"threads is {threads}: give at least 1, or None for all cores")
         self.recipe, self.seed, self.progress = recipe, seed, progress
-        self.threads = threads or len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else 1
+        self.threads = threads or _cores()
         self.train, self.valid = _hold_out(train, valid, seed)
         self.patience: int | None = getattr(recipe, "patience", None)
         if self.patience is not None and self.valid is None:
@@ -280,6 +280,11 @@ class _Loop:
             data_name=train.name,
             notes=tuple(self.notes),
         )
+
+
+def _cores() -> int:
+    """The cores this process may use."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
 def _seen(train: Ratings) -> Seen:

@@ -111,6 +111,8 @@ class FactorModel:
     notes: tuple[str, ...] = field(default=())
 
     def __post_init__(self) -> None:
+        for name in ("mean", "fallback"):  # a NumPy scalar would widen float32 sums, a float does not
+            object.__setattr__(self, name, float(getattr(self, name)))
         for array in (self.user_bias, self.item_bias, self.user_factors, self.item_factors):
             array.setflags(write=False)
 
@@ -206,6 +208,14 @@ class FactorModel:
         ):
             rows.append(column.astype(np.int64) if mine == theirs else mine.encode(theirs.labels)[column])
         return rows[0], rows[1]
+
+    def was_seen(self, user: NDArray[np.int64], item: NDArray[np.int64]) -> NDArray[np.bool_] | None:
+        """Which pairs of row numbers (-1 unknown) are in the training rows; None where the model lacks those."""
+        if self.seen is None:
+            return None
+        owner = np.repeat(np.arange(len(self.users)), np.diff(self.seen.start))
+        trained = owner * len(self.items) + self.seen.item
+        return np.asarray((user >= 0) & (item >= 0) & np.isin(user * len(self.items) + item, trained))
 
     def save(self, path: str | Path, *, seen: bool = True) -> None:
         """Write the model to a ``.hatrix`` file, atomically; ``seen=False`` leaves the training rows out."""

@@ -35,7 +35,7 @@ _NULLABLE |= {name.replace("int", "Int").replace("uI", "UI"): name for name in _
 TIMES = re.compile(r"(datetime64|timedelta64)\[(s|ms|us|ns)\]")
 
 
-def pack(name: str, frame: pd.DataFrame) -> tuple[dict[str, NDArray[Any]], list[list[Any]]]:
+def pack(name: str, frame: pd.DataFrame) -> tuple[dict[str, NDArray[Any]], list[tuple[str | int, str]]]:
     """A frame as arrays ``NAME.0``, ``NAME.1`` …, and for each column its label and its type.
 
     The index is left out. Categories are kept as their values.
@@ -47,7 +47,7 @@ def pack(name: str, frame: pd.DataFrame) -> tuple[dict[str, NDArray[Any]], list[
         dates without a time zone, and text.
     """
     arrays: dict[str, NDArray[Any]] = {}
-    columns: list[list[Any]] = []
+    columns: list[tuple[str | int, str]] = []
     for position, label in enumerate(frame.columns.tolist()):
         if type(label) not in (str, int):
             raise DataError(f"{name}: the column label {label!r} is neither text nor a whole number")
@@ -56,7 +56,7 @@ def pack(name: str, frame: pd.DataFrame) -> tuple[dict[str, NDArray[Any]], list[
         except DataError as error:
             raise DataError(f"{name}, column {label!r}: {error}") from None
         arrays |= {f"{name}.{position}{part}": array for part, array in parts.items()}
-        columns.append([label, dtype])
+        columns.append((label, dtype))
     return arrays, columns
 
 

@@ -1,0 +1,262 @@
+"""Evaluating a model on ratings that it was not trained on."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from functools import cached_property
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from hatrix.errors import DataError, ParameterError
+from hatrix.evaluation import rating
+from hatrix.evaluation.rating import Errors, errors
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    import pandas as pd
+    from numpy.typing import NDArray
+
+    from hatrix.data.ratings import Ratings
+    from hatrix.evaluation.anatomy import Anatomy
+    from hatrix.models.model import FactorModel
+
+__all__ = ["Evaluation", "evaluate"]
+
+
+@dataclass(frozen=True, eq=False, repr=False)
+class Evaluation:
+    """The errors of a model on test ratings; `evaluate` makes it.
+
+    Attributes
+    ----------
+    model, test
+        What was evaluated on what.
+    user, item
+        Row numbers of the test ratings in the model, -1 for unknown ids.
+    raw_predicted
+        Predictions before clipping, in the order of the test ratings.
+    mse, rmse, mae
+        Errors of the clipped predictions.
+    raw
+        The same of the unclipped ones.
+    intervals
+        (low, high) of mse, rmse and mae, from a bootstrap over users.
+    clipped_share
+        Share of predictions outside the rating scale before clipping.
+    fallbacks
+        Distinct unknown and cold users and items, and the share of predictions that fell back to what was known.
+    warnings
+        What deserves attention, each beginning with a code.
+    """
+
+    model: FactorModel
+    test: Ratings
+    user: NDArray[np.int64] = field(repr=False)
+    item: NDArray[np.int64] = field(repr=False)
+    raw_predicted: NDArray[np.float64] = field(repr=False)
+    mse: float
+    rmse: float
+    mae: float
+    raw: Errors
+    intervals: dict[str, tuple[float, float]]
+    clipped_share: float
+    fallbacks: dict[str, float]
+    warnings: tuple[str, ...]
+    confidence: float = 0.95
+
+    @property
+    def n(self) -> int:
+        """Number of test ratings."""
+        return len(self.test)
+
+    @property
+    def predicted(self) -> NDArray[np.float64]:
+        """Predictions clipped to the rating scale."""
+        return _clipped(self.raw_predicted, self.model.scale)
+
+    @cached_property
+    def anatomy(self) -> Anatomy:
+        """Where the model is wrong: tables by rating, activity, popularity, genre, decade, period and more."""
+        from hatrix.evaluation.anatomy import Anatomy
+
+        return Anatomy(self)
+
+    def table(self) -> pd.DataFrame:
+        """The metrics as rows: value, low, high, and the value without clipping."""
+        import pandas as pd
+
+        rows = {}
+        for name in ("rmse", "mse", "mae"):
+            low, high = self.intervals[name]
+            rows[name] = {
+                "value": getattr(self, name),
+                "low": low,
+                "high": high,
+                "raw": getattr(self.raw, name),
+            }
+        return pd.DataFrame.from_dict(rows, orient="index").rename_axis("metric")
+
+    def predictions(self) -> pd.DataFrame:
+        """Every test rating with its prediction: user, item, rating, predicted, raw, error."""
+        frame = self.test.to_frame()[["user", "item", "rating"]]
+        predicted = self.predicted
+        return frame.assign(predicted=predicted, raw=self.raw_predicted, error=predicted - self.test.value)
+
+    def to_dict(self) -> dict[str, Any]:
+        """The figures, ready for JSON."""
+        return {
+            "rmse": self.rmse,
+            "mse": self.mse,
+            "mae": self.mae,
+            "intervals": {name: list(ends) for name, ends in self.intervals.items()},
+            "confidence": self.confidence,
+            "raw": self.raw._asdict(),
+            "clipped_share": self.clipped_share,
+            "fallbacks": self.fallbacks,
+            "warnings": list(self.warnings),
+        }
+
+    def report(
+        self,
+        path: str | Path,
+        *,
+        title: str | None = None,
+        baselines: Mapping[str, Evaluation] | None = None,
+        protocol: str | None = None,
+        command: str | None = None,
+    ) -> None:
+        """Write one self-contained HTML file; `hatrix.evaluation.report.write` describes the parameters."""
+        from hatrix.evaluation import report
+
+        report.write(self, path, title=title, baselines=baselines, protocol=protocol, command=command)
+
+    def __repr__(self) -> str:
+        low, high = self.intervals["rmse"]
+        return (
+            f"Evaluation({self.model.recipe.name} on {self.n:,} ratings: RMSE {self.rmse:.4f} "
+            f"[{low:.4f}, {high:.4f}], MAE {self.mae:.4f})"
+        )
+
+
+def evaluate(
+    model: FactorModel, test: Ratings, *, bootstrap: int = 1000, confidence: float = 0.95, seed: int = 0
+) -> Evaluation:
+    """Evaluate a model on test ratings.
+
+    Predictions are clipped to the model's rating scale; ``.raw`` has the errors without that. Ids are matched by
+    label, so the test ratings may come from another file. Memory is a few numbers per test rating.
+
+    Parameters
+    ----------
+    model
+        A fitted model.
+    test
+        Ratings that it was not trained on.
+    bootstrap
+        Draws behind the intervals.
+    confidence
+        Coverage of the intervals.
+    seed
+        Of the bootstrap.
+
+    Raises
+    ------
+    DataError
+        If there are no test ratings, or they are events without a rating.
+
+    Examples
+    --------
+    >>> import hatrix as hx
+    >>> ratings, _ = hx.synthetic.make(60, 40, n_ratings=1200, seed=1)
+    >>> split = hx.split.per_user(ratings)
+    >>> result = hx.evaluate(hx.Bias().fit(split.train), split.test)
+    >>> result.intervals["rmse"][0] < result.rmse < result.intervals["rmse"][1]
+    True
+    """
+    if len(test) == 0:
+        raise DataError("there are no ratings to evaluate on")
+    if test.implicit:
+        raise DataError("the test data are events without ratings: their errors mean nothing")
+    if not 0 < confidence < 1:
+        raise ParameterError(f"confidence is {confidence}: give a share between 0 and 1, such as 0.95")
+    if bootstrap < 1:
+        raise ParameterError(f"bootstrap is {bootstrap}: give a number of draws of at least 1, such as 1000")
+    user, item = model.rows_of(test)
+    raw = model.predict_rows(user, item)
+    error = _clipped(raw, model.scale) - test.value
+    found = errors(error)
+    outside = (
+        float(np.mean((raw < model.scale[0]) | (raw > model.scale[1]))) if model.scale is not None else 0.0
+    )
+    fallbacks = _fallbacks(model, test, user, item)
+    return Evaluation(
+        model,
+        test,
+        user,
+        item,
+        raw,
+        found.mse,
+        found.rmse,
+        found.mae,
+        errors(raw - test.value),
+        rating.bootstrap(
+            error, test.user.astype(np.int64), draws=bootstrap, confidence=confidence, seed=seed
+        ),
+        outside,
+        fallbacks,
+        tuple(_warnings(model, test, user, item, found, fallbacks)),
+        confidence,
+    )
+
+
+def _clipped(raw: NDArray[np.float64], scale: tuple[float, float] | None) -> NDArray[np.float64]:
+    return raw if scale is None else np.clip(raw, *scale)
+
+
+def _fallbacks(
+    model: FactorModel, test: Ratings, user: NDArray[np.int64], item: NDArray[np.int64]
+) -> dict[str, float]:
+    cold_user = (user >= 0) & (model.user_count[user] == 0)
+    cold_item = (item >= 0) & (model.item_count[item] == 0)
+    return {
+        "unknown_users": len(np.unique(test.user[user < 0])),
+        "unknown_items": len(np.unique(test.item[item < 0])),
+        "cold_users": len(np.unique(user[cold_user])),
+        "cold_items": len(np.unique(item[cold_item])),
+        "share": float(np.mean(model.is_fallback(user, item))),
+    }
+
+
+def _warnings(
+    model: FactorModel,
+    test: Ratings,
+    user: NDArray[np.int64],
+    item: NDArray[np.int64],
+    found: Errors,
+    fallbacks: Mapping[str, float],
+) -> list[str]:
+    said = []
+    if model.task == "ranking":
+        said.append(
+            f"ranking-model: {model.recipe.name} ranks items; errors of its scores as ratings say little"
+        )
+    seen = model.was_seen(user, item)
+    if seen is not None and seen.any():
+        said.append(
+            f"overlap: {int(seen.sum()):,} of {len(test):,} test ratings are of a user and an item that the model was "
+            "trained on, so the errors look better than they are"
+        )
+    if fallbacks["share"] > 0.05:
+        said.append(
+            f"cold: {fallbacks['share']:.1%} of the predictions are of users or items without training ratings and "
+            "fall back to means and biases"
+        )
+    level = float(np.sqrt(np.mean((test.value - model.fallback) ** 2)))
+    if found.rmse >= level:
+        said.append(
+            f"worse-than-mean: RMSE {found.rmse:.4f} is no better than always predicting the training mean ({level:.4f})"
+        )
+    return said
