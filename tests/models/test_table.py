@@ -109,7 +109,10 @@ def test_other_types_come_back_as_their_values(column, expected):
         (pd.DataFrame({"x": pd.Series([b"a"], dtype=object)}), "b'a' is not text"),
         (pd.DataFrame({"x": pd.Series(["a\ud800"], dtype=object)}), "half a character"),
         (pd.DataFrame({"x": [1j]}), "values of type complex128 have no place in a model file"),
-        (pd.DataFrame({"x": pd.to_datetime(["2020"], utc=True)}), r"values of type datetime64\[us, UTC\] have"),
+        (
+            pd.DataFrame({"x": pd.to_datetime(["2020"], utc=True)}),
+            r"values of type datetime64\[us, UTC\] have",
+        ),
         (pd.DataFrame({(1, 2): [1]}), r"column label \(1, 2\) is neither"),
         (pd.DataFrame({None: [1]}), "label nan is neither|label None is neither"),
     ],

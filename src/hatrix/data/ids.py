@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from decimal import Decimal
 from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
@@ -10,10 +11,11 @@ import numpy as np
 from hatrix.errors import DataError
 
 if TYPE_CHECKING:
-    import pandas as pd
     from numpy.typing import NDArray
 
-__all__ = ["Ids"]
+__all__ = ["Ids", "as_column", "coded"]
+
+_SLICE = 1 << 20
 
 
 class Ids:
@@ -48,7 +50,9 @@ class Ids:
         Parameters
         ----------
         labels
-            Array-like of integers, strings, UUIDs or a mixture.
+            Array-like of integers, strings, UUIDs or a mixture. A whole float is an integer, since that is what
+            a table makes of integers beside a gap; in a mixed column every label becomes its text, so that
+            ``7`` and ``"7"`` are the same one.
 
         Returns
         -------
@@ -58,16 +62,31 @@ class Ids:
         Raises
         ------
         DataError
-            If a label is missing (None, NaN) or an empty string.
-        """
-        import pandas as pd
+            If a label is missing (None, NaN), an empty string or not Unicode text.
 
-        column = _as_column(labels)
-        codes, distinct = pd.factorize(column)
-        order = np.argsort(distinct, kind="stable")
-        place = np.empty(len(order), np.int32)
-        place[order] = np.arange(len(order), dtype=np.int32)
-        return cls(distinct[order]), place[codes]
+        Examples
+        --------
+        >>> Ids.from_labels([30, 4, 30])[0].labels.tolist()
+        [4, 30]
+        >>> Ids.from_labels([30, "007", 4])[0].labels.tolist()
+        ['007', '30', '4']
+        """
+        column = as_column(labels)
+        if column.dtype.kind in "iu":
+            distinct, rows = _integers(column)
+            if not distinct.size or _is_int64(int(distinct[-1])):
+                return cls(distinct.astype(np.int64)), rows
+        rows = np.empty(len(column), np.int32)
+        number: dict[Any, int] = {}
+        for start in range(0, len(column), _SLICE):
+            codes, keys = coded(column[start : start + _SLICE])
+            _refuse_missing(codes < 0, start)
+            number_of = np.array([number.setdefault(key, len(number)) for key in keys], np.int32)
+            rows[start : start + _SLICE] = number_of[codes]
+        if "" in number:
+            _refuse_missing(rows == number[""], 0)
+        labels, place = _in_order(list(number))
+        return cls(labels), place[rows]
 
     @property
     def kind(self) -> str:
@@ -75,29 +94,44 @@ class Ids:
         return "str" if self.labels.dtype == object else "int"
 
     @cached_property
-    def _index(self) -> pd.Index[Any]:
+    def _index(self) -> Any:
         import pandas as pd
 
         return pd.Index(self.labels, dtype=self.labels.dtype)
 
     def encode(self, labels: Any) -> NDArray[np.int64]:
-        """Row numbers of labels; -1 where the label is unknown.
+        """Row numbers of labels; -1 where the label is unknown or missing.
 
-        A label of another type is unknown, except that string ids know an integer by its digits, as in a mixed
-        column.
+        A label of another type is unknown, except that a whole float is an integer, and that string ids know
+        an integer by its digits, as in a mixed column.
+
+        Examples
+        --------
+        >>> ids, _ = Ids.from_labels(["7", "nan"])
+        >>> ids.encode([7, 7.0, None, float("nan"), "nan"]).tolist()
+        [0, 0, -1, -1, 1]
         """
-        values = np.atleast_1d(_as_array(labels))
-        if self.kind == "str":
-            wanted = values.astype(str).astype(object)
-            return np.asarray(self._index.get_indexer(wanted), np.int64)
-        if values.dtype.kind in "iu":
-            fits = values <= np.uint64(2**63 - 1) if values.dtype == np.uint64 else np.True_
-            return np.where(fits, self._index.get_indexer(values.astype(np.int64)), -1)
-        rows = np.full(len(values), -1, np.int64)
-        whole = [position for position, value in enumerate(values.tolist()) if _is_int64(value)]
-        if whole:
-            picked = np.array([int(values[position]) for position in whole], np.int64)
-            rows[whole] = self._index.get_indexer(picked)
+        column = as_column(labels)
+        if self.kind == "int" and column.dtype.kind in "iu":
+            return self._rows_of_integers(column)
+        rows = np.empty(len(column), np.int64)
+        for start in range(0, len(column), _SLICE):
+            codes, keys = coded(column[start : start + _SLICE])
+            known = np.full(len(keys) + 1, -1, np.int64)  # the last is for missing labels, whose code is -1
+            if self.kind == "str":
+                known[:-1] = self._index.get_indexer(np.fromiter(map(str, keys), object, len(keys)))
+            else:
+                whole = [at for at, key in enumerate(keys) if _is_int64(key)]
+                known[whole] = self._index.get_indexer(np.array([keys[at] for at in whole], np.int64))
+            rows[start : start + _SLICE] = known[codes]
+        return rows
+
+    def _rows_of_integers(self, column: NDArray[Any]) -> NDArray[np.int64]:
+        rows: NDArray[np.int64] = self._index.get_indexer(column.astype(np.int64, copy=False)).astype(
+            np.int64
+        )
+        if column.dtype == np.uint64:
+            rows[column > np.uint64(2**63 - 1)] = -1
         return rows
 
     def decode(self, rows: Any) -> NDArray[Any]:
@@ -132,51 +166,95 @@ class Ids:
         return f"Ids({len(self):,} {self.kind}: {ends}{', …' if len(self) > 3 else ''})"
 
 
-def _is_int64(value: object) -> bool:
-    if isinstance(value, bool | np.bool_):
-        return False
-    if isinstance(value, float | np.floating):
-        return bool(value.is_integer() and -(2.0**63) <= value < 2.0**63)
-    return isinstance(value, int | np.integer) and -(2**63) <= int(value) < 2**63
-
-
-def _as_array(labels: Any) -> NDArray[Any]:
-    """Labels as an array that has not turned mixed types into something else (NumPy would make [1, "a"] text)."""
+def as_column(labels: Any) -> NDArray[Any]:
+    """Labels as a one-dimensional array; NumPy alone would turn ``[1, "a"]`` into text."""
     if isinstance(labels, np.ndarray):
-        return labels
-    if hasattr(labels, "to_numpy"):
-        return np.asarray(labels.to_numpy())
-    if isinstance(labels, str | bytes) or not hasattr(labels, "__iter__"):
-        labels = [labels]
-    boxed = np.empty(len(items := list(labels)), object)
-    boxed[:] = items
-    return boxed
+        column = labels
+    elif hasattr(labels, "to_numpy"):
+        column = np.asarray(labels.to_numpy())
+    else:
+        single = isinstance(labels, str | bytes) or not hasattr(labels, "__iter__")
+        items = [labels] if single else list(labels)
+        column = np.fromiter(items, object, len(items))
+    column = np.atleast_1d(column)
+    if column.ndim != 1:
+        raise DataError(f"labels must be one column, not an array of {column.ndim} dimensions")
+    if column.dtype.kind in "Mm":
+        texts = column.astype(str).astype(object)
+        texts[np.isnat(column)] = None
+        return np.asarray(texts)
+    return column if column.dtype.kind in "iufO" else column.astype(object)
 
 
-def _as_column(labels: Any) -> NDArray[Any]:
-    """A whole column as int64, or as an object array of non-empty strings."""
-    values = _as_array(labels)
-    if values.dtype.kind in "iu" and (values.dtype != np.uint64 or not values.size or values.max() < 2**63):
-        return values.astype(np.int64, copy=False)
-    if values.dtype.kind == "f":
-        _refuse_missing(np.isnan(values))
-        if np.all(np.abs(values) <= 2.0**53) and np.array_equal(values, np.floor(values)):
-            return values.astype(np.int64)
-    if values.dtype == object:
-        import pandas as pd
+def coded(column: NDArray[Any]) -> tuple[NDArray[np.intp], list[Any]]:
+    """The place of each label among the distinct ones, -1 where it is missing, and these as ``int`` or ``str``."""
+    import pandas as pd
 
-        _refuse_missing(pd.isna(values))
-        if all(isinstance(value, int | np.integer) and _is_int64(value) for value in values):
-            return values.astype(np.int64)
-    strings = np.array([str(value) for value in values.tolist()], object)
-    _refuse_missing(strings == "")
-    return strings
+    if column.dtype == object and pd.api.types.infer_dtype(column, skipna=True) not in _PURE:
+        column = np.fromiter(map(_key, column.tolist()), object, len(column))
+    codes, distinct = pd.factorize(column)
+    return codes, distinct.tolist() if column.dtype.kind in "iu" else list(map(_key, distinct.tolist()))
 
 
-def _refuse_missing(missing: NDArray[np.bool_]) -> None:
+_PURE = ("string", "integer", "empty")
+"""Kinds of object columns in which equal labels are one label; elsewhere ``1 == True == 1.0``."""
+
+
+def _key(label: Any) -> int | str | None:
+    import pandas as pd
+
+    if type(label) is str or type(label) is int:
+        return label
+    if isinstance(label, bytes):
+        try:
+            return label.decode()
+        except UnicodeDecodeError:
+            raise DataError(f"the label {label[:40]!r} is not UTF-8 text") from None
+    if hasattr(label, "__iter__") and not isinstance(label, str):
+        raise DataError(f"labels must be numbers or text, not {type(label).__name__}")
+    if pd.isna(label):
+        return None
+    whole = isinstance(label, float | np.floating | Decimal) and abs(label) <= 2**53 and label == int(label)
+    return int(label) if whole or isinstance(label, np.integer) else str(label)
+
+
+def _integers(column: NDArray[Any]) -> tuple[NDArray[Any], NDArray[np.int32]]:
+    """The distinct numbers in order, and the place of each."""
+    import pandas as pd
+
+    rows = np.empty(len(column), np.int32)
+    found = [column[:0]]
+    count = 0
+    for start in range(0, len(column), _SLICE):
+        codes, distinct = pd.factorize(column[start : start + _SLICE])
+        rows[start : start + _SLICE] = codes + count
+        found.append(distinct)
+        count += len(distinct)
+    distinct, place = np.unique(np.concatenate(found), return_inverse=True)
+    return distinct, place.astype(np.int32)[rows]
+
+
+def _in_order(distinct: list[int | str]) -> tuple[NDArray[Any], NDArray[np.int32]]:
+    """The labels in order, and each one's place in it."""
+    if all(map(_is_int64, distinct)):
+        return _integers(np.array(distinct, np.int64))
+    texts = list(map(str, distinct))
+    try:
+        "".join(texts).encode()
+    except UnicodeEncodeError:
+        broken = next(text for text in texts if text.encode(errors="ignore").decode() != text)
+        raise DataError(f"the label {broken[:40]!r} is not Unicode text") from None
+    place = {text: at for at, text in enumerate(sorted(set(texts)))}
+    return np.fromiter(place, object, len(place)), np.array([place[text] for text in texts], np.int32)
+
+
+def _is_int64(label: Any) -> bool:
+    return isinstance(label, int) and -(2**63) <= label < 2**63
+
+
+def _refuse_missing(missing: NDArray[np.bool_], start: int) -> None:
     if missing.any():
-        first = int(np.argmax(missing))
         raise DataError(
-            f"{int(missing.sum())} ids are missing or empty, the first at row {first}: "
+            f"an id is missing or empty, the first at row {start + int(np.argmax(missing))}: "
             "give every row a user and an item, or drop those rows"
         )

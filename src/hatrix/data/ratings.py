@@ -9,7 +9,8 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 
-from hatrix.data.ids import Ids
+from hatrix.data.ids import Ids, as_column
+from hatrix.data.values import NO_TIME, numbers, times
 from hatrix.errors import DataError
 
 if TYPE_CHECKING:
@@ -164,29 +165,59 @@ class Ratings:
         """
         users, user = Ids.from_labels(user_ids)
         items, item = Ids.from_labels(item_ids)
+        return cls.from_rows(
+            users,
+            user,
+            items,
+            item,
+            None if value is None else _finite(value),
+            time=None if time is None else _seconds(time),
+            implicit=implicit,
+            scale=scale,
+            name=name,
+            report=report,
+        )
+
+    @classmethod
+    def from_rows(
+        cls,
+        users: Ids,
+        user: NDArray[np.int32],
+        items: Ids,
+        item: NDArray[np.int32],
+        value: NDArray[np.float64] | None = None,
+        *,
+        time: NDArray[np.int64] | None = None,
+        implicit: bool | None = None,
+        scale: tuple[float, float] | None = None,
+        name: str = "ratings",
+        report: ReadReport | None = None,
+    ) -> Ratings:
+        """Ratings from row numbers and the ids they stand for; the rest as in `from_columns`."""
         implicit = value is None if implicit is None else implicit
-        values = np.ones(len(user)) if value is None else _finite(value, "rating")
-        times = None if time is None else _seconds(time)
-        for other, what in ((item, "item"), (values, "rating"), (times, "time")):
+        values = np.ones(len(user)) if value is None else value
+        for other, what in ((item, "item"), (values, "rating"), (time, "time")):
             if other is not None and len(other) != len(user):
                 raise DataError(
                     f"{len(user):,} users but {len(other):,} {what} values: columns must be as long"
                 )
         given = len(user)
-        keep, values = _one_per_pair(user, item, len(items), values, times, implicit)
+        keep, values = _one_per_pair(user, item, len(items), values, time, implicit)
         if keep is not None:
             user, item, values = user[keep], item[keep], values[keep]
-            times = None if times is None else times[keep]
+            time = None if time is None else time[keep]
         report = ReadReport(given, given) if report is None else report
         if scale is None and not implicit and len(values):
             scale = float(values.min()), float(values.max())
+        if scale is not None and not scale[0] <= scale[1]:
+            raise DataError(f"scale is {scale}: give the lowest and the highest possible rating")
         return cls(
             user,
             item,
             values,
             users,
             items,
-            time=times,
+            time=time,
             scale=None if implicit else scale,
             implicit=implicit,
             report=replace(report, duplicates=given - len(user)),
@@ -216,12 +247,12 @@ class Ratings:
     @cached_property
     def user_count(self) -> NDArray[np.int64]:
         """Ratings of each user."""
-        return np.bincount(self.user, minlength=len(self.users))
+        return np.bincount(self.user, minlength=len(self.users)).astype(np.int64, copy=False)
 
     @cached_property
     def item_count(self) -> NDArray[np.int64]:
         """Ratings of each item."""
-        return np.bincount(self.item, minlength=len(self.items))
+        return np.bincount(self.item, minlength=len(self.items)).astype(np.int64, copy=False)
 
     @cached_property
     def fingerprint(self) -> str:
@@ -264,52 +295,49 @@ def _one_per_pair(
     values: NDArray[np.float64],
     times: NDArray[np.int64] | None,
     implicit: bool,
-) -> tuple[NDArray[np.int64] | None, NDArray[np.float64]]:
-    """Positions to keep (in their given order, None for all of them) and the values to read there."""
+) -> tuple[NDArray[np.bool_] | None, NDArray[np.float64]]:
+    """Which rows to keep (None for all of them), and the values to read there."""
     pair = user.astype(np.int64) * n_items + item
     ordered = np.sort(pair)
-    if not np.any(ordered[1:] == ordered[:-1]):
+    repeated = ordered[1:][ordered[1:] == ordered[:-1]]
+    del ordered
+    if not len(repeated):
         return None, values
-    order = np.argsort(pair, kind="stable") if times is None else np.lexsort((times, pair))
-    last = np.append(pair[order][1:] != pair[order][:-1], True)
-    keep = order[last]
+    import pandas as pd
+
+    rows = np.flatnonzero(pd.Index(np.unique(repeated)).get_indexer(pair) >= 0)
+    pair = pair[rows]
+    order = np.argsort(pair, kind="stable") if times is None else np.lexsort((times[rows], pair))
+    rows, pair = rows[order], pair[order]
+    last = np.append(pair[1:] != pair[:-1], True)
+    keep = np.ones(len(user), bool)
+    keep[rows[~last]] = False
     if implicit:
-        first = np.append(0, np.flatnonzero(last)[:-1] + 1)
         values = values.copy()
-        values[keep] = np.add.reduceat(values[order], first)
-    return np.sort(keep), values
+        values[rows[last]] = np.add.reduceat(values[rows], np.append(0, np.flatnonzero(last)[:-1] + 1))
+    return keep, values
 
 
-def _finite(column: Any, what: str) -> NDArray[np.float64]:
-    try:
-        values = np.array(column, np.float64)
-    except (TypeError, ValueError) as error:
-        raise DataError(f"the {what} column is not numeric: {error}") from None
-    bad = ~np.isfinite(values)
+def _finite(column: Any) -> NDArray[np.float64]:
+    values = numbers(as_column(column))
+    bad = np.isnan(values)
     if bad.any():
         first = int(np.argmax(bad))
         raise DataError(
-            f"{int(bad.sum())} {what}s are not finite numbers, the first at row {first} ({values[first]}): "
-            "correct or drop those rows"
+            f"{int(bad.sum())} ratings are not finite numbers, the first at row {first} "
+            f"({as_column(column)[first]!r}): correct or drop those rows"
         )
     return values
 
 
 def _seconds(column: Any) -> NDArray[np.int64]:
-    """Dates and numbers as whole Unix seconds."""
-    values = np.asarray(column)
-    if values.dtype.kind in "iu":
-        return values.astype(np.int64)
-    if values.dtype.kind == "f":
-        return np.floor(_finite(values, "time")).astype(np.int64)
-    import pandas as pd
-
-    try:
-        dates = pd.to_datetime(pd.Series(values), utc=True)
-    except (TypeError, ValueError) as error:
-        raise DataError(f"the time column is neither dates nor numbers: {error}") from None
-    if dates.isna().any():
+    array = column if isinstance(column, np.ndarray) else as_column(column)
+    found = times(array)
+    bad = found == NO_TIME
+    if bad.any():
+        first = int(np.argmax(bad))
         raise DataError(
-            f"{int(dates.isna().sum())} times are missing: give every row a time, or drop the column"
+            f"{int(bad.sum())} times are neither dates nor numbers of seconds, the first at row {first} "
+            f"({array[first]!r}): correct or drop those rows, or leave the column out"
         )
-    return dates.dt.as_unit("s").astype("int64").to_numpy()
+    return found

@@ -1,34 +1,32 @@
-"""Ratings from files and tables."""
+"""Ratings from files and tables of any layout."""
 
 from __future__ import annotations
 
-import csv
-import gzip
-import io
-import math
-import zipfile
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from hatrix.data.ratings import Ratings, ReadReport
+from hatrix.data.ratings import Ratings
 from hatrix.errors import DataError
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from os import PathLike
 
 __all__ = ["read"]
 
+COUNTS = ("count", "counts", "plays", "playcount", "clicks", "weight")
 KNOWN = {
-    "user": ("user", "userid", "user_id", "uid", "u"),
-    "item": ("item", "itemid", "item_id", "movieid", "movie_id", "movie", "product", "productid", "i"),
-    "rating": ("rating", "ratings", "stars", "score", "value", "r"),
-    "time": ("timestamp", "time", "date", "t"),
-}
-SEPARATORS = ("::", "\t", ",", ";", "|", " ")
+    "user": ("user", "userid", "user_id", "uid", "customer", "customerid", "customer_id", "reviewerid", "visitorid"),
+    "item": ("item", "itemid", "item_id", "iid", "movie", "movieid", "movie_id", "product", "productid", "product_id",
+             "asin", "parent_asin", "book", "bookid", "book_id", "song", "songid", "artist", "artistid", "track"),
+    "rating": ("rating", "ratings", "stars", "score", "value", "overall", *COUNTS),
+    "time": ("timestamp", "time", "date", "datetime", "unixreviewtime", "created_at"),
+}  # fmt: skip
+"""Column names that are understood, in any case."""
 
 
 def read(
-    source: Any,
+    source: str | PathLike[str] | Any,
     *,
     user: str | int | None = None,
     item: str | int | None = None,
@@ -36,180 +34,184 @@ def read(
     time: str | int | None = None,
     separator: str | None = None,
     header: bool | None = None,
-    encoding: str = "utf-8",
+    encoding: str | None = None,
     implicit: bool | None = None,
     skip_bad_rows: bool = False,
     scale: tuple[float, float] | None = None,
     name: str | None = None,
 ) -> Ratings:
-    """Ratings from a text file (also .gz or .zip), a Parquet file or any DataFrame."""
+    """Ratings from a text file, a Parquet file or a DataFrame.
+
+    Parameters
+    ----------
+    source
+        A path to separated text (also ``.gz``, or ``.zip`` with one file in it) or Parquet, or any DataFrame that
+        narwhals knows (pandas, polars, Arrow).
+    user, item, rating, time
+        Columns by name, or by position from 0. By default usual names are looked for in the header; without a
+        header the order is user, item, rating, time. A file without ratings has one event a row.
+    separator
+        What stands between fields, of any length; found by default.
+    header
+        Whether the first line names the columns; found by default.
+    encoding
+        Of text; UTF-8 by default.
+    implicit
+        Whether ratings are counts of events; by default where there are none, or their column is called counts,
+        plays, clicks and the like.
+    skip_bad_rows
+        Leave rows that cannot be read out, and count them in ``ratings.report``, instead of stopping.
+    scale
+        Lowest and highest possible rating; by default those that occur.
+    name
+        What the data are called; by default the file's name.
+
+    Returns
+    -------
+    Ratings
+        With ``report``: accepted + rejected + blank + header = records.
+
+    Raises
+    ------
+    DataError
+        If the source cannot be read as a whole, or rows cannot and ``skip_bad_rows`` is not set: one line with
+        the file, and line number and reason of the first five.
+
+    Notes
+    -----
+    Blanks around a field are not part of it. Ids are integers where all of them are written as integers are;
+    otherwise, one ``007`` or ``7.0`` being enough, they are text, so that ``007`` and ``7`` stay two ids.
+
+    Examples
+    --------
+    >>> import tempfile, pathlib
+    >>> with tempfile.TemporaryDirectory() as folder:
+    ...     path = pathlib.Path(folder) / "stars.csv"
+    ...     _ = path.write_text("userId,movieId,rating\\nann,7,4.5\\nbob,7,3\\n")
+    ...     ratings = read(path)
+    >>> len(ratings), ratings.users.labels.tolist(), ratings.scale
+    (2, ['ann', 'bob'], (3.0, 4.5))
+    """
     chosen = {"user": user, "item": item, "rating": rating, "time": time}
-    if not isinstance(source, str | Path):
-        return _from_frame(source, chosen, implicit, name or "ratings")
+    if not isinstance(source, str) and not hasattr(source, "__fspath__"):
+        return _from_frame(source, chosen, implicit=implicit, scale=scale, name=name or "ratings")
     path = Path(source)
-    if not path.is_file():
-        raise DataError(f"{path} is {'a folder' if path.is_dir() else 'not there'}: give a file of ratings")
-    if path.suffix == ".parquet":
-        import duckdb
+    if path.is_dir():
+        raise DataError(f"{path} is a folder: give a file of ratings in it")
+    if not path.exists():
+        raise DataError(f"there is no file {path}")
+    stem = name or path.name.split(".")[0] or "ratings"
+    if path.suffix.lower() in (".parquet", ".pq"):
+        return _from_frame(_parquet(path), chosen, implicit=implicit, scale=scale, name=stem, where=str(path))
 
-        try:
-            frame = duckdb.connect().read_parquet(str(path)).df()
-        except duckdb.Error as error:
-            raise DataError(f"{path} is no Parquet file: {str(error).splitlines()[0]}") from None
-        return _from_frame(frame, chosen, implicit, name or path.stem)
-    lines = _text(path, encoding).splitlines()
-    if not any(line.strip() for line in lines):
-        raise DataError(f"{path} is empty")
-    separator = separator or next((s for s in SEPARATORS if s in lines[0]), ",")
-    records = list(_records(lines, separator))
-    first = records[0][1]
-    has_header = header if header is not None else not any(_is_number(cell) for cell in first)
-    place = _places(chosen, first if has_header else None, len(first), str(path))
-    columns: dict[str, list[Any]] = {role: [] for role in place}
-    bad: list[tuple[str, int, str]] = []
-    blank = 0
-    for number, cells in records[1 if has_header else 0 :]:
-        if not any(cell.strip() for cell in cells):
-            blank += 1
-            continue
-        problem = _problem(cells, place, len(first))
-        if problem:
-            bad.append((str(path), number, problem))
-            continue
-        for role, at in place.items():
-            text = cells[at].strip()
-            columns[role].append(float(text) if role == "rating" else text)
-    if bad and not skip_bad_rows:
-        shown = "; ".join(f"line {number}: {reason}" for _, number, reason in bad[:5])
-        more = f" and {len(bad) - 5:,} more" if len(bad) > 5 else ""
-        raise DataError(f"{path}: {shown}{more}; correct them, or leave them out with skip_bad_rows")
-    if not columns["user"]:
-        raise DataError(f"{path} has no ratings")
-    report = ReadReport(
-        len(records), len(columns["user"]), len(bad), blank, int(has_header), 0, tuple(bad[:5])
-    )
-    return Ratings.from_columns(
-        _ids(columns["user"]),
-        _ids(columns["item"]),
-        columns.get("rating"),
-        time=_times(columns["time"]) if "time" in columns else None,
-        implicit=implicit,
+    from hatrix.data import text
+
+    known = frozenset(word for words in KNOWN.values() for word in words)
+    known |= {
+        str(column).lower() for column in chosen.values() if isinstance(column, str) and not column.isdigit()
+    }
+    with text.plain_file(path, encoding) as plain:
+        layout = text.sniff(plain, str(path), separator, header, known)
+        places = _places(chosen, layout.header, layout.width, str(path), implicit)
+        found = text.read_columns(plain, str(path), layout, places, skip_bad_rows=skip_bad_rows)
+    return Ratings.from_rows(
+        found.users,
+        found.user,
+        found.items,
+        found.item,
+        found.rating,
+        time=found.time,
+        implicit=_counts(places, layout.header) if implicit is None else implicit,
         scale=scale,
-        name=name or path.name.split(".")[0],
-        report=report,
+        name=stem,
+        report=found.report,
     )
 
 
-def _from_frame(frame: Any, chosen: dict[str, Any], implicit: bool | None, name: str) -> Ratings:
+def _parquet(path: Path) -> Any:
+    import duckdb
+
+    with duckdb.connect() as connection:
+        try:
+            return connection.read_parquet(str(path)).df()
+        except duckdb.Error as error:
+            raise DataError(f"{path} cannot be read as Parquet: {str(error).splitlines()[0]}") from None
+
+
+def _from_frame(
+    frame: Any,
+    chosen: dict[str, Any],
+    *,
+    implicit: bool | None,
+    scale: tuple[float, float] | None,
+    name: str,
+    where: str = "the table",
+) -> Ratings:
     import narwhals as nw
 
     try:
         names = nw.from_native(frame, eager_only=True).columns
     except TypeError:
+        kind = type(frame).__name__
         raise DataError(
-            f"cannot read ratings from a {type(frame).__name__}: give a path or a DataFrame"
+            f"cannot read ratings from a {kind}: give a path, or a pandas, polars or Arrow table"
         ) from None
-    place = _places(chosen, names, len(names), "the table")
-    found = {role: names[at] for role, at in place.items()}
-    return Ratings.from_frame(
+    places = _places(chosen, names, len(names), where, implicit)
+    column = {role: names[place] for role, place in places.items()}
+    found = Ratings.from_frame(
         frame,
-        user=found["user"],
-        item=found["item"],
-        rating=found.get("rating"),
-        time=found.get("time"),
-        implicit=implicit,
+        user=column["user"],
+        item=column["item"],
+        rating=column.get("rating"),
+        time=column.get("time"),
+        implicit=_counts(places, names) if implicit is None else implicit,
         name=name,
     )
+    return found if scale is None or found.implicit else replace(found, scale=scale)
 
 
-def _text(path: Path, encoding: str) -> str:
-    try:
-        data = path.read_bytes()
-        if path.suffix == ".gz":
-            data = gzip.decompress(data)
-        elif path.suffix == ".zip":
-            with zipfile.ZipFile(io.BytesIO(data)) as archive:
-                members = [member for member in archive.namelist() if not member.endswith("/")]
-                if len(members) != 1:
-                    raise DataError(f"{path} holds {len(members)} files: give a zip of one")
-                data = archive.read(members[0])
-    except (OSError, EOFError, zipfile.BadZipFile) as error:
-        raise DataError(f"cannot read {path}: {error}") from None
-    if b"\0" in data:
-        raise DataError(f"{path} holds NUL bytes: it is not a text file in {encoding}")
-    try:
-        return data.decode(encoding).removeprefix("\ufeff")
-    except UnicodeDecodeError as error:
-        raise DataError(f"{path} is not {encoding} ({error.reason}): try encoding='latin-1'") from None
+def _places(
+    chosen: dict[str, Any], names: list[str] | None, width: int, where: str, implicit: bool | None
+) -> dict[str, int]:
+    """Which column is which: as chosen, else by its name, else by position where there is no header."""
+    listed = ", ".join(map(repr, names)) if names else f"{width} columns without names"
+    places = {role: _place(role, column, names, width, where, listed) for role, column in chosen.items()
+              if column is not None}  # fmt: skip
+    lower = [str(name).strip().lower() for name in names] if names else []
+    for role in chosen:
+        if role in places:
+            continue
+        free = [place for place in range(width) if place not in places.values()]
+        match = [place for place in free if names and lower[place] in KNOWN[role]]
+        if match:
+            places[role] = min(match, key=lambda place: KNOWN[role].index(lower[place]))
+        elif names is None and free and width <= len(chosen):
+            places[role] = free[0]
+        elif role in ("user", "item"):
+            raise DataError(
+                f"{where} has no column for the {role}: name it ({role}=…, --{role}-column); there are {listed}"
+            )
+    left = [place for place in range(width) if place not in places.values()]
+    if "rating" not in places and left and implicit is None and names:
+        raise DataError(
+            f"{where} has no column known to be the rating: name it (rating=…, --rating-column), or say that there "
+            f"are none (implicit=True); there are {listed}"
+        )
+    return {role: places[role] for role in chosen if role in places}
 
 
-def _records(lines: list[str], separator: str) -> Iterator[tuple[int, list[str]]]:
-    if len(separator) > 1:
-        yield from ((number, line.split(separator)) for number, line in enumerate(lines, 1))
-        return
-    reader = csv.reader(lines, delimiter=separator, strict=True)
-    try:
-        for cells in reader:
-            yield reader.line_num, cells
-    except csv.Error as error:
-        raise DataError(f"line {reader.line_num}: {error}") from None
+def _counts(places: dict[str, int], names: list[str] | None) -> bool | None:
+    """Whether the rating column's name says that it counts events."""
+    if names is None or "rating" not in places:
+        return None
+    return names[places["rating"]].strip().lower() in COUNTS
 
 
-def _places(chosen: dict[str, Any], names: list[str] | None, width: int, where: str) -> dict[str, int]:
-    found: dict[str, int] = {}
-    lower = [name.strip().lower() for name in names] if names else []
-    for order, role in enumerate(KNOWN):
-        wanted = chosen[role]
-        if isinstance(wanted, int):
-            found[role] = wanted
-        elif wanted is not None:
-            if not names or wanted not in names:
-                raise DataError(
-                    f"{where} has no column {wanted!r} for {role}: it has {', '.join(names or ['no header'])}"
-                )
-            found[role] = names.index(wanted)
-        else:
-            match = next((lower.index(known) for known in KNOWN[role] if known in lower), None)
-            if match is not None:
-                found[role] = match
-            elif not names and order < width:
-                found[role] = order
-            elif role in ("user", "item"):
-                raise DataError(
-                    f"{where} has no column for {role}: name it; there are {', '.join(names or [])}"
-                )
-    if max(found.values()) >= width:
-        raise DataError(f"{where} has {width} columns, and column {max(found.values())} was asked for")
-    return found
-
-
-def _problem(cells: list[str], place: dict[str, int], width: int) -> str:
-    if len(cells) != width:
-        return f"{len(cells)} columns instead of {width}"
-    for role, at in place.items():
-        text = cells[at].strip()
-        if not text:
-            return f"no {role}"
-        if role == "rating" and not (_is_number(text) and math.isfinite(float(text))):
-            return f"rating {text!r} is not a finite number"
-    return ""
-
-
-def _is_number(text: str) -> bool:
-    try:
-        float(text)
-    except ValueError:
-        return False
-    return "_" not in text
-
-
-def _ids(column: list[str]) -> list[Any]:
-    whole = all(text.isascii() and text.lstrip("-").isdigit() and str(int(text)) == text for text in column)
-    return [int(text) for text in column] if whole else column
-
-
-def _times(column: list[str]) -> Any:
-    import numpy as np
-
-    numeric = all(_is_number(text) for text in column)
-    return np.array([float(text) for text in column]) if numeric else np.array(column, object)
+def _place(role: str, column: str | int, names: list[str] | None, width: int, where: str, listed: str) -> int:
+    if names and column in names:
+        return names.index(str(column))
+    if isinstance(column, int) or str(column).isdigit():
+        if int(column) < width:
+            return int(column)
+        raise DataError(f"{where} has no column {column} for the {role}: there are {listed}")
+    raise DataError(f"{where} has no column {column!r} for the {role}: there are {listed}")

@@ -1,0 +1,445 @@
+"""Separated text files, read whole and checked.
+
+DuckDB parses a file in one go; where its counts of lines, separators and good fields do not add up to a file
+without a flaw, the records are read once more one by one, so that each bad one is named with line and reason.
+"""
+
+from __future__ import annotations
+
+import codecs
+import csv
+import gzip
+import re
+import shutil
+import tempfile
+import zipfile
+from collections.abc import Iterator
+from contextlib import contextmanager
+from itertools import islice
+from pathlib import Path
+from typing import IO, TYPE_CHECKING, Any, NamedTuple
+
+import numpy as np
+
+from hatrix.data.ids import Ids
+from hatrix.data.ratings import ReadReport
+from hatrix.data.values import NO_TIME, numbers, seconds, times
+from hatrix.errors import DataError
+
+if TYPE_CHECKING:
+    import duckdb
+    from numpy.typing import NDArray
+
+__all__ = ["Columns", "Layout", "plain_file", "read_columns", "sniff"]
+
+SEPARATORS = ("::", "\t", ",", ";", "|", " ")
+PIECE = 1 << 23
+RECORDS_AT_ONCE = 100_000
+LONGEST_QUOTE = 100
+_INTEGER = re.compile(r"-?[1-9][0-9]{0,18}|0")
+_DATE = re.compile(r"[0-9]{4}-[0-9]{2}-[0-9]{2}([T ].*)?")
+
+
+class Layout(NamedTuple):
+    """How a text file is laid out: its separator, header line or None, and number of columns."""
+
+    separator: str
+    header: list[str] | None
+    width: int
+    sample: list[list[str]]
+
+
+class Columns(NamedTuple):
+    """The columns of a file as ids, rows and numbers."""
+
+    users: Ids
+    user: NDArray[np.int32]
+    items: Ids
+    item: NDArray[np.int32]
+    rating: NDArray[np.float64] | None
+    time: NDArray[np.int64] | None
+    report: ReadReport
+
+
+@contextmanager
+def plain_file(path: Path, encoding: str | None) -> Iterator[Path]:
+    """The file as UTF-8 text without byte order mark: itself, or a temporary copy, unpacked and decoded."""
+    try:
+        with _opened(path) as packed:
+            start = packed.read(4)
+            if encoding is None and start[:2] in (codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE):
+                raise DataError(f"{path} is UTF-16 text: give encoding='utf-16'")
+            mark = start.startswith(codecs.BOM_UTF8)
+            if path.suffix not in (".gz", ".zip") and not mark and _is_utf8(encoding):
+                yield path
+                return
+        with tempfile.TemporaryDirectory(prefix="hatrix-") as folder:
+            copy = Path(folder) / "ratings"
+            with _opened(path) as packed, open(copy, "wb") as plain:
+                if mark:
+                    packed.read(3)
+                if _is_utf8(encoding):
+                    shutil.copyfileobj(packed, plain, PIECE)
+                else:
+                    _recode(path, packed, plain, str(encoding))
+            yield copy
+    except (OSError, EOFError, zipfile.BadZipFile, zipfile.LargeZipFile) as error:
+        reason = error.strerror if isinstance(error, OSError) and error.strerror else error
+        raise DataError(f"cannot read {path}: {reason}") from None
+
+
+def _is_utf8(encoding: str | None) -> bool:
+    try:
+        return encoding is None or codecs.lookup(encoding).name in ("utf-8", "utf-8-sig")
+    except LookupError:
+        raise DataError(f"there is no encoding {encoding!r}: give one such as utf-8 or latin-1") from None
+
+
+@contextmanager
+def _opened(path: Path) -> Iterator[IO[bytes]]:
+    if path.suffix == ".gz":
+        with gzip.open(path) as file:
+            yield file  # type: ignore[misc]
+    elif path.suffix == ".zip":
+        with zipfile.ZipFile(path) as archive:
+            members = [member for member in archive.infolist() if not member.is_dir()]
+            if len(members) != 1:
+                raise DataError(
+                    f"{path} holds {len(members)} files: give a zip of one, or unpack the one you mean"
+                )
+            with archive.open(members[0]) as file:
+                yield file
+    else:
+        with open(path, "rb") as file:
+            yield file
+
+
+def _recode(path: Path, packed: IO[bytes], plain: IO[bytes], encoding: str) -> None:
+    decoder = codecs.getincrementaldecoder(encoding)()
+    try:
+        while piece := packed.read(PIECE):
+            plain.write(decoder.decode(piece).encode())
+        plain.write(decoder.decode(b"", final=True).encode())
+    except UnicodeError as error:
+        raise DataError(f"{path} is not {encoding} text: {error}") from None
+
+
+def sniff(
+    path: Path, named: str, separator: str | None, header: bool | None, known: frozenset[str]
+) -> Layout:
+    """Find the separator and the header of a plain file; ``known`` are column names that make a header."""
+    separator = {"\\t": "\t", "tab": "\t"}.get(separator or "", separator)
+    with open(path, encoding="utf-8", errors="replace") as file:
+        lines = [line.rstrip("\n") for line in islice((line for line in file if line.strip()), 100)]
+    if not lines:
+        raise DataError(f"{named} is empty: give a file with a rating a line")
+    if separator is None:
+        counts = {mark: [line.count(mark) for line in lines] for mark in SEPARATORS}
+        steady = [mark for mark in SEPARATORS if min(counts[mark]) and len(set(counts[mark])) == 1]
+        present = [mark for mark in SEPARATORS if counts[mark][0]]
+        separator = next(iter(steady or present), None)
+        if separator is None:
+            raise DataError(
+                f"{named} has one column only: give a file with users and items, or its separator"
+            )
+    cells = [record for _, record, _ in _records(iter(lines[:20]), separator) if record]
+    first, rest = (cells or [lines[0].split(separator)])[0], cells[1:]
+    if header is None:
+        is_name = any(cell.strip().lower() in known for cell in first)
+        numeric = [_numeric(record) for record in (first, *rest[:5])]
+        header = is_name or (not numeric[0] and any(numeric[1:]))
+    names = [cell.strip() for cell in first] if header else None
+    return Layout(separator, names, len(first), rest if header else cells)
+
+
+def _numeric(cells: list[str]) -> bool:
+    return bool(np.isfinite(numbers(np.array(cells, object))).any())
+
+
+def read_columns(
+    path: Path, named: str, layout: Layout, places: dict[str, int], *, skip_bad_rows: bool
+) -> Columns:
+    """Read a plain file; ``places`` says which column is the user, item, rating and time."""
+    found = _at_once(path, named, layout, places)
+    if found is None:
+        found = _one_by_one(path, named, layout, places, skip_bad_rows=skip_bad_rows)
+    if not found.report.accepted:
+        what = "a header and no ratings" if layout.header else "no ratings"
+        raise DataError(f"{named} has {what}")
+    return found
+
+
+class _Counts(NamedTuple):
+    """What a scan over the bytes of a file finds."""
+
+    lines: int
+    separators: int
+    plain: bool
+
+
+def _scan(path: Path, named: str, separator: bytes) -> _Counts:
+    lines = separators = returns = pairs = 0
+    plain, decoder = True, codecs.getincrementaldecoder("utf-8")()
+    ends_open = False
+    with open(path, "rb") as file:
+        while piece := file.read(PIECE):
+            piece += file.readline()  # whole lines, so that no separator is cut
+            if not piece.isascii():
+                try:
+                    decoder.decode(piece)
+                except UnicodeDecodeError as error:
+                    line = lines + piece.count(b"\n", 0, error.start) + 1
+                    raise DataError(
+                        f"{named}, line {line}: not UTF-8 text: give its encoding, such as encoding='latin-1'"
+                    ) from None
+            lines += piece.count(b"\n")
+            separators += piece.count(separator)
+            returns += piece.count(b"\r")
+            pairs += piece.count(b"\r\n")
+            plain = plain and b"\0" not in piece
+            ends_open = not piece.endswith(b"\n")
+    return _Counts(lines + ends_open, separators, plain and returns == pairs)
+
+
+def _at_once(path: Path, named: str, layout: Layout, places: dict[str, int]) -> Columns | None:
+    """The columns by DuckDB, or None where anything about the file is not as it should be."""
+    counts = _scan(path, named, layout.separator.encode())
+    records = counts.lines - (layout.header is not None)
+    if not counts.plain or counts.separators != counts.lines * (layout.width - 1) or not records:
+        return None
+    import duckdb
+
+    for whole in (True, False):
+        with duckdb.connect() as connection:
+            try:
+                found = _with_duckdb(connection, path, layout, places, records, whole=whole)
+            except duckdb.Error:
+                return None
+        if found is not None:
+            report = ReadReport(counts.lines, records, header=int(layout.header is not None))
+            users, user, items, item, rating, time = found
+            return Columns(users, user, items, item, rating, time, report)
+    return None
+
+
+def _with_duckdb(
+    connection: duckdb.DuckDBPyConnection,
+    path: Path,
+    layout: Layout,
+    places: dict[str, int],
+    records: int,
+    *,
+    whole: bool,
+) -> Any:
+    """Columns of a flawless file; ``whole`` takes ids for integers where the first lines have them."""
+    connection.execute("SET enable_progress_bar = false")
+    quote = '"' if len(layout.separator) == 1 else ""
+    source = (
+        "read_csv($path, auto_detect=false, strict_mode=true, header=$header, delim=$separator, quote=$quote, "
+        "escape=$quote, columns=$columns, store_rejects=true)"
+    )
+    kinds = {role: _kind(layout.sample, place, role, whole) for role, place in places.items()}
+    fields = ", ".join(f"{_field(f'c{place}', kinds[role])} AS {role}_" for role, place in places.items())
+    connection.execute(
+        f"CREATE TEMP TABLE parsed AS SELECT {fields} FROM {source}",
+        {
+            "path": str(path),
+            "header": layout.header is not None,
+            "separator": layout.separator,
+            "quote": quote,
+            "columns": {f"c{number}": "VARCHAR" for number in range(layout.width)},
+        },
+    )
+    filled = ", ".join(f"count({role}_)" for role in places)
+    counts = connection.execute(f"SELECT count(*), {filled} FROM parsed").fetchone()
+    rejected = connection.execute("SELECT count(*) FROM reject_errors").fetchone()
+    if counts is None or rejected is None or set(counts) != {records} or rejected[0]:
+        return None
+    users, user = _ids(connection, "user_", kinds["user"])
+    items, item = _ids(connection, "item_", kinds["item"])
+    rating = _column(connection, "rating_") if "rating" in places else None
+    time = seconds(_column(connection, "time_")) if "time" in places else None
+    if time is not None and (time == NO_TIME).any():
+        return None
+    return users, user, items, item, rating, time
+
+
+def _kind(sample: list[list[str]], place: int, role: str, whole: bool) -> str:
+    texts = [record[place] for record in sample if place < len(record)]
+    if role == "rating":
+        return "number"
+    if role == "time" and texts and all(_DATE.fullmatch(text) for text in texts):
+        return "date"
+    if role == "time":
+        return "integer" if whole and all(_INTEGER.fullmatch(text) for text in texts) else "number"
+    return "integer" if whole and all(_INTEGER.fullmatch(text) for text in texts) else "text"
+
+
+def _field(column: str, kind: str) -> str:
+    """SQL that is NULL where the text is not of the kind."""
+    if kind == "integer":
+        number = f"TRY_CAST({column} AS BIGINT)"
+        return f"CASE WHEN {number}::VARCHAR = {column} THEN {number} END"
+    if kind == "number":
+        number = f"TRY_CAST({column} AS DOUBLE)"
+        return f"CASE WHEN isfinite({number}) AND NOT contains({column}, '_') THEN {number} END"
+    if kind == "date":
+        return f"floor(epoch(TRY_CAST({column} AS TIMESTAMP)))"
+    return f"nullif(trim({column}, ' ' || chr(9)), '')"
+
+
+def _column(connection: duckdb.DuckDBPyConnection, name: str) -> NDArray[Any]:
+    values = connection.execute(f"SELECT {name} FROM parsed").fetchnumpy()[name]
+    return np.asarray(values)
+
+
+def _ids(connection: duckdb.DuckDBPyConnection, name: str, kind: str) -> tuple[Ids, NDArray[np.int32]]:
+    if kind == "integer":
+        return Ids.from_labels(_column(connection, name))
+    connection.execute(
+        f"CREATE TYPE {name}labels AS ENUM (SELECT DISTINCT {name} FROM parsed ORDER BY {name})"
+    )
+    labels = connection.execute(f"SELECT unnest(enum_range(NULL::{name}labels))::VARCHAR").fetchall()
+    code = connection.execute(
+        f"SELECT enum_code({name}::{name}labels)::INTEGER AS code FROM parsed"
+    ).fetchnumpy()
+    ids, place = _of_texts([label for (label,) in labels])
+    return ids, place[np.asarray(code["code"])]
+
+
+def _of_texts(texts: list[str]) -> tuple[Ids, NDArray[np.int32]]:
+    """Ids of distinct texts: integers if every one is written as an integer is (7, never 007 or 7.0)."""
+    whole = all(_INTEGER.fullmatch(text) and -(2**63) <= int(text) < 2**63 for text in texts)
+    return Ids.from_labels([int(text) for text in texts] if whole else texts)
+
+
+def _one_by_one(
+    path: Path, named: str, layout: Layout, places: dict[str, int], *, skip_bad_rows: bool
+) -> Columns:
+    """The columns record by record: every bad one is named, or left out."""
+    labels: dict[str, dict[str, int]] = {"user": {}, "item": {}}
+    parts: dict[str, list[NDArray[Any]]] = {role: [] for role in places}
+    bad: list[tuple[str, int, str]] = []
+    counted = blank = header = accepted = rejected = 0
+    with open(path, encoding="utf-8") as file:
+        records = _records((line.rstrip("\n") for line in file), layout.separator)
+        while some := list(islice(records, RECORDS_AT_ONCE)):
+            counted += len(some)
+            good: list[tuple[int, list[str]]] = []
+            reasons: list[tuple[int, str]] = []
+            for line, cells, reason in some:
+                if reason:
+                    reasons.append((line, reason))
+                elif not cells:
+                    blank += 1
+                elif layout.header is not None and not header:
+                    header = 1
+                elif len(cells) != layout.width:
+                    reasons.append((line, f"{len(cells)} columns instead of {layout.width}"))
+                else:
+                    good.append((line, cells))
+            kept = _checked(good, places, labels, parts, reasons)
+            accepted += kept
+            rejected += len(reasons)
+            bad += [(named, line, reason) for line, reason in sorted(reasons)][: 5 - len(bad)]
+    if rejected and not skip_bad_rows:
+        shown = "; ".join(f"line {line}: {reason}" for _, line, reason in bad)
+        more = f"; and {rejected - 5:,} more" if rejected > 5 else ""
+        raise DataError(
+            f"{named}: {rejected:,} bad {'row' if rejected == 1 else 'rows'}: {shown}{more}. Correct them, or leave "
+            "them out with skip_bad_rows=True (--skip-bad-rows)"
+        )
+    report = ReadReport(counted, accepted, rejected, blank, header, 0, tuple(bad))
+    joined: dict[str, NDArray[Any]] = {
+        role: np.concatenate(columns) if columns else np.empty(0) for role, columns in parts.items()
+    }
+    users, user_place = _of_texts(list(labels["user"]))
+    items, item_place = _of_texts(list(labels["item"]))
+    user, item = user_place[joined["user"].astype(np.int32)], item_place[joined["item"].astype(np.int32)]
+    return Columns(users, user, items, item, joined.get("rating"), joined.get("time"), report)
+
+
+def _checked(
+    good: list[tuple[int, list[str]]],
+    places: dict[str, int],
+    labels: dict[str, dict[str, int]],
+    parts: dict[str, list[NDArray[Any]]],
+    reasons: list[tuple[int, str]],
+) -> int:
+    """Keep the records whose fields can be read, as numbers in ``parts``; returns how many."""
+    if not good:
+        return 0
+    texts = {role: [cells[place].strip(" \t") for _, cells in good] for role, place in places.items()}
+    values: dict[str, NDArray[Any]] = {}
+    wrong: dict[str, NDArray[np.bool_]] = {}
+    for role, column in texts.items():
+        array = np.array(column, object)
+        if role in labels:
+            wrong[role] = array == ""
+        elif role == "rating":
+            values[role] = numbers(array)
+            wrong[role] = np.isnan(values[role])
+        else:
+            values[role] = times(array)
+            wrong[role] = values[role] == NO_TIME
+    keep = ~np.logical_or.reduce(list(wrong.values()))
+    for at in np.flatnonzero(~keep).tolist():
+        role = next(role for role in places if wrong[role][at])
+        text = texts[role][at]
+        if not text:
+            reason = f"no {role}"
+        else:
+            kind = "a finite number" if role == "rating" else "a date or a number of seconds"
+            reason = f"{role} {text[:40]!r} is not {kind}"
+        reasons.append((good[at][0], reason))
+    rows = np.flatnonzero(keep).tolist()
+    for role, number in labels.items():
+        column = texts[role]
+        codes = [number.setdefault(column[at], len(number)) for at in rows]
+        parts[role].append(np.array(codes, np.int32))
+    for role, array in values.items():
+        parts[role].append(array[keep])
+    return len(rows)
+
+
+def _records(lines: Iterator[str], separator: str) -> Iterator[tuple[int, list[str], str]]:
+    """Records as (line number, cells, what is wrong); no cells for a blank one. A quoted field may span lines."""
+    waiting: list[str] = []
+    number = 0
+    while True:
+        line = waiting.pop(0) if waiting else next(lines, None)
+        if line is None:
+            return
+        number += 1
+        if not line.strip():
+            yield number, [], ""
+        elif "\0" in line:
+            yield number, [], "a NUL byte"
+        elif len(separator) > 1 or '"' not in line:
+            yield number, line.split(separator), ""
+        else:
+            text, taken = line, 0
+            while (cells := _cells(text, separator)) is None and taken < LONGEST_QUOTE:
+                if taken == len(waiting):
+                    following = next(lines, None)
+                    if following is None:
+                        break
+                    waiting.append(following)
+                text += "\n" + waiting[taken]
+                taken += 1
+            if cells is None:
+                yield number, [], "a quote is opened and not closed"
+            else:
+                yield number, cells[0], cells[1]
+                number += taken
+                del waiting[:taken]
+
+
+def _cells(text: str, separator: str) -> tuple[list[str], str] | None:
+    """The cells of a record and what is wrong with it; None where a quote is still open."""
+    try:
+        return next(csv.reader([text], delimiter=separator, strict=True)), ""
+    except csv.Error as error:
+        if "unexpected end of data" in str(error):
+            return None
+        return [], f"bad quoting: {error}"
