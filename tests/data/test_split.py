@@ -162,7 +162,8 @@ class TestLast:
 
     def test_times_may_be_as_far_apart_as_int64_goes(self):
         ends = [2**63 - 1, -(2**63)]
-        ratings = Ratings.from_columns([1, 1, 2, 2], [1, 2, 1, 2], [1, 1, 1, 1], time=ends + ends[::-1])
+        ratings = Ratings.from_columns([1, 1, 2, 2], [1, 2, 1, 2], [1, 1, 1, 1])
+        ratings = replace(ratings, time=np.array(ends + ends[::-1]))
         assert split.last(ratings).test.time.tolist() == [2**63 - 1] * 2
 
 

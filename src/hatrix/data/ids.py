@@ -214,8 +214,13 @@ def _key(label: Any) -> int | str | None:
         raise DataError(f"labels must be numbers or text, not {type(label).__name__}")
     if pd.isna(label):
         return None
-    whole = isinstance(label, float | np.floating | Decimal) and abs(label) <= 2**53 and label == int(label)
-    return int(label) if whole or isinstance(label, np.integer) else str(label)
+    if (
+        isinstance(label, float | np.floating | Decimal)
+        and abs(float(label)) <= 2**53
+        and label == int(label)
+    ):
+        return int(label)
+    return int(label) if isinstance(label, np.integer) else str(label)
 
 
 def _integers(column: NDArray[Any]) -> tuple[NDArray[Any], NDArray[np.int32]]:

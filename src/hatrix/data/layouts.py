@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, NamedTuple
 import numpy as np
 
 from hatrix.data.ratings import Ratings
+from hatrix.data.read import read
 from hatrix.errors import DataError
 
 if TYPE_CHECKING:
@@ -90,24 +91,21 @@ def load_movielens(folder: Path, layout: Layout, *, scale: tuple[float, float], 
 
 
 def _ratings(source: Path, layout: Layout, scale: tuple[float, float], name: str) -> Ratings:
-    import duckdb
-
-    columns = {"user": "bigint", "item": "bigint", "rating": "double", "time": "bigint"}
-    if source.name == "ratings_no_timestamp.dat":
-        del columns["time"]
+    time = None if source.name == "ratings_no_timestamp.dat" else 3
     try:
-        table = duckdb.connect().read_csv(
-            str(source), delimiter=layout.separator, header=layout.header, columns=columns, quotechar="",
-            auto_detect=False, strict_mode=True,
-        ).fetchnumpy()  # fmt: skip
-    except duckdb.Error as error:
-        raise DataError(f"{source} is not as published: {str(error).splitlines()[0]}") from None
-    empty = [column for column, values in table.items() if np.ma.is_masked(values)]
-    if empty:
-        raise DataError(f"{source} is not as published: the column {empty[0]} is empty in places")
-    return Ratings.from_columns(
-        table["user"], table["item"], table["rating"], time=table.get("time"), scale=scale, name=name
-    )
+        return read(
+            source,
+            user=0,
+            item=1,
+            rating=2,
+            time=time,
+            separator=layout.separator,
+            header=layout.header,
+            scale=scale,
+            name=name,
+        )
+    except DataError as error:
+        raise DataError(f"{source} is not as published: {error}") from None
 
 
 def _aligned(table: pd.DataFrame, ids: Ids) -> pd.DataFrame:

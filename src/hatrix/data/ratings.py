@@ -298,16 +298,15 @@ def _one_per_pair(
 ) -> tuple[NDArray[np.bool_] | None, NDArray[np.float64]]:
     """Which rows to keep (None for all of them), and the values to read there."""
     pair = user.astype(np.int64) * n_items + item
-    ordered = np.sort(pair)
-    repeated = ordered[1:][ordered[1:] == ordered[:-1]]
-    del ordered
-    if not len(repeated):
-        return None, values
-    import pandas as pd
-
-    rows = np.flatnonzero(pd.Index(np.unique(repeated)).get_indexer(pair) >= 0)
+    rows = np.argsort(pair)
     pair = pair[rows]
-    order = np.argsort(pair, kind="stable") if times is None else np.lexsort((times[rows], pair))
+    same = pair[1:] == pair[:-1]
+    if not same.any():
+        return None, values
+    repeated = np.append(same, False)
+    repeated[1:] |= same
+    rows, pair = rows[repeated], pair[repeated]
+    order = np.lexsort((rows, pair) if times is None else (rows, times[rows], pair))
     rows, pair = rows[order], pair[order]
     last = np.append(pair[1:] != pair[:-1], True)
     keep = np.ones(len(user), bool)

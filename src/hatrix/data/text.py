@@ -192,13 +192,20 @@ def _scan(path: Path, named: str, separator: bytes) -> _Counts:
                     raise DataError(
                         f"{named}, line {line}: not UTF-8 text: give its encoding, such as encoding='latin-1'"
                     ) from None
-            lines += piece.count(b"\n")
-            separators += piece.count(separator)
-            returns += piece.count(b"\r")
-            pairs += piece.count(b"\r\n")
+            lines += _count(piece, b"\n")
+            separators += _count(piece, separator)
+            if b"\r" in piece:
+                returns += _count(piece, b"\r")
+                pairs += piece.count(b"\r\n")
             plain = plain and b"\0" not in piece
             ends_open = not piece.endswith(b"\n")
     return _Counts(lines + ends_open, separators, plain and returns == pairs)
+
+
+def _count(piece: bytes, mark: bytes) -> int:
+    if len(mark) > 1:
+        return piece.count(mark)
+    return int(np.count_nonzero(np.frombuffer(piece, np.uint8) == mark[0]))
 
 
 def _at_once(path: Path, named: str, layout: Layout, places: dict[str, int]) -> Columns | None:

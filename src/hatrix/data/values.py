@@ -67,6 +67,8 @@ def seconds(numbers: NDArray[Any]) -> NDArray[np.int64]:
     """Numbers since 1970 as whole seconds; their size tells the unit."""
     kind = numbers.dtype.kind
     top = 1e19 if kind == "f" else 2**63 - 1
+    if kind in "iu" and (not len(numbers) or -(10**11) < numbers.min() <= numbers.max() < 10**11):
+        return numbers.astype(np.int64, copy=False)
     good = (numbers > -top) & (numbers < top)
     size = np.where(good, np.abs(numbers), 0)
     unit = np.ones(len(numbers), np.int64)
