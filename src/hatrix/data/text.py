@@ -37,7 +37,7 @@ PIECE = 1 << 23
 RECORDS_AT_ONCE = 100_000
 LONGEST_QUOTE = 100
 _INTEGER = re.compile(r"-?[1-9][0-9]{0,18}|0")
-_DATE = re.compile(r"[0-9]{4}-[0-9]{2}-[0-9]{2}([T ].*)?")
+_DATE = re.compile(r"[0-9]{4}-[0-9]{2}-[0-9]{2}([T ][0-9]{2}:[0-9]{2}(:[0-9]{2}([.][0-9]+)?)?Z?)?")
 
 
 class Layout(NamedTuple):
@@ -291,7 +291,8 @@ def _field(column: str, kind: str) -> str:
         number = f"TRY_CAST({column} AS DOUBLE)"
         return f"CASE WHEN isfinite({number}) AND NOT contains({column}, '_') THEN {number} END"
     if kind == "date":
-        return f"floor(epoch(TRY_CAST({column} AS TIMESTAMP)))"
+        moment = f"floor(epoch(TRY_CAST({column} AS TIMESTAMP)))"  # which would pass over an offset
+        return f"CASE WHEN regexp_full_match({column}, '{_DATE.pattern}') THEN {moment} END"
     return f"nullif(trim({column}, ' ' || chr(9)), '')"
 
 

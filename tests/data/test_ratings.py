@@ -1,0 +1,104 @@
+from __future__ import annotations
+
+import numpy as np
+import pandas as pd
+import polars as pl
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from hatrix.data.ratings import Ratings
+from hatrix.errors import DataError
+
+rows = st.lists(
+    st.tuples(st.integers(0, 4), st.integers(0, 3), st.integers(1, 5), st.integers(0, 3)),
+    min_size=1,
+    max_size=40,
+)
+
+
+@settings(deadline=None)
+@given(rows, st.booleans(), st.booleans())
+def test_one_row_per_pair(data, timed, implicit):
+    user, item, value, time = zip(*data, strict=True)
+    ratings = Ratings.from_columns(user, item, value, time=time if timed else None, implicit=implicit)
+    wanted: dict[tuple[int, int], tuple[float, int, int]] = {}
+    for at, (u, i, v, t) in enumerate(data):
+        old = wanted.get((u, i))
+        total = v + old[0] if old and implicit else v
+        wins = old is None or not timed or t >= old[1]
+        wanted[u, i] = (total, t, at) if wins else (total if implicit else old[0], old[1], old[2])
+    kept = sorted(wanted.items(), key=lambda pair: pair[1][2])
+    assert ratings.to_frame().iloc[:, :3].to_numpy().tolist() == [[u, i, v] for (u, i), (v, _, _) in kept]
+    assert ratings.report.duplicates == len(data) - len(wanted)
+    if timed:
+        assert ratings.time.tolist() == [t for _, (_, t, _) in kept]
+
+
+@settings(deadline=None)
+@given(rows)
+def test_grouping_keeps_the_order_inside(data):
+    user, item, value, _ = zip(*data, strict=True)
+    ratings = Ratings.from_columns(user, item, value)
+    for owner, (start, positions) in ((ratings.user, ratings.by_user), (ratings.item, ratings.by_item)):
+        for row in range(len(start) - 1):
+            assert positions[start[row] : start[row + 1]].tolist() == np.flatnonzero(owner == row).tolist()
+    assert ratings.user_count.tolist() == np.diff(ratings.by_user.start).tolist()
+    assert ratings.item_count.tolist() == np.diff(ratings.by_item.start).tolist()
+
+
+@pytest.mark.parametrize("library", [pd.DataFrame, pl.DataFrame])
+def test_frames_with_dates(library):
+    frame = library({"u": ["a", "b"], "i": [1, 2], "r": [3.0, 4.5]})
+    dates = pd.to_datetime(["2018-01-31 00:00", "2018-02-01 12:00"])
+    frame = (
+        frame.assign(t=dates)
+        if library is pd.DataFrame
+        else frame.with_columns(t=pl.Series(dates.to_pydatetime()))
+    )
+    ratings = Ratings.from_frame(frame, user="u", item="i", rating="r", time="t")
+    assert ratings.time.tolist() == [1517356800, 1517486400]
+    assert ratings.scale == (3.0, 4.5)
+
+
+def test_a_column_that_is_not_there():
+    with pytest.raises(DataError, match="no column 'x' for user: the table has 'u', 'i'"):
+        Ratings.from_frame(pd.DataFrame({"u": [1], "i": [1]}), user="x", item="i")
+
+
+@pytest.mark.parametrize(
+    ("columns", "message"),
+    [
+        (([1, 2], [1, 2], [1, np.nan]), "1 ratings are not finite numbers, the first at row 1"),
+        (([1, 2], [1, 2], [1, np.inf]), "not finite"),
+        (([1, 2], [1, 2], ["1", "x"]), "not finite numbers, the first at row 1"),
+        (([1, 2], [1], [1, 2]), "2 users but 1 item"),
+        (([1, None], [1, 2], [1, 2]), "missing or empty"),
+    ],
+)
+def test_columns_that_cannot_be(columns, message):
+    with pytest.raises(DataError, match=message):
+        Ratings.from_columns(*columns)
+
+
+def test_times_that_cannot_be():
+    with pytest.raises(DataError, match="neither dates nor numbers of seconds, the first at row 1"):
+        Ratings.from_columns([1, 2], [1, 2], [1, 2], time=["2018-01-01", "soon"])
+
+
+def test_columns_are_read_only_and_parts_share_ids():
+    ratings = Ratings.from_columns([1, 2], [1, 2], [1, 2])
+    with pytest.raises(ValueError, match="read-only"):
+        ratings.value[0] = 5
+    part = ratings.take(np.array([True, False]))
+    assert part.users is ratings.users
+    assert len(part) == 1
+    assert part.scale == (1.0, 2.0)
+
+
+def test_the_fingerprint_tells_data_apart():
+    def of(user=(1, 2), value=(1.0, 2.0), time=None):
+        return Ratings.from_columns(user, [1, 2], value, time=time).fingerprint
+
+    assert of() == of()
+    assert len({of(), of(user=("1", "2")), of(value=(1.0, 3.0)), of(time=(1, 2)), of(user=(1, 3))}) == 5

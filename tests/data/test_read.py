@@ -1,0 +1,358 @@
+from __future__ import annotations
+
+import gzip
+import zipfile
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import polars as pl
+import pyarrow as pa
+import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+
+import hatrix as hx
+from hatrix.data import text
+from hatrix.errors import DataError
+
+ROWS = [("ann", 7, 4.5, 100), ("bob", 7, 3.0, 200), ("ann", 9, 1.0, 300)]
+
+
+def written(folder: Path, content: str | bytes, name: str = "ratings.csv") -> Path:
+    path = folder / name
+    path.write_bytes(content.encode() if isinstance(content, str) else content)
+    return path
+
+
+def rows(ratings: hx.Ratings) -> list[tuple[object, ...]]:
+    frame = ratings.to_frame()
+    return list(frame.itertuples(index=False, name=None))
+
+
+def refused(path: object, *words: str, **how: object) -> str:
+    """The one-line message of the refusal, which holds all the words."""
+    with pytest.raises(DataError) as caught:
+        hx.read(path, **how)
+    message = str(caught.value)
+    assert "\n" not in message
+    for word in words:
+        assert word in message
+    return message
+
+
+@pytest.fixture(params=["at once", "one by one"])
+def way(request, monkeypatch):
+    """Both ways through a file must agree."""
+    if request.param == "one by one":
+        monkeypatch.setattr(text, "_at_once", lambda *_: None)
+    return request.param
+
+
+both_ways = pytest.mark.usefixtures("way")
+
+
+@pytest.mark.parametrize("separator", ["\t", ",", "::", ";", "|", " "])
+@pytest.mark.parametrize("header", [True, False])
+@pytest.mark.parametrize("end", ["\n", "\r\n"])
+def test_any_separator_with_and_without_header(tmp_path, separator, header, end):
+    lines = [["userId", "movieId", "rating", "timestamp"]] if header else []
+    lines += [[str(cell) for cell in row] for row in ROWS]
+    path = written(tmp_path, end.join(separator.join(line) for line in lines) + end)
+    ratings = hx.read(path)
+    assert rows(ratings) == ROWS
+    assert ratings.items.kind == "int"
+    assert (ratings.report.records, ratings.report.accepted, ratings.report.header) == (
+        3 + header,
+        3,
+        int(header),
+    )
+    assert ratings.name == "ratings"
+
+
+def test_the_fast_way_is_taken_for_a_clean_file(tmp_path, monkeypatch):
+    monkeypatch.setattr(text, "_one_by_one", lambda *_, **__: pytest.fail("read one by one"))
+    for content in (
+        "1,2,3\n4,5,6\n",
+        "u,7,3.5\nv,8,1",
+        "userId,movieId,rating\n1,2,3\n",
+        'user,item,rating\n"a",b,3\n',
+    ):
+        assert len(hx.read(written(tmp_path, content)))
+
+
+@both_ways
+def test_columns_by_name_by_position_and_in_any_order(tmp_path):
+    path = written(tmp_path, "when,stars,film,who,note\n100,4.5,7,ann,x\n200,3,7,bob,y\n300,1,9,ann,z\n")
+    assert rows(hx.read(path, user="who", item="film", rating="stars", time="when")) == ROWS
+    assert rows(hx.read(path, user=3, item=2, rating=1, time=0)) == ROWS
+    assert rows(hx.read(path, user="3", item="2", rating="1", time="0")) == ROWS
+
+
+@both_ways
+def test_movielens_files_of_three_and_four_columns(tmp_path):
+    three = hx.read(written(tmp_path, "1::1193::5\n1::661::3\n", "ratings.dat"))
+    assert three.time is None
+    assert rows(three) == [(1, 1193, 5.0), (1, 661, 3.0)]
+    assert hx.read(written(tmp_path, "196\t242\t3\t881250949\n", "u.data")).time.tolist() == [881250949]
+
+
+@both_ways
+def test_events_without_ratings(tmp_path):
+    clicks = hx.read(written(tmp_path, "user,item\na,x\na,x\nb,x\n"))
+    assert clicks.implicit
+    assert clicks.scale is None
+    assert clicks.value.tolist() == [2.0, 1.0]
+    assert clicks.report.duplicates == 1
+    plays = hx.read(written(tmp_path, "user,item,plays\na,x,3\na,x,4\nb,x,1\n"))
+    assert plays.implicit
+    assert sorted(plays.value.tolist()) == [1.0, 7.0]
+
+
+@both_ways
+@pytest.mark.parametrize(
+    ("content", "labels", "kind"),
+    [
+        ("1,1,1\n007,1,2\n7,1,3\n", ["007", "1", "7"], "str"),
+        ("1,1,1\n1.0,1,2\n", ["1", "1.0"], "str"),
+        (f"{2**63 - 1},1,1\n-5,1,2\n", [-5, 2**63 - 1], "int"),
+        (f"{2**63},1,1\n5,1,2\n", ["5", str(2**63)], "str"),
+        ("1_000,1,1\n1000,1,2\n", ["1000", "1_000"], "str"),
+        (" 7 ,1,1\n8,1,2\n", [7, 8], "int"),
+        ("Zoë,1,1\n😀,1,2\na,1,2\n", ["Zoë", "a", "😀"], "str"),
+        ("+7,1,1\n7,1,2\n", ["+7", "7"], "str"),
+        ("0x10,1,1\n16,1,2\n", ["0x10", "16"], "str"),
+        ("-0,1,1\n0,1,2\n", ["-0", "0"], "str"),
+        ("nan,1,1\nNone,1,2\nnull,1,3\n", ["None", "nan", "null"], "str"),
+    ],
+)
+def test_ids_are_never_merged(tmp_path, content, labels, kind):
+    users = hx.read(written(tmp_path, content), header=False).users
+    assert users.labels.tolist() == labels
+    assert users.kind == kind
+
+
+@both_ways
+def test_ids_that_turn_to_text_late(tmp_path):
+    content = "".join(f"{n},5,3\n" for n in range(1, 3000)) + "late,5,3\n"
+    users = hx.read(written(tmp_path, content)).users
+    assert users.kind == "str"
+    assert len(users) == 3000
+
+
+@both_ways
+@pytest.mark.parametrize(
+    ("cell", "seconds"),
+    [
+        ("881250949", 881250949),
+        ("881250949.7", 881250949),
+        ("1502824560000", 1502824560),
+        ("2018-01-31", 1517356800),
+        ("2018-01-31 12:30", 1517401800),
+        ("2018-01-31T12:30:15.5Z", 1517401815),
+        ("2018-01-31T12:30:15+02:00", 1517394615),
+        ("1950-01-01", -631152000),
+    ],
+)
+def test_times(tmp_path, cell, seconds):
+    assert hx.read(written(tmp_path, f"1,2,3,{cell}\n4,5,3,{cell}\n")).time.tolist() == [seconds, seconds]
+
+
+@both_ways
+def test_the_latest_of_a_pair_wins_else_the_last(tmp_path):
+    ratings = hx.read(written(tmp_path, "1,2,5,300\n1,2,4,100\n1,3,1,1\n"))
+    assert rows(ratings) == [(1, 2, 5.0, 300), (1, 3, 1.0, 1)]
+    assert ratings.report.duplicates == 1
+    assert hx.read(written(tmp_path, "1,2,5\n1,2,4\n")).value.tolist() == [4.0]
+
+
+BAD = {
+    "nan": ("3,4,nan", "rating 'nan' is not a finite number"),
+    "infinity": ("3,4,-inf", "rating '-inf' is not a finite number"),
+    "too large": ("3,4,1e309", "rating '1e309' is not a finite number"),
+    "decimal comma": ('3,4,"4,5"', "rating '4,5' is not a finite number"),
+    "underscore": ("3,4,1_000", "rating '1_000' is not a finite number"),
+    "hexadecimal": ("3,4,0x10", "rating '0x10' is not a finite number"),
+    "word": ("3,4,good", "rating 'good' is not a finite number"),
+    "no rating": ("3,4,", "no rating"),
+    "no user": (",4,3", "no user"),
+    "no item": ("3,  ,3", "no item"),
+    "quoted nothing": ('"",4,3', "no user"),
+    "NUL": ("3,4\0,3", "a NUL byte"),
+    "short": ("3,4", "2 columns instead of 3"),
+    "long": ("3,4,3,9", "4 columns instead of 3"),
+    "trailing separator": ("3,4,3,", "4 columns instead of 3"),
+    "open quote": ('3,"4,3', "a quote is opened and not closed"),
+    "text behind a quote": ('3,"4"x,3', "bad quoting"),
+}
+
+
+@pytest.mark.parametrize("skip", [False, True])
+@pytest.mark.parametrize("name", BAD)
+def test_a_bad_row_is_named_or_left_out_and_counted(tmp_path, name, skip):
+    line, reason = BAD[name]
+    path = written(tmp_path, f"user,item,rating\n1,2,3\n\n{line}\n5,6,2\n")
+    if not skip:
+        refused(path, str(path), "1 bad row: line 4: " + reason, "skip_bad_rows")
+        return
+    ratings = hx.read(path, skip_bad_rows=True)
+    assert rows(ratings) == [(1, 2, 3.0), (5, 6, 2.0)]
+    report = ratings.report
+    assert (report.accepted, report.rejected, report.blank, report.header, report.records) == (2, 1, 1, 1, 5)
+    assert report.errors[0][:2] == (str(path), 4)
+    assert reason in report.errors[0][2]
+
+
+def test_the_first_five_bad_rows_are_named_and_the_rest_counted(tmp_path):
+    path = written(tmp_path, "1,2,3\n" + "1,2,x\n" * 8)
+    message = refused(path, "8 bad rows", "line 2:", "line 6:", "and 3 more")
+    assert "line 7" not in message
+
+
+@both_ways
+def test_quoted_fields_may_hold_separators_quotes_and_line_ends(tmp_path):
+    path = written(tmp_path, 'user,item,rating\n"a,b","c ""d""\ne",4\nx,y,3\n')
+    ratings = hx.read(path)
+    assert rows(ratings) == [("a,b", 'c "d"\ne', 4.0), ("x", "y", 3.0)]
+    assert ratings.report.records == 3
+
+
+@both_ways
+def test_a_quote_inside_a_plain_field_is_a_character(tmp_path):
+    assert rows(hx.read(written(tmp_path, 'a"b,x,4\nc,y,3\n'))) == [('a"b', "x", 4.0), ("c", "y", 3.0)]
+
+
+def test_line_numbers_count_lines_of_the_file(tmp_path):
+    path = written(tmp_path, 'user,item,rating\n"a\nb",x,4\n\nc,y,bad\n')
+    refused(path, "line 5: rating 'bad'")
+
+
+@pytest.mark.parametrize(
+    ("content", "words"),
+    [
+        (b"", "is empty"),
+        (b"\n\n  \n", "is empty"),
+        (b"userId,movieId,rating\n", "a header and no ratings"),
+        (b"user\nann\n", "one column only"),
+        (b"word\nother\n", "one column only"),
+        (b"\xff\xfe1\0,\x002\0", "UTF-16"),
+        ("1,Ben\xe9,3\n".encode("latin-1"), "line 1: not UTF-8 text: give its encoding"),
+        (b"1,2,3,4,5\n1,2,3,4,6\n", "has no column for the user"),
+    ],
+)
+def test_files_that_hold_no_ratings(tmp_path, content, words):
+    refused(written(tmp_path, content), words)
+
+
+def test_encodings(tmp_path):
+    path = written(tmp_path, "Ben\xe9,1,3\n".encode("latin-1"))
+    assert hx.read(path, encoding="latin-1").users.labels.tolist() == ["Ben\xe9"]
+    assert hx.read(written(tmp_path, b"\xef\xbb\xbfuser,item,rating\nx,1,3\n")).users.labels.tolist() == ["x"]
+    utf16 = written(tmp_path, "a,1,3\n".encode("utf-16"))
+    assert hx.read(utf16, encoding="utf-16").users.labels.tolist() == ["a"]
+    refused(path, "no encoding 'klingon'", encoding="klingon")
+
+
+def test_columns_that_are_not_there(tmp_path):
+    path = written(tmp_path, "a,b,c\n1,2,3\n")
+    refused(path, "no column for the user", "'a', 'b', 'c'")
+    refused(path, "no column 'x' for the user", "'a', 'b', 'c'", user="x", item="b")
+    refused(path, "no column 9 for the user", user=9, item="b")
+    refused(path, "no column known to be the rating", user="a", item="b")
+    assert hx.read(path, user="a", item="b", implicit=True).implicit
+
+
+def test_paths_that_cannot_be_read(tmp_path):
+    refused(tmp_path, "is a folder")
+    refused(tmp_path / "none.csv", "there is no file")
+    refused(written(tmp_path, b"not gzip", "x.csv.gz"), "cannot read")
+    refused(written(tmp_path, b"not zip", "x.zip"), "cannot read")
+    refused(written(tmp_path, b"not parquet", "x.parquet"), "cannot be read as Parquet")
+    refused(written(tmp_path, gzip.compress(b"1,2,3\n" * 1000)[:-20], "y.csv.gz"), "cannot read")
+    with zipfile.ZipFile(tmp_path / "two.zip", "w") as archive:
+        archive.writestr("a", "1,2,3")
+        archive.writestr("b", "1,2,3")
+    refused(tmp_path / "two.zip", "holds 2 files")
+    refused(3, "cannot read ratings from a int")
+
+
+def test_packed_files(tmp_path):
+    content = "\n".join(",".join(map(str, row)) for row in ROWS).encode()
+    assert rows(hx.read(written(tmp_path, gzip.compress(content), "r.csv.gz"))) == ROWS
+    with zipfile.ZipFile(tmp_path / "r.zip", "w") as archive:
+        archive.writestr("folder/ratings.csv", content)
+    assert rows(hx.read(tmp_path / "r.zip")) == ROWS
+
+
+def test_tables(tmp_path):
+    frame = pd.DataFrame(ROWS, columns=["who", "film", "stars", "when"])
+    names = {"user": "who", "item": "film", "rating": "stars", "time": "when"}
+    polars = pl.DataFrame(frame.to_dict("list"))
+    polars.write_parquet(tmp_path / "r.parquet")
+    for table in (frame, polars, pa.Table.from_pandas(frame), tmp_path / "r.parquet"):
+        assert rows(hx.read(table, **names)) == ROWS
+    assert hx.read(frame, **names, scale=(0, 5)).scale == (0, 5)
+    with pytest.raises(DataError, match="no column for the user"):
+        hx.read(frame)
+
+
+cells = st.text(st.characters(blacklist_categories=("Cs", "Cc")), min_size=1).map(str.strip).filter(bool)
+table = st.lists(st.tuples(cells, cells, st.integers(1, 10), st.integers(0, 10**9)), min_size=1, max_size=20)
+
+
+@settings(deadline=None, max_examples=60, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(table)
+def test_what_pandas_writes_is_read_back_both_ways(tmp_path, data):
+    frame = pd.DataFrame(data, columns=["user", "item", "rating", "time"])
+    wanted = hx.Ratings.from_frame(frame, user="user", item="item", rating="rating", time="time")
+    path = tmp_path / "r.csv"
+    frame.to_csv(path, index=False)
+    readings = [hx.read(path)]
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(text, "_at_once", lambda *_: None)
+        readings.append(hx.read(path))
+    for ratings in readings:
+        frames = [part.to_frame().astype({"user": str, "item": str}) for part in (ratings, wanted)]
+        pd.testing.assert_frame_equal(*frames)
+        report = ratings.report
+        assert report.accepted + report.rejected + report.blank + report.header == report.records
+
+
+@settings(deadline=None, max_examples=150, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(
+    st.one_of(
+        st.binary(max_size=200),
+        st.text(st.sampled_from('1,2"\n\r\t;a:\0é '), max_size=80).map(str.encode),
+    ),
+    st.booleans(),
+)
+def test_any_bytes_give_ratings_or_one_line_of_refusal(tmp_path, content, skip):
+    path = written(tmp_path, content)
+    try:
+        ratings = hx.read(path, skip_bad_rows=skip)
+    except DataError as error:
+        if "\n" in str(error):
+            pytest.fail(f"more than one line: {error}")
+        return
+    report = ratings.report
+    assert report.accepted + report.rejected + report.blank + report.header == report.records
+    assert np.isfinite(ratings.value).all()
+    assert (ratings.user >= 0).all()
+
+
+@settings(deadline=None, max_examples=100, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(st.lists(st.text(st.sampled_from('1 ,2.x"'), max_size=8), min_size=1, max_size=6), st.booleans())
+def test_both_ways_agree_on_any_lines(tmp_path, lines, skip):
+    path = written(tmp_path, "user,item,rating\n" + "\n".join(lines) + "\n")
+
+    def outcome():
+        try:
+            ratings = hx.read(path, skip_bad_rows=skip)
+        except DataError as error:
+            return str(error)
+        return rows(ratings), ratings.report
+
+    first = outcome()
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(text, "_at_once", lambda *_: None)
+        assert outcome() == first
