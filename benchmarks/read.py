@@ -61,8 +61,8 @@ def main() -> None:
                 )
                 kept, users, items, seconds, memory = json.loads(done.stdout)
                 print(
-                    f"{'text' if texts else 'integer'} ids, {rows:,} rows, {size:,.0f} MiB: {seconds:.1f} s, peak {memory:.2f} "
-                    f"GiB; {kept:,} ratings of {users:,} users and {items:,} items",
+                    f"{'text' if texts else 'integer'} ids, {rows:,} rows, {size:,.0f} MiB: {seconds:.1f} s, "
+                    f"peak {memory:.2f} GiB; {kept:,} ratings of {users:,} users and {items:,} items",
                     flush=True,
                 )
 
