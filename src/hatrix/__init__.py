@@ -8,31 +8,60 @@ from __future__ import annotations
 from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
+if TYPE_CHECKING:
+    from hatrix.data import datasets, split, synthetic
+    from hatrix.data.ids import Ids
+    from hatrix.data.ratings import Ratings
+    from hatrix.data.read import read
+    from hatrix.data.split import Split
+    from hatrix.errors import HatrixError
+    from hatrix.evaluation.evaluate import Evaluation, evaluate
+    from hatrix.models.artifact import load
+    from hatrix.models.baseline import Bias
+    from hatrix.models.fit import Checkpoint
+    from hatrix.models.mf import MF, BiasedMF
+    from hatrix.models.model import FactorModel
+
 __version__ = "0.1.0"
 
+__all__ = [
+    "MF",
+    "Bias",
+    "BiasedMF",
+    "Checkpoint",
+    "Evaluation",
+    "FactorModel",
+    "HatrixError",
+    "Ids",
+    "Ratings",
+    "Split",
+    "__version__",
+    "datasets",
+    "evaluate",
+    "load",
+    "read",
+    "split",
+    "synthetic",
+]
+
 _HOME = {
-    "Ratings": "hatrix.data.ratings:Ratings",
-    "Ids": "hatrix.data.ids:Ids",
-    "read": "hatrix.data.read:read",
-    "datasets": "hatrix.data.datasets",
-    "split": "hatrix.data.split",
-    "synthetic": "hatrix.data.synthetic",
-    "Split": "hatrix.data.split:Split",
-    "Bias": "hatrix.models.baseline:Bias",
     "MF": "hatrix.models.mf:MF",
+    "Bias": "hatrix.models.baseline:Bias",
     "BiasedMF": "hatrix.models.mf:BiasedMF",
     "Checkpoint": "hatrix.models.fit:Checkpoint",
-    "FactorModel": "hatrix.models.model:FactorModel",
-    "load": "hatrix.models.artifact:load",
-    "evaluate": "hatrix.evaluation.evaluate:evaluate",
     "Evaluation": "hatrix.evaluation.evaluate:Evaluation",
+    "FactorModel": "hatrix.models.model:FactorModel",
     "HatrixError": "hatrix.errors:HatrixError",
+    "Ids": "hatrix.data.ids:Ids",
+    "Ratings": "hatrix.data.ratings:Ratings",
+    "Split": "hatrix.data.split:Split",
+    "datasets": "hatrix.data.datasets",
+    "evaluate": "hatrix.evaluation.evaluate:evaluate",
+    "load": "hatrix.models.artifact:load",
+    "read": "hatrix.data.read:read",
+    "split": "hatrix.data.split",
+    "synthetic": "hatrix.data.synthetic",
 }
-
-__all__ = [*_HOME, "__version__"]
-
-if TYPE_CHECKING:
-    pass
 
 
 def __getattr__(name: str) -> Any:
@@ -44,4 +73,4 @@ def __getattr__(name: str) -> Any:
 
 
 def __dir__() -> list[str]:
-    return sorted(__all__)
+    return __all__
