@@ -47,15 +47,15 @@ class Bias(Algorithm):
 
     name: ClassVar[str] = "bias"
 
-    epochs: int = Field(10, ge=1, le=10_000, description="alternations between users and items")
+    epochs: int = Field(default=10, ge=1, le=10_000, description="alternations between users and items")
     user_damping: float = Field(
-        5.0,
+        default=5.0,
         ge=0,
         description="ratings' worth of pull towards zero on a user's bias",
         json_schema_extra={"tune": [0.5, 50, "log"]},
     )
     item_damping: float = Field(
-        2.0,
+        default=2.0,
         ge=0,
         description="ratings' worth of pull towards zero on an item's bias",
         json_schema_extra={"tune": [0.5, 50, "log"]},

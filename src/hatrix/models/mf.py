@@ -131,29 +131,35 @@ class MF(Algorithm):
     name: ClassVar[str] = "mf"
 
     factors: int = Field(
-        5,
+        default=5,
         ge=1,
         le=4096,
         description="latent factors per user and item",
         json_schema_extra={"tune": [2, 64, "log"]},
     )
-    epochs: int = Field(100, ge=1, le=100_000, description="passes over the training ratings")
+    epochs: int = Field(default=100, ge=1, le=100_000, description="passes over the training ratings")
     learning_rate: float = Field(
-        0.001, gt=0, le=10, description="step size", json_schema_extra={"tune": [1e-4, 1e-2, "log"]}
+        default=0.001, gt=0, le=10, description="step size", json_schema_extra={"tune": [1e-4, 1e-2, "log"]}
     )
     regularization: float = Field(
-        0.0,
+        default=0.0,
         ge=0,
         le=100,
         description="weight of the squared factors, per rating",
         json_schema_extra={"tune": [0.0, 0.2]},
     )
-    init_scale: float = Field(1.0, gt=0, le=100, description="factors start uniform in [0, init_scale)")
-    patience: int | None = Field(
-        None, ge=1, description="stop after so many epochs without a better validation"
+    init_scale: float = Field(
+        default=1.0, gt=0, le=100, description="factors start uniform in [0, init_scale)"
     )
-    precision: Literal["float32", "float64"] = Field("float32", description="number type of the factors")
-    sequential: bool = Field(False, description="visit ratings one by one in the given order, on one thread")
+    patience: int | None = Field(
+        default=None, ge=1, description="stop after so many epochs without a better validation"
+    )
+    precision: Literal["float32", "float64"] = Field(
+        default="float32", description="number type of the factors"
+    )
+    sequential: bool = Field(
+        default=False, description="visit ratings one by one in the given order, on one thread"
+    )
 
     @property
     def rounds(self) -> int:
@@ -228,53 +234,55 @@ class BiasedMF(Algorithm):
     name: ClassVar[str] = "biased-mf"
 
     factors: int = Field(
-        64,
+        default=64,
         ge=1,
         le=4096,
         description="latent factors per user and item",
         json_schema_extra={"tune": [8, 256, "log"]},
     )
-    epochs: int = Field(20, ge=1, le=100_000, description="passes over the training ratings")
+    epochs: int = Field(default=20, ge=1, le=100_000, description="passes over the training ratings")
     learning_rate: float = Field(
-        0.017,
+        default=0.017,
         gt=0,
         le=10,
         description="step size of the first epoch",
         json_schema_extra={"tune": [1e-3, 0.2, "log"]},
     )
     schedule: Literal["constant", "decay", "adaptive"] = Field(
-        "decay", description="constant; times decay after each epoch; or per row, as in AdaGrad"
+        default="decay", description="constant; times decay after each epoch; or per row, as in AdaGrad"
     )
     decay: float = Field(
-        0.9, gt=0, le=1, description="factor on the learning rate after each epoch (schedule decay)"
+        default=0.9, gt=0, le=1, description="factor on the learning rate after each epoch (schedule decay)"
     )
     regularization: float = Field(
-        0.05,
+        default=0.05,
         ge=0,
         le=100,
         description="weight of the squared factors",
         json_schema_extra={"tune": [0.005, 0.5, "log"]},
     )
     bias_regularization: float = Field(
-        0.04,
+        default=0.04,
         ge=0,
         le=100,
         description="weight of the squared biases",
         json_schema_extra={"tune": [0.001, 0.2, "log"]},
     )
     frequency_scaling: float = Field(
-        0.25,
+        default=0.25,
         ge=0,
         le=1,
         description="how much less often-rated rows are penalised per rating: 0 not, 1 in full",
     )
     init_scale: float = Field(
-        0.05, gt=0, le=100, description="standard deviation at the start, times √factors"
+        default=0.05, gt=0, le=100, description="standard deviation at the start, times √factors"
     )
     patience: int | None = Field(
-        None, ge=1, description="stop after so many epochs without a better validation"
+        default=None, ge=1, description="stop after so many epochs without a better validation"
     )
-    precision: Literal["float32", "float64"] = Field("float32", description="number type of the factors")
+    precision: Literal["float32", "float64"] = Field(
+        default="float32", description="number type of the factors"
+    )
 
     @property
     def rounds(self) -> int:
