@@ -20,6 +20,15 @@ import hatrix as hx
 import libmf
 
 
+LIBMF_GRID = {
+    "ml-1m": list(itertools.product((32, 64, 128), (0.03, 0.05, 0.08), (0.03, 0.05, 0.1), (10, 20, 40))),
+    "expanded": list(itertools.product((32, 64, 128), (0.02, 0.03, 0.05), (0.1, 0.15), (10, 20))),
+}
+"""Factors, regularization, learning rate, epochs."""
+HATRIX_GRID = list(itertools.product((32, 64), (0.02, 0.03, 0.05), (0.017, 0.025, 0.035, 0.05), (0.85, 0.9)))
+"""Factors, regularization, learning rate, decay."""
+
+
 def rmse(predicted: np.ndarray, part: hx.Ratings) -> float:
     return float(np.sqrt(np.mean((np.clip(predicted, 1, 5) - part.value) ** 2)))
 
@@ -68,17 +77,18 @@ def main() -> None:
     inner = hx.split.random(split.train, 0.1, seed=2)
 
     tried = []
-    for factors, reg, rate in itertools.product((16, 32, 64), (0.03, 0.05, 0.08), (0.05, 0.1)):
-        for epochs in (10, 20, 40) if options.data == "ml-1m" else (5, 10, 20):
-            setting = {"factors": factors, "regularization": reg, "learning_rate": rate, "epochs": epochs}
-            tried.append((run_libmf(inner.train, inner.test, setting, options.threads)[1], setting))
+    for factors, reg, rate, epochs in LIBMF_GRID[options.data]:
+        setting = {"factors": factors, "regularization": reg, "learning_rate": rate, "epochs": epochs}
+        tried.append((run_libmf(inner.train, inner.test, setting, options.threads)[1], setting))
     goal, setting = min(tried, key=lambda pair: pair[0])
     print(f"LIBMF: validation RMSE {goal:.4f} with {setting}")
     ours = []
-    for factors, rate, reg, decay in itertools.product((16, 32, 64), (0.017, 0.035), (0.02, 0.03, 0.05), (0.9, 1.0)):
+    for factors, reg, rate, decay in HATRIX_GRID:
         recipe = hx.BiasedMF(factors=factors, learning_rate=rate, regularization=reg, decay=decay)
         run_hatrix(inner.train.take(np.arange(1000)), inner.test, recipe, 0.0, options.threads)
-        ours.append((run_hatrix(inner.train, inner.test, recipe, goal, options.threads)[0], len(ours), recipe))
+        ours.append(
+            (run_hatrix(inner.train, inner.test, recipe, goal, options.threads)[0], len(ours), recipe)
+        )
     recipe = min(ours)[2]
     print(f"BiasedMF: soonest on the validation part with {recipe!r}")
 

@@ -5,10 +5,12 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from functools import cached_property
+from math import isfinite
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from hatrix.data.ratings import Ratings
 from hatrix.errors import DataError, ParameterError
 from hatrix.evaluation import rating
 from hatrix.evaluation.rating import Errors, errors
@@ -19,7 +21,6 @@ if TYPE_CHECKING:
     import pandas as pd
     from numpy.typing import NDArray
 
-    from hatrix.data.ratings import Ratings
     from hatrix.evaluation.anatomy import Anatomy
     from hatrix.models.model import FactorModel
 
@@ -43,13 +44,15 @@ class Evaluation:
     raw
         The same of the unclipped ones.
     intervals
-        (low, high) of mse, rmse and mae, from a bootstrap over users.
+        (low, high) of mse, rmse and mae, from a bootstrap over users; NaN for a single rating.
     clipped_share
         Share of predictions outside the rating scale before clipping.
     fallbacks
         Distinct unknown and cold users and items, and the share of predictions that fell back to what was known.
     warnings
         What deserves attention, each beginning with a code.
+    confidence
+        Coverage of the intervals.
     """
 
     model: FactorModel
@@ -106,12 +109,15 @@ class Evaluation:
         return frame.assign(predicted=predicted, raw=self.raw_predicted, error=predicted - self.test.value)
 
     def to_dict(self) -> dict[str, Any]:
-        """The figures, ready for JSON."""
+        """The figures, ready for JSON; None stands for ends of intervals that are not known."""
         return {
             "rmse": self.rmse,
             "mse": self.mse,
             "mae": self.mae,
-            "intervals": {name: list(ends) for name, ends in self.intervals.items()},
+            "intervals": {
+                name: [end if isfinite(end) else None for end in ends]
+                for name, ends in self.intervals.items()
+            },
             "confidence": self.confidence,
             "raw": self.raw._asdict(),
             "clipped_share": self.clipped_share,
@@ -165,7 +171,9 @@ def evaluate(
     Raises
     ------
     DataError
-        If there are no test ratings, or they are events without a rating.
+        If there are no test ratings, they are events without a rating, or errors are too large to be squared.
+    ParameterError
+        If ``bootstrap`` or ``confidence`` is out of range.
 
     Examples
     --------
@@ -176,6 +184,10 @@ def evaluate(
     >>> result.intervals["rmse"][0] < result.rmse < result.intervals["rmse"][1]
     True
     """
+    if not isinstance(test, Ratings):
+        raise DataError(
+            f"the test data are a {type(test).__name__}: give Ratings, such as the .test of a split"
+        )
     if len(test) == 0:
         raise DataError("there are no ratings to evaluate on")
     if test.implicit:
@@ -187,7 +199,13 @@ def evaluate(
     user, item = model.rows_of(test)
     raw = model.predict_rows(user, item)
     error = _clipped(raw, model.scale) - test.value
-    found = errors(error)
+    with np.errstate(over="ignore"):
+        found, unclipped = errors(error), errors(raw - test.value)
+    if not isfinite(found.mse + unclipped.mse):
+        raise DataError(
+            f"errors as large as {np.abs(raw - test.value).max():.3g} cannot be squared: check the ratings, which go "
+            f"from {test.value.min():.3g} to {test.value.max():.3g}"
+        )
     outside = (
         float(np.mean((raw < model.scale[0]) | (raw > model.scale[1]))) if model.scale is not None else 0.0
     )
@@ -201,10 +219,8 @@ def evaluate(
         found.mse,
         found.rmse,
         found.mae,
-        errors(raw - test.value),
-        rating.bootstrap(
-            error, test.user.astype(np.int64), draws=bootstrap, confidence=confidence, seed=seed
-        ),
+        unclipped,
+        rating.bootstrap(error, test.user, draws=bootstrap, confidence=confidence, seed=seed),
         outside,
         fallbacks,
         tuple(_warnings(model, test, user, item, found, fallbacks)),
@@ -255,7 +271,7 @@ def _warnings(
             "fall back to means and biases"
         )
     level = float(np.sqrt(np.mean((test.value - model.fallback) ** 2)))
-    if found.rmse >= level:
+    if found.rmse >= level > 0:
         said.append(
             f"worse-than-mean: RMSE {found.rmse:.4f} is no better than always predicting the training mean ({level:.4f})"
         )

@@ -167,12 +167,14 @@ def _sort_into_cells() -> Any:
             start[cell_base[user[k]] + cell_step[user[k]] * item_bin[item[k]] + 1] += 1
         for cell in range(cells):
             start[cell + 1] += start[cell]
-        order = np.empty(n, np.int64)
-        next_ = start[:-1].copy()
+        free = start[:-1].copy()
+        users, items = np.empty(n, np.uint32), np.empty(n, np.uint32)
+        values = np.empty(n, value.dtype)
         for k in range(n):
             cell = cell_base[user[k]] + cell_step[user[k]] * item_bin[item[k]]
-            order[next_[cell]] = k
-            next_[cell] += 1
+            place = free[cell]
+            free[cell] = place + 1
+            users[place], items[place], values[place] = user_place[user[k]], item_place[item[k]], value[k]
         for cell in range(cells):
             # Fisher-Yates with splitmix64, seeded by (seed, cell).
             state = seed * np.uint64(0x9E3779B97F4A7C15) + np.uint64(cell) * np.uint64(0xD1B54A32D192ED03)
@@ -182,13 +184,10 @@ def _sort_into_cells() -> Any:
                 mixed = (mixed ^ (mixed >> np.uint64(27))) * np.uint64(0x94D049BB133111EB)
                 mixed ^= mixed >> np.uint64(31)
                 width = np.uint64(k - start[cell] + 1)
-                other = start[cell] + np.int64(mixed % width)
-                order[k], order[other] = order[other], order[k]
-        users, items = np.empty(n, np.uint32), np.empty(n, np.uint32)
-        values = np.empty(n, value.dtype)
-        for k in range(n):
-            users[k], items[k] = user_place[user[order[k]]], item_place[item[order[k]]]
-            values[k] = value[order[k]]
+                other = start[cell] + np.int64(((mixed >> np.uint64(32)) * width) >> np.uint64(32))
+                users[k], users[other] = users[other], users[k]
+                items[k], items[other] = items[other], items[k]
+                values[k], values[other] = values[other], values[k]
         return users, items, values, start
 
     return sort_into_cells
