@@ -19,7 +19,6 @@ import numpy as np
 import hatrix as hx
 import libmf
 
-
 LIBMF_GRID = {
     "ml-1m": list(itertools.product((32, 64, 128), (0.03, 0.05, 0.08), (0.03, 0.05, 0.1), (10, 20, 40))),
     "expanded": list(itertools.product((32, 64, 128), (0.02, 0.03, 0.05), (0.1, 0.15), (10, 20))),

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from hatrix.data.values import NO_TIME, seconds
 from hatrix.evaluation.rating import sliced
 
 if TYPE_CHECKING:
@@ -25,14 +26,16 @@ COUNT_EDGES = (0, 1, 10, 20, 50, 100, 200, 500, 1000, 2000, 5000, 10_000)
 MOST_LEVELS = 20
 WORST = 50
 COSTLIEST = 20
-MILLISECONDS = 100_000_000_000
+MOST_PERIODS = 36
+MOST_GENRES = 40
+MOST_BARS = 400
 
 
 class Anatomy:
     """Tables of an evaluation, each made on first use; None where the data lack what a table is about.
 
     A *slice table* has the columns slice (label), count, rmse, mae, bias (mean of predicted - actual) and the ends
-    of the intervals of rmse and bias.
+    of the intervals of rmse and bias (NaN where a slice has a single user); slices without ratings are left out.
     """
 
     def __init__(self, evaluation: Evaluation) -> None:
@@ -56,11 +59,10 @@ class Anatomy:
         """By the true rating; ratings of many values are cut into ten ranges."""
         levels, part = np.unique(self._test.value, return_inverse=True)
         if len(levels) <= MOST_LEVELS:
-            return self._slices(part, [f"{level:g}" for level in levels])
+            return self._slices(part, _written(levels))
         edges = np.unique(np.quantile(self._test.value, np.linspace(0, 1, 11)))
         part = np.clip(np.searchsorted(edges, self._test.value, "right") - 1, 0, len(edges) - 2)
-        labels = [f"{low:.4g} to {high:.4g}" for low, high in itertools.pairwise(edges)]
-        return self._slices(part, labels)
+        return self._slices(part, [f"{low} to {high}" for low, high in itertools.pairwise(_written(edges))])
 
     @cached_property
     def by_activity(self) -> pd.DataFrame:
@@ -83,70 +85,68 @@ class Anatomy:
 
     @cached_property
     def by_genre(self) -> pd.DataFrame | None:
-        """By the item's genre, the most rated first; an item of several genres counts in each."""
+        """By the item's genre, the 40 most rated; an item of several genres counts in each."""
         import pandas as pd
 
         genres = self._column("genres")
         if genres is None:
             return None
-        members: dict[str, NDArray[np.bool_]] = {}
+        members: dict[str, list[int]] = {}
         for item, listed in enumerate(genres):
-            for name in str(listed).split("|") if isinstance(listed, str) else ():
-                if name:
-                    members.setdefault(name, np.zeros(len(genres), bool))[item] = True
+            if isinstance(listed, str):
+                for name in sorted({name.strip() for name in listed.split("|")} - {""}):
+                    members.setdefault(name, []).append(item)
+        rated = self._test.item_count
+        count = {name: int(rated[items].sum()) for name, items in members.items()}
+        names = sorted((name for name in members if count[name]), key=lambda name: (-count[name], name))
         tables = []
-        for name, has in members.items():
+        for name in names[:MOST_GENRES]:
+            has = np.zeros(len(genres), bool)
+            has[members[name]] = True
             rows = np.flatnonzero(has[self._test.item])
-            if len(rows):
-                tables.append(self._slices(np.zeros(len(rows), np.int64), [name], rows))
-        if not tables:
-            return None
-        table = pd.concat(tables, ignore_index=True)
-        return table.sort_values(["count", "slice"], ascending=[False, True], ignore_index=True)
+            tables.append(self._slices(np.zeros(len(rows), np.int64), [name], rows))
+        return pd.concat(tables, ignore_index=True) if tables else None
 
     @cached_property
     def by_decade(self) -> pd.DataFrame | None:
-        """By the decade in which the item was released."""
+        """By the decade in which the item was released; by centuries or more where there are over 36 decades."""
         import pandas as pd
 
         years = self._column("year")
         if years is None:
             return None
-        year = pd.to_numeric(pd.Series(years), errors="coerce").to_numpy(float, na_value=np.nan)[
-            self._test.item
-        ]
-        rows = np.flatnonzero(np.isfinite(year))
+        year = pd.to_numeric(pd.Series(years), errors="coerce").to_numpy(float, na_value=np.nan)
+        year = year[self._test.item]
+        rows = np.flatnonzero(np.abs(year) < 1e6)
         if not len(rows):
             return None
-        decades, part = np.unique(year[rows].astype(np.int64) // 10 * 10, return_inverse=True)
-        return self._slices(part, [f"{decade}s" for decade in decades.tolist()], rows)
+        first, part, width = _steps(year[rows].astype(np.int64), (10, 100, 1000, 10_000, 100_000))
+        return self._slices(part, [_years(start, width) for start in first], rows)
 
     @cached_property
     def by_period(self) -> pd.DataFrame | None:
-        """By the calendar month, quarter or year in which the rating was given, whichever fits the span."""
-        import pandas as pd
-
-        time = self._test.time
-        if time is None:
+        """By the month, quarter, year, decade ... in which the rating was given, the finest with at most 36."""
+        if self._test.time is None:
             return None
-        unit = "ms" if np.abs(time).max() > MILLISECONDS else "s"
-        moments = pd.DatetimeIndex(time.astype(f"datetime64[{unit}]"))
-        months = (moments.max() - moments.min()).days / 30.4
-        frequency = "M" if months <= 24 else "Q" if months <= 72 else "Y"
-        part, periods = pd.factorize(moments.to_period(frequency), sort=True)
-        return self._slices(part.astype(np.int64), [str(period) for period in periods])
+        moment = seconds(self._test.time)
+        rows = np.flatnonzero(moment != NO_TIME)
+        if not len(rows):
+            return None
+        month = moment[rows].astype("datetime64[s]").astype("datetime64[M]").astype(np.int64) + 1970 * 12
+        first, part, width = _steps(month, (1, 3, 12, 120, 1200, 12_000))
+        return self._slices(part, [_months(start, width) for start in first], rows)
 
     def _column(self, name: str) -> NDArray[Any] | None:
-        """A column of the test data's item table, or of the model's, in the row order of the test items."""
-        table = self._test.item_table
-        if table is not None and name in table:
-            return np.asarray(table[name].astype(object))
-        table = self._model.item_table
+        """A column of the test data's item table, or of the model's, by test item; missing values are None."""
+        import pandas as pd
+
+        table, rows = self._test.item_table, np.arange(len(self._test.items))
+        if table is None or name not in table:
+            table, rows = self._model.item_table, self._model.items.encode(self._test.items.labels)
         if table is None or name not in table:
             return None
-        known = self._model.items.encode(self._test.items.labels)
-        values = np.asarray(table[name].astype(object))[known]
-        values[known < 0] = None
+        values = np.asarray(table[name].astype(object))[rows]
+        values[pd.isna(values) | (rows < 0)] = None
         return values
 
     @cached_property
@@ -162,29 +162,30 @@ class Anatomy:
 
     @cached_property
     def rounded_counts(self) -> pd.DataFrame:
-        """How often each of these absolute errors occurs: error, count."""
+        """How often each of these absolute errors occurs: error, count; rounded where there are over 20 of them."""
         import pandas as pd
 
         error, count = np.unique(self._rounded_error, return_counts=True)
         if len(error) > MOST_LEVELS:
-            error, part = np.unique(np.round(self._rounded_error), return_inverse=True)
-            count = np.bincount(part)
+            error, count = _rounded(self._rounded_error)
         return pd.DataFrame({"error": error, "count": count})
 
     @cached_property
     def prediction_range(self) -> pd.DataFrame:
-        """Predictions before clipping, rounded to whole numbers: predicted, count."""
+        """Predictions before clipping, rounded to whole numbers (tens, ... where over 400): predicted, count."""
         import pandas as pd
 
-        predicted, count = np.unique(np.round(self._evaluation.raw_predicted), return_counts=True)
-        return pd.DataFrame({"predicted": predicted + 0.0, "count": count})
+        predicted, count = _rounded(self._evaluation.raw_predicted)
+        return pd.DataFrame({"predicted": predicted, "count": count})
 
     @cached_property
     def residuals(self) -> pd.DataFrame:
         """Histogram of predicted - actual: low, high, count; 0 and whole numbers are edges on a usual scale."""
         import pandas as pd
 
-        spread = float(np.ptp(self._error)) or 1.0
+        spread = float(np.ptp(self._error))
+        if spread <= 1e-9 * max(1.0, float(np.abs(self._error).max())):
+            spread = max(1.0, float(np.abs(self._error).max()))
         width = 0.25 if 2 <= spread <= 16 else 10.0 ** np.floor(np.log10(spread / 8))
         first, last = np.floor(self._error.min() / width), np.ceil(self._error.max() / width)
         edges = np.arange(first, max(last, first + 1) + 1) * width
@@ -247,7 +248,7 @@ class Anatomy:
 
     @cached_property
     def items(self) -> pd.DataFrame:
-        """The 20 items with the largest part of the squared error: item, title, count, actual, predicted, rmse, bias."""
+        """The 20 items with most of the squared error: item, title, count, actual, predicted, rmse, bias, share."""
         import pandas as pd
 
         test, n_items = self._test, len(self._test.items)
@@ -271,6 +272,48 @@ class Anatomy:
                 "share": square[first] / (square.sum() or 1.0),
             }
         )
+
+
+def _written(values: NDArray[np.float64]) -> list[str]:
+    """Distinct numbers in as few digits, at least four, as keep them apart."""
+    for digits in range(4, 17):
+        texts = [f"{value + 0.0:.{digits}g}" for value in values]
+        if len(set(texts)) == len(texts):
+            return texts
+    return [repr(float(value)) for value in values]
+
+
+def _steps(number: NDArray[np.int64], widths: Sequence[int]) -> tuple[list[int], NDArray[np.int64], int]:
+    """Cut whole numbers into ranges of the first width that gives at most 36: their starts, the parts, the width."""
+    for width in widths:
+        step = number // width
+        first, last = int(step.min()), int(step.max())
+        if last - first < MOST_PERIODS:
+            break
+    return [start * width for start in range(first, last + 1)], step - first, width
+
+
+def _years(start: int, width: int) -> str:
+    return f"{start}s" if width == 10 else f"{start} to {start + width - 1}"
+
+
+def _months(start: int, width: int) -> str:
+    """A range of months, counted from the year 0."""
+    year, month = divmod(start, 12)
+    if width == 1:
+        return f"{year}-{month + 1:02d}"
+    if width == 3:
+        return f"{year}Q{month // 3 + 1}"
+    return f"{year}" if width == 12 else _years(year, width // 12)
+
+
+def _rounded(values: NDArray[np.float64]) -> tuple[NDArray[np.float64], NDArray[np.int64]]:
+    """Values rounded to whole numbers, or to the least power of ten that leaves at most 400, and their counts."""
+    unit = 1.0
+    while np.ptp(values) / unit > MOST_BARS:
+        unit *= 10
+    rounded, count = np.unique(np.round(values / unit), return_counts=True)
+    return rounded * unit + 0.0, count
 
 
 def rounded_predictions(model: FactorModel, *, most: int = 100_000_000, seed: int = 0) -> pd.DataFrame:

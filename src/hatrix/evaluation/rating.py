@@ -70,7 +70,8 @@ def _difference(actual: ArrayLike, predicted: ArrayLike) -> Floats:
         raise DataError(
             f"actual has shape {actual.shape} and predicted {predicted.shape}: give as many of each, at least one"
         )
-    return predicted - actual
+    difference: Floats = predicted - actual
+    return difference
 
 
 def bootstrap(
