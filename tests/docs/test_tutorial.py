@@ -1,0 +1,56 @@
+"""The tutorial runs from the first cell to the last, and says what is true."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import nbformat
+import pytest
+from nbclient import NotebookClient
+
+from hatrix.data import datasets
+from hatrix.errors import DownloadError
+
+PATH = Path(__file__).resolve().parents[2] / "docs" / "tutorial.ipynb"
+
+
+@pytest.fixture(scope="module")
+def executed() -> nbformat.NotebookNode:
+    try:
+        datasets.load("ml-100k", progress=False)
+    except DownloadError as error:
+        pytest.skip(f"the tutorial needs MovieLens 100K: {error}")
+    notebook = nbformat.read(PATH, as_version=4)
+    NotebookClient(notebook, timeout=120, kernel_name="python3").execute()
+    return notebook
+
+
+def outputs(notebook: nbformat.NotebookNode) -> list[nbformat.NotebookNode]:
+    return [output for cell in notebook.cells if cell.cell_type == "code" for output in cell.outputs]
+
+
+def test_no_cell_complains(executed: nbformat.NotebookNode) -> None:
+    assert not [output.text for output in outputs(executed) if output.get("name") == "stderr"]
+
+
+def test_the_error_is_the_notebooks(executed: nbformat.NotebookNode) -> None:
+    said = "".join(output.text for output in outputs(executed) if output.output_type == "stream")
+    test_mse = float(said.split("test MSE ")[1].split(";")[0])
+    assert 0.9190 <= test_mse <= 0.9220
+
+
+def test_charts_are_drawn_from_aggregates(executed: nbformat.NotebookNode) -> None:
+    pages = [
+        output.data["text/html"] for output in outputs(executed) if "text/html" in output.get("data", {})
+    ]
+    drawn = [page for page in pages if "vegaEmbed" in page]
+    assert len(drawn) == 5
+    assert all(len(page) < 50_000 for page in drawn)
+
+
+def test_the_file_holds_no_outputs() -> None:
+    """Ratings may not be passed on, so no table of them is kept in the notebook."""
+    notebook = nbformat.read(PATH, as_version=4)
+    nbformat.validate(notebook)
+    assert not outputs(notebook)
+    assert all(cell.get("execution_count") is None for cell in notebook.cells)
