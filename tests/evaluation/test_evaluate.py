@@ -1,10 +1,12 @@
 from __future__ import annotations
 
 import json
+import tracemalloc
 from dataclasses import replace
 from types import SimpleNamespace
 
 import numpy as np
+import pandas as pd
 import pytest
 
 import hatrix as hx
@@ -91,3 +93,134 @@ def test_what_cannot_be_evaluated(model, split):
 def test_the_report_is_written(result, tmp_path):
     result.report(tmp_path / "report.html", protocol="per_user 0.2, seed 42")
     assert "Film" in (tmp_path / "report.html").read_text()
+
+
+def fitted_on(*columns, recipe=None, **more):
+    ratings = hx.Ratings.from_columns(*columns, **more)
+    return (recipe or hx.Bias()).fit(ratings), ratings
+
+
+def test_one_rating():
+    model, ratings = fitted_on(["ann"], ["film"], [4.0])
+    found = hx.evaluate(model, ratings)
+    assert found.rmse == pytest.approx(0)
+    assert np.isnan(found.intervals["rmse"]).all()
+    assert found.to_dict()["intervals"]["rmse"] == [None, None]
+    json.dumps(found.to_dict(), allow_nan=False)
+    assert json.loads(found.table().to_json())["low"]["rmse"] is None
+    assert "RMSE 0.0000" in repr(found)
+
+
+def test_constant_ratings_that_are_predicted_exactly_raise_no_alarm():
+    model, ratings = fitted_on(np.arange(20), np.arange(20) % 3, np.full(20, 3.0))
+    assert result_codes(hx.evaluate(model, ratings)) == ["overlap"]
+
+
+def test_one_user_of_string_ids_without_times_and_tables():
+    rng = np.random.default_rng(0)
+    model, ratings = fitted_on(["ann"] * 30, [f"film {n}" for n in range(30)], rng.integers(1, 11, 30) / 2)
+    found = hx.evaluate(model, ratings)
+    low, high = found.intervals["rmse"]
+    assert low < found.rmse < high
+    assert found.anatomy.by_period is found.anatomy.by_genre is found.anatomy.by_decade is None
+    assert found.predictions().user.tolist() == ["ann"] * 30
+
+
+@pytest.mark.parametrize(
+    "recipe",
+    [
+        hx.Bias(),
+        hx.MF(epochs=3),
+        hx.MF(precision="float64", sequential=True, epochs=3),
+        hx.BiasedMF(epochs=3),
+    ],
+)
+def test_every_model_is_evaluated(recipe, split):
+    model = recipe.fit(split.train)
+    found = hx.evaluate(model, split.test)
+    frame = split.test.to_frame()
+    predicted = np.array(
+        [model.predict(u, i, clip=True) for u, i in zip(frame.user, frame.item, strict=True)]
+    )
+    assert found.rmse == pytest.approx(np.sqrt(np.mean((predicted - frame.rating) ** 2)), rel=1e-6)
+
+
+def test_a_model_without_a_scale_is_not_clipped(model, split):
+    found = hx.evaluate(replace(model, scale=None), split.test)
+    assert found.clipped_share == 0
+    assert found.raw.mse == found.mse
+    assert found.predicted is found.raw_predicted
+    assert len(found.anatomy.prediction_range)
+
+
+def test_ratings_far_off_the_scale(model, split):
+    far = replace(split.test, value=split.test.value * 1000, scale=None)
+    found = hx.evaluate(model, far)
+    assert "worse-than-mean" not in result_codes(found), "the model still beats its mean"
+    assert found.rmse > 1000
+    json.dumps(found.to_dict(), allow_nan=False)
+    with pytest.raises(DataError, match="cannot be squared"):
+        hx.evaluate(model, replace(split.test, value=split.test.value * 1e200))
+
+
+def test_all_cold(model):
+    found = hx.evaluate(
+        model, hx.Ratings.from_columns(np.arange(50) + 1000, np.arange(50) + 1000, np.arange(50) % 5 + 1)
+    )
+    assert found.fallbacks == {
+        "unknown_users": 50,
+        "unknown_items": 50,
+        "cold_users": 0,
+        "cold_items": 0,
+        "share": 1,
+    }
+    np.testing.assert_allclose(found.predicted, model.fallback)
+    assert result_codes(found) == ["cold", "worse-than-mean"]
+    assert found.anatomy.by_activity["slice"].tolist() == ["0"]
+    assert (found.anatomy.worst[["user_count", "item_count"]] == 0).all(axis=None)
+
+
+def test_a_model_without_its_training_rows_cannot_notice_them(model, split):
+    assert result_codes(hx.evaluate(replace(model, seen=None), split.train)) == []
+
+
+@pytest.mark.parametrize("wrong", [None, [1, 2], pd.DataFrame()])
+def test_only_ratings_are_evaluated(wrong, model, split):
+    with pytest.raises(DataError, match="give Ratings"):
+        hx.evaluate(model, wrong)
+    with pytest.raises(DataError, match="the test data are a Split"):
+        hx.evaluate(model, split)
+    with pytest.raises(DataError, match="the test data are a FactorModel"):
+        hx.evaluate(split.test, model)
+    with pytest.raises(ParameterError, match="bootstrap is 0"):
+        hx.evaluate(model, split.test, bootstrap=0)
+
+
+def test_memory_is_a_few_arrays():
+    """tracemalloc counts what NumPy allocates: the peak is that of some arrays of the number of test ratings."""
+    n, users, items = 1_000_000, 20_000, 5_000
+    rng = np.random.default_rng(0)
+    train = hx.Ratings.from_columns(
+        rng.integers(0, users, 100_000), rng.integers(0, items, 100_000), rng.integers(1, 6, 100_000)
+    )
+    user, item = (rng.integers(0, len(ids), n).astype(np.int32) for ids in (train.users, train.items))
+    test = replace(train, user=user, item=item, value=rng.integers(1, 6, n).astype(float), time=None)
+    model = hx.MF(epochs=1).fit(train)
+    hx.evaluate(model, test, bootstrap=2)
+    tracemalloc.start()
+    found = hx.evaluate(model, test)
+    evaluated = tracemalloc.get_traced_memory()[1] / (8 * n)
+    for name in (
+        "by_rating",
+        "by_activity",
+        "calibration",
+        "worst",
+        "items",
+        "residuals",
+        "rounded_describe",
+    ):
+        getattr(found.anatomy, name)
+    looked = tracemalloc.get_traced_memory()[1] / (8 * n)
+    tracemalloc.stop()
+    assert evaluated < 12
+    assert looked < 20

@@ -26,6 +26,9 @@ if TYPE_CHECKING:
 
 __all__ = ["Evaluation", "evaluate"]
 
+ROUNDING = 1e-6
+"""Relative error of predictions in float32, which is no merit of a model."""
+
 
 @dataclass(frozen=True, eq=False, repr=False)
 class Evaluation:
@@ -271,7 +274,7 @@ def _warnings(
             "fall back to means and biases"
         )
     level = float(np.sqrt(np.mean((test.value - model.fallback) ** 2)))
-    if found.rmse >= level > 0:
+    if found.rmse >= level * (1 - ROUNDING) > 0:
         said.append(
             f"worse-than-mean: RMSE {found.rmse:.4f} is no better than always predicting the training mean ({level:.4f})"
         )
