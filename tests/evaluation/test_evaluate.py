@@ -180,6 +180,17 @@ def test_all_cold(model):
     assert (found.anatomy.worst[["user_count", "item_count"]] == 0).all(axis=None)
 
 
+@pytest.mark.parametrize("cells", [1, 120, 1 << 24])
+def test_training_rows_are_found_block_by_block(cells, model, split, monkeypatch):
+    monkeypatch.setattr("hatrix.models.model.CELLS_AT_ONCE", cells)
+    rng = np.random.default_rng(0)
+    user, item = rng.integers(-1, len(model.users), 5000), rng.integers(-1, len(model.items), 5000)
+    trained = set(zip(split.train.user.tolist(), split.train.item.tolist(), strict=True))
+    wanted = [pair in trained for pair in zip(user.tolist(), item.tolist(), strict=True)]
+    assert model.was_seen(user, item).tolist() == wanted
+    assert not model.was_seen(user[:0], item[:0]).size
+
+
 def test_a_model_without_its_training_rows_cannot_notice_them(model, split):
     assert result_codes(hx.evaluate(replace(model, seen=None), split.train)) == []
 
