@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from dataclasses import dataclass, field
 from functools import cached_property
 from typing import TYPE_CHECKING, Any, NamedTuple
@@ -22,7 +23,7 @@ if TYPE_CHECKING:
 
 __all__ = ["FactorModel", "Factors", "Seen"]
 
-PAIRS_AT_ONCE = 1 << 16
+PAIRS_AT_ONCE, CELLS_AT_ONCE = 1 << 16, 1 << 24
 
 
 class Factors(NamedTuple):
@@ -213,9 +214,23 @@ class FactorModel:
         """Which pairs of row numbers (-1 unknown) are in the training rows; None where the model lacks those."""
         if self.seen is None:
             return None
-        owner = np.repeat(np.arange(len(self.users)), np.diff(self.seen.start))
-        trained = owner * len(self.items) + self.seen.item
-        return np.asarray((user >= 0) & (item >= 0) & np.isin(user * len(self.items) + item, trained))
+        start, users, items = self.seen.start, len(self.users), len(self.items)
+        order = np.argsort(user, kind="stable")
+        at_once = min(users, max(1, CELLS_AT_ONCE // items))
+        firsts = range(0, users, at_once)
+        ends = np.searchsorted(user, [*firsts, users], sorter=order)
+        found, marked = np.zeros(len(user), bool), np.zeros(at_once * items, bool)
+        for first, asked in zip(firsts, itertools.pairwise(ends), strict=True):
+            rows = order[slice(*asked)]
+            rows = rows[item[rows] >= 0]
+            if len(rows):
+                last = min(first + at_once, users)
+                owner = np.repeat(np.arange(last - first), np.diff(start[first : last + 1]))
+                cells = owner * items + self.seen.item[start[first] : start[last]]
+                marked[cells] = True
+                found[rows] = marked[(user[rows] - first) * items + item[rows]]
+                marked[cells] = False
+        return found
 
     def save(self, path: str | Path, *, seen: bool = True) -> None:
         """Write the model to a ``.hatrix`` file, atomically; ``seen=False`` leaves the training rows out."""
