@@ -307,3 +307,16 @@ def test_confusion_equals_a_crosstab(result):
     wanted = wanted[wanted > 0]
     table = result.anatomy.confusion.set_index(["actual", "predicted"])["count"]
     assert table.to_dict() == wanted.to_dict()
+
+
+def test_intervals_of_two_ratings_stay_within_the_scale(model, split):
+    test = split.test.take([int(np.argmin(split.test.value)), int(np.argmax(split.test.value))])
+    anatomy = hx.evaluate(model, test).anatomy
+    table = anatomy.by_period
+    assert table.bias_low.min() >= -4
+    assert table.bias_high.max() <= 4
+    assert table.rmse_high.max() <= 4
+    assert anatomy.calibration.actual_low.dropna().between(1, 5).all()
+    assert anatomy.calibration.actual_high.dropna().between(1, 5).all()
+    whole = anatomy._slices(np.zeros(2, np.int64), ["all"])
+    assert whole.rmse_high.tolist() == [4]

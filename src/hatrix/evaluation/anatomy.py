@@ -35,7 +35,8 @@ class Anatomy:
     """Tables of an evaluation, each made on first use; None where the data lack what a table is about.
 
     A *slice table* has the columns slice (label), count, rmse, mae, bias (mean of predicted - actual) and the ends
-    of the intervals of rmse and bias (NaN where a slice has a single user); slices without ratings are left out.
+    of the intervals of rmse and bias (NaN where a slice has a single user), cut to what the rating scale allows; slices
+    without ratings are left out.
     """
 
     def __init__(self, evaluation: Evaluation) -> None:
@@ -43,6 +44,9 @@ class Anatomy:
         self._test, self._model = evaluation.test, evaluation.model
         self._predicted = evaluation.predicted
         self._error = self._predicted - self._test.value
+        low, high = self._model.scale or (-np.inf, np.inf)
+        self._lowest = min(low, float(self._test.value.min()))
+        self._highest = max(high, float(self._test.value.max()))
 
     def _slices(
         self, part: NDArray[np.int64], labels: Sequence[str], rows: NDArray[Any] | slice = slice(None)
@@ -52,6 +56,9 @@ class Anatomy:
         user = self._test.user[rows].astype(np.int64)
         figures = sliced(self._error[rows], user, part, len(labels), confidence=self._evaluation.confidence)
         table = pd.DataFrame({"slice": list(labels), **vars(figures)})
+        reach = self._highest - self._lowest
+        ends = [name for name in table if str(name).endswith(("_low", "_high"))]
+        table[ends] = table[ends].clip(-reach, reach)
         return table[table["count"] > 0].reset_index(drop=True)
 
     @cached_property
@@ -206,8 +213,8 @@ class Anatomy:
         filled = table["slice"].astype(int).to_numpy()
         table["predicted"] = (np.bincount(part, predicted, MOST_LEVELS)[filled]) / table["count"]
         table["actual"] = table["predicted"] - table["bias"]
-        table["actual_low"] = table["predicted"] - table["bias_high"]
-        table["actual_high"] = table["predicted"] - table["bias_low"]
+        for end, other in (("actual_low", "bias_high"), ("actual_high", "bias_low")):
+            table[end] = (table["predicted"] - table[other]).clip(self._lowest, self._highest)
         return table[["predicted", "actual", "actual_low", "actual_high", "count"]]
 
     @cached_property
