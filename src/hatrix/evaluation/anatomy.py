@@ -57,8 +57,8 @@ class Anatomy:
         figures = sliced(self._error[rows], user, part, len(labels), confidence=self._evaluation.confidence)
         table = pd.DataFrame({"slice": list(labels), **vars(figures)})
         reach = self._highest - self._lowest
-        ends = [name for name in table if str(name).endswith(("_low", "_high"))]
-        table[ends] = table[ends].clip(-reach, reach)
+        for end in ("rmse_low", "rmse_high", "bias_low", "bias_high"):
+            table[end] = table[end].clip(-reach, reach)
         return table[table["count"] > 0].reset_index(drop=True)
 
     @cached_property
