@@ -100,7 +100,7 @@ def fitted_on(*columns, recipe=None, **more):
     return (recipe or hx.Bias()).fit(ratings), ratings
 
 
-def test_one_rating():
+def test_one_rating(tmp_path):
     model, ratings = fitted_on(["ann"], ["film"], [4.0])
     found = hx.evaluate(model, ratings)
     assert found.rmse == pytest.approx(0)
@@ -109,6 +109,7 @@ def test_one_rating():
     json.dumps(found.to_dict(), allow_nan=False)
     assert json.loads(found.table().to_json())["low"]["rmse"] is None
     assert "RMSE 0.0000" in repr(found)
+    found.report(tmp_path / "report.html")
 
 
 def test_constant_ratings_that_are_predicted_exactly_raise_no_alarm():

@@ -318,7 +318,8 @@ def _summary(result: Evaluation, baselines: Mapping[str, Evaluation]) -> str:
     rows = [["", "RMSE", "95 % interval", "MSE", "MAE"]]
     for name, one in {result.model.recipe.name: result, **baselines}.items():
         low, high = one.intervals["rmse"]
-        rows.append([name, f"{one.rmse:.4f}", f"{low:.4f} to {high:.4f}", f"{one.mse:.4f}", f"{one.mae:.4f}"])
+        ends = f"{low:.4f} to {high:.4f}" if low <= high else "unknown"
+        rows.append([name, f"{one.rmse:.4f}", ends, f"{one.mse:.4f}", f"{one.mae:.4f}"])
     lines = [_aligned(rows, left=(0,)), ""]
     lines += findings.versus(result.rmse, {name: one.rmse for name, one in baselines.items()})
     for slicing in SLICINGS:

@@ -254,7 +254,10 @@ def _description(described: pd.DataFrame | pd.Series[float]) -> Table:
 
     table = described.to_frame().reset_index() if isinstance(described, pd.Series) else described
     pairs = [list(row.values())[:2] for row in records(table)]
-    row: list[Cell] = [f"{value:,.0f}" if name == "count" else f"{value:.4g}" for name, value in pairs]
+    row: list[Cell] = [
+        "–" if value is None else f"{value:,.0f}" if name == "count" else f"{value:.4g}"
+        for name, value in pairs
+    ]
     return Table("Description of the absolute errors", [(str(name), True) for name, _ in pairs], [row])
 
 
