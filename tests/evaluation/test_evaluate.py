@@ -112,9 +112,11 @@ def test_one_rating(tmp_path):
     found.report(tmp_path / "report.html")
 
 
-def test_constant_ratings_that_are_predicted_exactly_raise_no_alarm():
+def test_constant_ratings_that_are_predicted_exactly_raise_no_alarm(tmp_path):
     model, ratings = fitted_on(np.arange(20), np.arange(20) % 3, np.full(20, 3.0))
-    assert result_codes(hx.evaluate(model, ratings)) == ["overlap"]
+    found = hx.evaluate(model, ratings)
+    assert result_codes(found) == ["overlap"]
+    found.report(tmp_path / "report.html", baselines={"itself": found})
 
 
 def test_one_user_of_string_ids_without_times_and_tables():
@@ -146,12 +148,13 @@ def test_every_model_is_evaluated(recipe, split):
     assert found.rmse == pytest.approx(np.sqrt(np.mean((predicted - frame.rating) ** 2)), rel=1e-6)
 
 
-def test_a_model_without_a_scale_is_not_clipped(model, split):
+def test_a_model_without_a_scale_is_not_clipped(model, split, tmp_path):
     found = hx.evaluate(replace(model, scale=None), split.test)
     assert found.clipped_share == 0
     assert found.raw.mse == found.mse
     assert found.predicted is found.raw_predicted
     assert len(found.anatomy.prediction_range)
+    found.report(tmp_path / "report.html")
 
 
 def test_ratings_far_off_the_scale(model, split):
@@ -164,7 +167,7 @@ def test_ratings_far_off_the_scale(model, split):
         hx.evaluate(model, replace(split.test, value=split.test.value * 1e200))
 
 
-def test_all_cold(model):
+def test_all_cold(model, tmp_path):
     found = hx.evaluate(
         model, hx.Ratings.from_columns(np.arange(50) + 1000, np.arange(50) + 1000, np.arange(50) % 5 + 1)
     )
@@ -179,6 +182,7 @@ def test_all_cold(model):
     assert result_codes(found) == ["cold", "worse-than-mean"]
     assert found.anatomy.by_activity["slice"].tolist() == ["0"]
     assert (found.anatomy.worst[["user_count", "item_count"]] == 0).all(axis=None)
+    found.report(tmp_path / "report.html")
 
 
 @pytest.mark.parametrize("cells", [1, 120, 1 << 24])

@@ -77,7 +77,8 @@ def trained(history: pd.DataFrame, *, restored: bool = False) -> str:
             words += ". The model is the one of that epoch"
     elif len(train) > 9:
         tenth = len(train) // 10
-        fall = 1 - train[-1] / train[-1 - tenth]
+        before = train[-1 - tenth]
+        fall = 1 - train[-1] / before if before else 0.0
         if fall > 0.01:
             words += (
                 f", still falling by {fall:.1%} in the last {_many(tenth, 'epoch')}; validation ratings would "
