@@ -37,6 +37,9 @@ def ratings() -> hx.Ratings:
 def assert_same_bits(a: hx.FactorModel, b: hx.FactorModel) -> None:
     for name in ARRAYS:
         np.testing.assert_array_equal(getattr(a, name), getattr(b, name), err_msg=name)
+    assert a.parts.keys() == b.parts.keys() == a.recipe.parts.keys()
+    for name, array in a.parts.items():
+        np.testing.assert_array_equal(array, b.parts[name], err_msg=name)
 
 
 @every_recipe

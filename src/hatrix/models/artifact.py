@@ -15,7 +15,7 @@ from hatrix.data.ids import Ids
 from hatrix.errors import DataError, ModelFileError, ParameterError
 from hatrix.models import ALGORITHMS, algorithm
 from hatrix.models.container import read, take, write
-from hatrix.models.model import FactorModel, Factors, Seen
+from hatrix.models.model import FactorModel, Seen
 from hatrix.models.table import pack, pack_text, unpack, unpack_text
 
 if TYPE_CHECKING:
@@ -96,6 +96,7 @@ def save(model: FactorModel, path: str | Path, *, seen: bool = True) -> None:
         raise DataError(f"the model cannot be saved: {fault}")
     try:
         arrays = {name: getattr(model, name) for name in (*LEARNED, *COUNTS)} | training
+        arrays |= {f"parts.{name}": array for name, array in model.parts.items()}
         arrays |= _pack_ids("user_ids", model.users) | _pack_ids("item_ids", model.items)
         columns: dict[str, Any] = {}
         for name in (*TABLES, "history"):
@@ -178,14 +179,18 @@ def _model(arrays: dict[str, NDArray[Any]], said: dict[str, Any]) -> FactorModel
             take(arrays, "seen.item", "int32"),
             take(arrays, "seen.value", "float64"),
         )
-    factors = Factors(
-        header.mean, *(take(arrays, name, *FLOATS, axes=axes) for name, axes in LEARNED.items())
-    )
+    recipe = _recipe(header)
+    learned = {name: take(arrays, name, *FLOATS, axes=axes) for name, axes in LEARNED.items()}
+    parts = {
+        name: take(arrays, f"parts.{name}", *FLOATS, axes=len(axes)) for name, axes in recipe.parts.items()
+    }
     model = FactorModel(
-        _recipe(header),
+        recipe,
         users,
         items,
-        *factors,
+        header.mean,
+        **learned,
+        parts=parts,
         user_count=take(arrays, "user_count", "int64"),
         item_count=take(arrays, "item_count", "int64"),
         fallback=header.fallback,
@@ -256,6 +261,7 @@ def _faults(model: FactorModel, *, contents: bool) -> Iterator[str]:
             yield f"{name} is of type {array.dtype.name} instead of {' or '.join(allowed)}"
         if name in COUNTS and (array < 0).any():
             yield f"{name} is negative in places"
+    yield from _faults_of_parts(model)
     for name, ids in (("user", model.users), ("item", model.items)):
         yield from _faults_of_ids(name, ids)
     for name, rows in zip(TABLES, (m, n), strict=True):
@@ -268,6 +274,17 @@ def _faults(model: FactorModel, *, contents: bool) -> Iterator[str]:
         yield f"the scale runs from {model.scale[0]} to {model.scale[1]}"
     if model.seen is not None:
         yield from _faults_of_seen(model, model.seen, contents=contents)
+
+
+def _faults_of_parts(model: FactorModel) -> Iterator[str]:
+    if model.parts.keys() != model.recipe.parts.keys():
+        yield f"it has the parts {sorted(model.parts)}, its algorithm {sorted(model.recipe.parts)}"
+        return
+    length = {"u": len(model.users), "i": len(model.items), "k": model.user_factors.shape[-1]}
+    for name, axes in model.recipe.parts.items():
+        array, shape = model.parts[name], tuple(length[axis] for axis in axes)
+        if array.shape != shape or array.dtype.name not in FLOATS:
+            yield f"its part {name} is {array.dtype.name} of shape {array.shape} instead of floats of {shape}"
 
 
 def _faults_of_ids(name: str, ids: Ids) -> Iterator[str]:

@@ -53,6 +53,8 @@ class Algorithm(BaseModel, ABC):
 
     name: ClassVar[str]
     task: ClassVar[Literal["rating", "ranking"]] = "rating"
+    parts: ClassVar[Mapping[str, str]] = {}
+    """Named arrays that `finish` gives besides the factors, each with its axes: u users, i items, k factors."""
 
     def __init__(self, **hyper_parameters: Any) -> None:
         try:
@@ -266,7 +268,7 @@ class _Loop:
             self.recipe,
             train.users,
             train.items,
-            *factors,
+            **factors._asdict(),
             user_count=train.user_count,
             item_count=train.item_count,
             fallback=float(train.value.mean()),

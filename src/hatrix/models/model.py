@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import itertools
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from functools import cached_property
+from types import MappingProxyType
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
@@ -24,16 +26,21 @@ if TYPE_CHECKING:
 __all__ = ["FactorModel", "Factors", "Seen"]
 
 PAIRS_AT_ONCE, CELLS_AT_ONCE = 1 << 16, 1 << 24
+NO_PARTS: Mapping[str, Any] = MappingProxyType({})
 
 
 class Factors(NamedTuple):
-    """What is learned: ``mean + user_bias[u] + item_bias[i] + user_factors[u] · item_factors[i]``."""
+    """What is learned: ``mean + user_bias[u] + item_bias[i] + user_factors[u] · item_factors[i]``.
+
+    ``parts`` holds named arrays that only the recipe's own fold-in of new users and items reads.
+    """
 
     mean: float
     user_bias: NDArray[Any]
     item_bias: NDArray[Any]
     user_factors: NDArray[Any]
     item_factors: NDArray[Any]
+    parts: Mapping[str, NDArray[Any]] = NO_PARTS
 
     def score(self, user: NDArray[Any], item: NDArray[Any]) -> NDArray[np.float64]:
         """Scores of pairs of row numbers, in blocks so that memory stays bounded."""
@@ -88,6 +95,8 @@ class FactorModel:
         Attributes in row order, or None.
     fingerprint, data_name
         Of the training data.
+    parts
+        Named arrays, as the recipe declares them, that only its own fold-in reads.
     """
 
     recipe: Algorithm
@@ -110,11 +119,14 @@ class FactorModel:
     fingerprint: str = ""
     data_name: str = "ratings"
     notes: tuple[str, ...] = field(default=())
+    parts: Mapping[str, NDArray[Any]] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
         for name in ("mean", "fallback"):  # a NumPy scalar would widen float32 sums, a float does not
             object.__setattr__(self, name, float(getattr(self, name)))
-        for array in (self.user_bias, self.item_bias, self.user_factors, self.item_factors):
+        object.__setattr__(self, "parts", MappingProxyType(dict(self.parts)))
+        arrays = self.user_bias, self.item_bias, self.user_factors, self.item_factors, *self.parts.values()
+        for array in arrays:
             array.setflags(write=False)
 
     @property
@@ -125,7 +137,9 @@ class FactorModel:
     @property
     def factors(self) -> Factors:
         """The learned arrays alone."""
-        return Factors(self.mean, self.user_bias, self.item_bias, self.user_factors, self.item_factors)
+        return Factors(
+            self.mean, self.user_bias, self.item_bias, self.user_factors, self.item_factors, self.parts
+        )
 
     def predict(
         self,
