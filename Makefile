@@ -12,7 +12,7 @@ else
 install = $(BIN)/python -m pip install --quiet --disable-pip-version-check
 endif
 
-.PHONY: demo test lint clean
+.PHONY: demo test lint bench clean
 .DELETE_ON_ERROR:
 
 demo: $(VENV)/.installed  ## train, evaluate and explain a model on MovieLens 100K
@@ -27,8 +27,15 @@ lint: $(VENV)/.installed-dev  ## check style, types and the direction of imports
 	$(BIN)/mypy
 	$(BIN)/lint-imports
 
+bench:  ## run every benchmark beside its peers and write docs/benchmarks.md (an hour; ARGS="--only sgd")
+	@test -x .venv-bench/bin/python || $(or $(PYTHON),python3) -m venv .venv-bench
+	@.venv-bench/bin/python -m pip install --quiet --disable-pip-version-check --editable .
+	@grep -v '^#' benchmarks/requirements.txt | while read -r peer; do \
+		.venv-bench/bin/python -m pip install --quiet --disable-pip-version-check "$$peer" || echo "$$peer does not install"; done
+	.venv-bench/bin/python benchmarks/page.py $(ARGS)
+
 clean:  ## remove what these commands made
-	rm -rf $(VENV) runs dist .pytest_cache .mypy_cache .ruff_cache .hypothesis .import_linter_cache
+	rm -rf $(VENV) .venv-bench runs dist .pytest_cache .mypy_cache .ruff_cache .hypothesis .import_linter_cache
 
 # An install is done again when pyproject.toml changes; the package itself is installed in place.
 $(VENV)/.installed: pyproject.toml | $(BIN)/python

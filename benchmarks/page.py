@@ -1,0 +1,101 @@
+"""Run every benchmark and write docs/benchmarks.md: what was measured, where, when, with which peers.
+
+    make bench                                  # installs the peers into .venv-bench, then runs this
+    python benchmarks/page.py [--only sgd als]
+
+Sections of benchmarks that are not run keep what the page says of them.
+"""
+
+from __future__ import annotations
+
+import argparse
+import datetime
+import os
+import platform
+import re
+import subprocess
+import sys
+import time
+from importlib import metadata
+from pathlib import Path
+
+HERE = Path(__file__).parent
+PAGE = HERE.parent / "docs" / "benchmarks.md"
+SCRIPTS = {
+    "roofline": ("How close to the machine each kernel runs", "roofline.py"),
+    "sgd": ("MF: updates per second beside LIBMF", "sgd.py"),
+    "time_to_rmse": ("BiasedMF: seconds to LIBMF's test error", "time_to_rmse.py"),
+    "notebook": ("MF in double precision beside the notebook's loop", "notebook.py"),
+    "quality": ("BiasedMF: RMSE on the five folds of MovieLens 100K", "quality.py"),
+    "read": ("Reading 25 million ratings", "read.py"),
+    "startup": ("Seconds until a command answers", "startup.py"),
+}
+INTRO = """# Benchmarks
+
+Each section is the output of one command, run beside the peers named in it on the same data with the same number of
+threads; hatrix and the peer take turns, and a ratio is the median over the rounds. The machines are virtual and shared:
+compare ratios, not seconds. `make bench` writes this page anew.
+
+"""
+
+
+def machine() -> str:
+    model = (
+        re.search(r"model name\s*: (.*)", Path("/proc/cpuinfo").read_text()) if os.name == "posix" else None
+    )
+    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
+    return (
+        f"{model[1] if model else platform.processor()}, {cores} cores, {platform.system()}, "
+        f"Python {platform.python_version()}, numpy {metadata.version('numpy')}, numba {metadata.version('numba')}"
+    )
+
+
+def peers() -> str:
+    lines = []
+    for line in (HERE / "requirements.txt").read_text().splitlines():
+        if not line or line.startswith("#"):
+            continue
+        name, _, wanted = line.partition("==")
+        try:
+            lines.append(f"{name} {metadata.version(name)}")
+        except metadata.PackageNotFoundError:
+            lines.append(f"{name} {wanted} (did not install here)")
+    return ", ".join(lines)
+
+
+def section(name: str) -> str:
+    title, command = SCRIPTS[name]
+    print(f"{name} ...", flush=True)
+    start = time.perf_counter()
+    ran = subprocess.run(
+        [sys.executable, str(HERE / command.split()[0]), *command.split()[1:]],
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    said = ran.stdout.rstrip()
+    if ran.returncode:
+        said += f"\nfailed: {(ran.stderr.strip().splitlines() or ['no message'])[-1]}"
+    today = datetime.date.today().isoformat()
+    return (
+        f"<!-- {name} -->\n## {title}\n\n`python benchmarks/{command}` on {today}, {time.perf_counter() - start:.0f} s, "
+        f"{machine()}:\n\n```text\n{said}\n```\n"
+    )
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser()
+    parser.add_argument("--only", nargs="*", choices=SCRIPTS, default=list(SCRIPTS))
+    options = parser.parse_args()
+    kept = {}
+    if PAGE.exists():
+        for part in PAGE.read_text().split("<!-- ")[1:]:
+            kept[part.split(" ", 1)[0]] = f"<!-- {part.rstrip()}\n"
+    for name in options.only:
+        kept[name] = section(name)
+        PAGE.write_text(INTRO + f"Peers: {peers()}.\n\n" + "\n".join(kept[n] for n in SCRIPTS if n in kept))
+    print(f"wrote {PAGE}")
+
+
+if __name__ == "__main__":
+    main()
