@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     from hatrix.models.fit import Checkpoint
     from hatrix.models.mf import MF, BiasedMF
     from hatrix.models.model import FactorModel
+    from hatrix.models.svdpp import SVDpp
 
 __version__ = "0.1.0"
 
@@ -34,6 +35,7 @@ __all__ = [
     "HatrixError",
     "Ids",
     "Ratings",
+    "SVDpp",
     "Split",
     "__version__",
     "datasets",
@@ -54,6 +56,7 @@ _HOME = {
     "HatrixError": "hatrix.errors:HatrixError",
     "Ids": "hatrix.data.ids:Ids",
     "Ratings": "hatrix.data.ratings:Ratings",
+    "SVDpp": "hatrix.models.svdpp:SVDpp",
     "Split": "hatrix.data.split:Split",
     "datasets": "hatrix.data.datasets",
     "evaluate": "hatrix.evaluation.evaluate:evaluate",

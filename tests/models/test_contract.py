@@ -10,7 +10,12 @@ import hatrix as hx
 from hatrix.kernels import schedule
 from hatrix.models import ALGORITHMS, algorithm
 
-SMALL = {"mf": {"epochs": 8, "learning_rate": 0.005}, "biased-mf": {"epochs": 6, "factors": 12}, "bias": {}}
+SMALL = {
+    "mf": {"epochs": 8, "learning_rate": 0.005},
+    "biased-mf": {"epochs": 6, "factors": 12},
+    "svdpp": {"epochs": 6, "factors": 12},
+    "bias": {},
+}
 RECIPES = {name: algorithm(name)(**SMALL[name]) for name in ALGORITHMS}
 ARRAYS = ("user_bias", "item_bias", "user_factors", "item_factors")
 

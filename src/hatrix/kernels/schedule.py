@@ -20,6 +20,7 @@ from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from functools import lru_cache
+from itertools import pairwise
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
@@ -29,13 +30,14 @@ from hatrix.kernels.compile import compiled
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
-__all__ = ["Grid", "deal", "in_order", "run_epoch", "workers"]
+__all__ = ["Grid", "deal", "in_order", "run_epoch", "run_rows", "workers"]
 
 FEWEST_BINS = 8
 RATINGS_PER_BIN = 2_000_000
 ITEM_BIN_BYTES = 512 * 1024
 TILE_BYTES = 16 * 1024
 WORTH_A_THREAD = 200_000
+RANGES_PER_THREAD = 4
 
 
 class Grid(NamedTuple):
@@ -63,9 +65,12 @@ def deal(
     *,
     row_bytes: int,
     seed: int,
+    bins: int | None = None,
 ) -> Grid:
-    """Deal ratings into a grid of blocks for rows of ``row_bytes`` bytes."""
-    wanted = max(FEWEST_BINS, len(value) // RATINGS_PER_BIN, len(item_count) * row_bytes // ITEM_BIN_BYTES)
+    """Deal ratings into a grid of blocks for rows of ``row_bytes`` bytes, of ``bins`` bins if that is given."""
+    wanted = bins or max(
+        FEWEST_BINS, len(value) // RATINGS_PER_BIN, len(item_count) * row_bytes // ITEM_BIN_BYTES
+    )
     bins = max(1, min(wanted, len(user_count), len(item_count)))
     user_bin, user_place = _bins(user_count, bins)
     item_bin, item_place = _bins(item_count, bins)
@@ -112,6 +117,22 @@ def run_epoch(
             heaviest_first = stratum[np.argsort(-size[stratum], kind="stable")]
             for done in [pool.submit(run_blocks, block) for block in heaviest_first[:, None]]:
                 done.result()
+
+
+def run_rows(run: Callable[[int, int], None], start: NDArray[np.int64], *, threads: int) -> None:
+    """Run ``run(first, last)`` over all rows, in ranges of about equal weight; rows must not depend on another.
+
+    ``start`` holds the running total of the rows' weights, from 0, one number more than there are rows.
+    """
+    threads = min(threads, 1 + int(start[-1]) // WORTH_A_THREAD)
+    if threads == 1:
+        run(0, len(start) - 1)
+        return
+    weights = np.linspace(0, start[-1], 1 + RANGES_PER_THREAD * threads)
+    edge = np.searchsorted(start[:-1], weights[1:-1]).tolist()
+    with workers(threads) as pool:
+        for done in [pool.submit(run, *ends) for ends in pairwise([0, *edge, len(start) - 1])]:
+            done.result()
 
 
 @contextmanager

@@ -14,6 +14,7 @@ ALGORITHMS = {
     "bias": "hatrix.models.baseline:Bias",
     "mf": "hatrix.models.mf:MF",
     "biased-mf": "hatrix.models.mf:BiasedMF",
+    "svdpp": "hatrix.models.svdpp:SVDpp",
 }
 
 

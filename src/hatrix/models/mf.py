@@ -16,7 +16,26 @@ if TYPE_CHECKING:
 
     from hatrix.data.ratings import Ratings
 
-__all__ = ["MF", "BiasedMF"]
+__all__ = ["MF", "BiasedMF", "normal_rows", "row_penalties"]
+
+
+def normal_rows(
+    train: Ratings, factors: int, scale: float, seed: int
+) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
+    """Factors of users and of items at the start: normal with deviation scale / √factors, cold rows zero."""
+    rng = np.random.default_rng(seed)
+    spread = scale / np.sqrt(factors)
+    user_rows = rng.standard_normal((len(train.users), factors), np.float32) * spread
+    item_rows = rng.standard_normal((len(train.items), factors), np.float32) * spread
+    user_rows[train.user_count == 0] = 0.0
+    item_rows[train.item_count == 0] = 0.0
+    return user_rows, item_rows
+
+
+def row_penalties(count: NDArray[np.int64], weight: float, scaling: float) -> NDArray[np.float64]:
+    """The penalty of each row per rating: weight (mean count / count)^scaling."""
+    mean = count.sum() / max(1, np.count_nonzero(count))
+    return np.asarray(weight * (mean / np.maximum(count, 1)) ** scaling)
 
 
 @final
@@ -289,12 +308,7 @@ class BiasedMF(Algorithm):
         return self.epochs
 
     def init(self, train: Ratings, *, seed: int, threads: int) -> _SgdState:
-        rng = np.random.default_rng(seed)
-        spread = self.init_scale / np.sqrt(self.factors)
-        user_rows = rng.standard_normal((len(train.users), self.factors), np.float32) * spread
-        item_rows = rng.standard_normal((len(train.items), self.factors), np.float32) * spread
-        user_rows[train.user_count == 0] = 0.0
-        item_rows[train.item_count == 0] = 0.0
+        user_rows, item_rows = normal_rows(train, self.factors, self.init_scale, seed)
         mean = float(train.value.mean())
         state = _SgdState(
             train,
@@ -306,13 +320,10 @@ class BiasedMF(Algorithm):
             seed=seed,
             threads=threads,
         )
-        state.user_reg[state.grid.user_place] = self._row_reg(train.user_count)
-        state.item_reg[state.grid.item_place] = self._row_reg(train.item_count)
+        weight, scaling = self.regularization, self.frequency_scaling
+        state.user_reg[state.grid.user_place] = row_penalties(train.user_count, weight, scaling)
+        state.item_reg[state.grid.item_place] = row_penalties(train.item_count, weight, scaling)
         return state
-
-    def _row_reg(self, count: NDArray[np.int64]) -> NDArray[np.float64]:
-        mean = count.sum() / max(1, np.count_nonzero(count))
-        return np.asarray(self.regularization * (mean / np.maximum(count, 1)) ** self.frequency_scaling)
 
     def step(self, state: _SgdState, epoch: int) -> Mapping[str, float]:
         rate = self.learning_rate * (self.decay**epoch if self.schedule == "decay" else 1.0)
