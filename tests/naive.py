@@ -49,3 +49,36 @@ def notebook(train, *, rank, epochs, learning_rate, seed):
         predictions = (P @ Q.T)[train.user, train.item]
         history.append(float(np.mean((predictions - train.value) ** 2)))
     return P, Q, history
+
+
+def svdpp_sums(user, item, Y, n_users):
+    """|N(u)|^-½ Σ y_j over the items j that each user has rated."""
+    S = np.zeros((n_users, Y.shape[1]))
+    for u in range(n_users):
+        items = [i for v, i in zip(user, item, strict=True) if v == u]
+        for j in items:
+            S[u] += Y[j] / np.sqrt(len(items))
+    return S
+
+
+def svdpp_epoch(
+    orders, user, item, value, P, Q, Y, user_bias, item_bias, *, rate, y_rate, user_reg, item_reg, bias_reg
+):
+    """One epoch of SVD++ in place; ``orders`` holds the ratings of each group of users. Returns Σ e²."""
+    loss, rated = 0.0, np.bincount(user, minlength=len(P))
+    for order in orders:
+        S, G = svdpp_sums(user, item, Y, len(P)), np.zeros_like(P)
+        for n in order:
+            u, i = user[n], item[n]
+            p, q, z = P[u].copy(), Q[i].copy(), P[u] + S[u]
+            e = value[n] - user_bias[u] - item_bias[i] - z @ q
+            user_bias[u] += rate * (e - bias_reg * user_bias[u])
+            item_bias[i] += rate * (e - bias_reg * item_bias[i])
+            P[u], Q[i] = p + rate * (e * q - user_reg[u] * p), q + rate * (e * z - item_reg[i] * q)
+            G[u] += e * q
+            loss += e * e
+        for j in range(len(Q)):
+            raters = [user[n] for n in order if item[n] == j]
+            wish = sum((G[u] / np.sqrt(rated[u]) for u in raters), np.zeros(Y.shape[1]))
+            Y[j] = (Y[j] + y_rate * wish) / (1 + y_rate * item_reg[j] * len(raters))
+    return loss

@@ -496,6 +496,27 @@ def test_a_contradiction_is_refused(path, change, because):
     refused(path, because=because)
 
 
+@pytest.mark.parametrize(
+    ("change", "because"),
+    [
+        (lambda a, h: a.pop("parts.item_terms"), "array 'parts.item_terms' is missing"),
+        (lambda a, h: a.update({"parts.more": np.ones(2)}), "has an array 'parts.more', which this hatrix does not"),
+        (lambda a, h: a.update({"parts.item_terms": a["parts.item_terms"][:1]}), r"of shape \(1, 2\) instead of"),
+        (lambda a, h: a.update({"parts.item_terms": a["parts.item_terms"][:, :1]}), r"of shape \(2, 1\) instead of"),
+        (lambda a, h: a.update({"parts.item_terms": a["parts.item_terms"].astype("f2")}), "item_terms' is float16"),
+        (lambda a, h: h.update(algorithm="bias", hyperparameters={}), "has an array 'parts.item_terms'"),
+    ],
+)  # fmt: skip
+def test_parts_come_back_and_others_are_refused(path, change, because):
+    ratings = hx.Ratings.from_columns(["ann", "ann", "bob"], [1, 2, 1], [5.0, 3.0, 4.0])
+    model = hx.SVDpp(factors=2, epochs=3).fit(ratings)
+    assert model.parts["item_terms"].any()
+    save(model, path)
+    assert bits(load(path).parts["item_terms"]) == bits(model.parts["item_terms"])
+    forged(path, change, model)
+    refused(path, because=because)
+
+
 def test_without_verification_the_shapes_are_still_checked(path):
     forged(path, lambda a, h: a.update(user_bias=a["user_bias"][:2]))
     refused(path, because="user_bias has shape", verify=False)
