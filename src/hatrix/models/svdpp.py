@@ -217,7 +217,7 @@ class SVDpp(Algorithm):
         json_schema_extra={"tune": [1e-3, 0.2, "log"]},
     )
     implicit_rate: float = Field(
-        default=0.06,
+        default=0.07,
         ge=0,
         le=1,
         description="step size of the item terms, times the learning rate",
@@ -230,14 +230,14 @@ class SVDpp(Algorithm):
         default=0.9, gt=0, le=1, description="factor on the learning rate after each epoch (schedule decay)"
     )
     regularization: float = Field(
-        default=0.08,
+        default=0.07,
         ge=0,
         le=100,
         description="weight of the squared factors and item terms",
         json_schema_extra={"tune": [0.005, 0.5, "log"]},
     )
     bias_regularization: float = Field(
-        default=0.04,
+        default=0.05,
         ge=0,
         le=100,
         description="weight of the squared biases",
@@ -250,7 +250,7 @@ class SVDpp(Algorithm):
         description="how much less often-rated rows are penalised per rating: 0 not, 1 in full",
     )
     init_scale: float = Field(
-        default=0.1, gt=0, le=100, description="standard deviation at the start, times √factors"
+        default=0.08, gt=0, le=100, description="standard deviation at the start, times √factors"
     )
     patience: int | None = Field(
         default=None, ge=1, description="stop after so many epochs without a better validation"
