@@ -62,23 +62,61 @@ def svdpp_sums(user, item, Y, n_users):
 
 
 def svdpp_epoch(
-    orders, user, item, value, P, Q, Y, user_bias, item_bias, *, rate, y_rate, user_reg, item_reg, bias_reg
+    order,
+    user,
+    item,
+    value,
+    P,
+    Q,
+    Y,
+    user_bias,
+    item_bias,
+    *,
+    rate,
+    ratio,
+    slack,
+    user_reg,
+    item_reg,
+    bias_reg,
 ):
-    """One epoch of SVD++ in place; ``orders`` holds the ratings of each group of users. Returns Σ e²."""
+    """One epoch of SVD++ in place over the ratings in ``order``; returns the sum of squared errors met on the way."""
     loss, rated = 0.0, np.bincount(user, minlength=len(P))
-    for order in orders:
-        S, G = svdpp_sums(user, item, Y, len(P)), np.zeros_like(P)
-        for n in order:
-            u, i = user[n], item[n]
-            p, q, z = P[u].copy(), Q[i].copy(), P[u] + S[u]
-            e = value[n] - user_bias[u] - item_bias[i] - z @ q
-            user_bias[u] += rate * (e - bias_reg * user_bias[u])
-            item_bias[i] += rate * (e - bias_reg * item_bias[i])
-            P[u], Q[i] = p + rate * (e * q - user_reg[u] * p), q + rate * (e * z - item_reg[i] * q)
-            G[u] += e * q
-            loss += e * e
-        for j in range(len(Q)):
-            raters = [user[n] for n in order if item[n] == j]
-            wish = sum((G[u] / np.sqrt(rated[u]) for u in raters), np.zeros(Y.shape[1]))
-            Y[j] = (Y[j] + y_rate * wish) / (1 + y_rate * item_reg[j] * len(raters))
+    S, G = svdpp_sums(user, item, Y, len(P)), np.zeros_like(P)
+    for n in order:
+        u, i = user[n], item[n]
+        p, q, z = P[u].copy(), Q[i].copy(), P[u] + S[u]
+        e = value[n] - user_bias[u] - item_bias[i] - z @ q
+        user_bias[u] += rate * (e - bias_reg * user_bias[u])
+        item_bias[i] += rate * (e - bias_reg * item_bias[i])
+        P[u], Q[i] = p + rate * (e * q - user_reg[u] * p), q + rate * (e * z - item_reg[i] * q)
+        G[u] += e * q
+        loss += e * e
+    items_of = [item[user == u] for u in range(len(P))]
+    response = [min(1, rate * sum(Q[i] @ Q[i] for i in items)) for items in items_of]
+    for j in range(len(Q)):
+        users = user[item == j]
+        step = ratio * rate / (1 + ratio * sum(response[u] for u in users) / slack)
+        wish = sum((G[u] / np.sqrt(rated[u]) for u in users), np.zeros(Y.shape[1]))
+        Y[j] = (Y[j] + step * wish) / (1 + step * item_reg[j] * len(users))
     return loss
+
+
+def sparse_times_dense(start, column, value, X):
+    """The product of a sparse matrix by rows and a dense one, an entry at a time, in double precision."""
+    Y = np.zeros((len(start) - 1, X.shape[1]))
+    for row in range(len(start) - 1):
+        for n in range(start[row], start[row + 1]):
+            Y[row] += float(value[n]) * X[column[n]].astype(float)
+    return Y
+
+
+def spectral_scores(
+    X, k, *, user_exponent, item_exponent, offset, history_exponent, power, sharpness, popularity
+):
+    """The scores of SpectralMF by its equation, from the dense matrix X and a full decomposition."""
+    d_u, d_i = (X**2).sum(axis=1), (X**2).sum(axis=0)
+    N = np.diag((d_u + offset) ** -user_exponent) @ X @ np.diag((d_i + offset) ** -item_exponent)
+    s, V = (part[:k] for part in np.linalg.svd(N)[1:])
+    f = s**power * np.exp(sharpness * s / s[0])
+    rows = np.diag((d_u + offset) ** -user_exponent) @ X @ np.diag((d_i + offset) ** -history_exponent)
+    return rows @ V.T @ np.diag(f / s) @ V @ np.diag(d_i**popularity)

@@ -26,8 +26,8 @@ def problem(factors, dtype, seed=0, users=15, items=10, n=120):
     }
 
 
-def fast(x, *, rate, y_rate, bias_reg):
-    """One pass by the kernels over all ratings as one block of one group."""
+def fast(x, *, rate, ratio, bias_reg):
+    """One epoch by the kernels, all ratings in one block."""
     k, dtype = x["P"].shape[1], x["P"].dtype
     P, Q, Y = (sgd.aligned_rows(x[name], dtype) for name in ("P", "Q", "Y"))
     S, G = (sgd.aligned_rows(np.zeros_like(x["P"]), dtype) for _ in range(2))
@@ -40,23 +40,27 @@ def fast(x, *, rate, y_rate, bias_reg):
         np.array([0]), np.array([0, len(user)]), user, item, x["value"], P, S, G, Q, *biases, x["user_reg"],
         x["item_reg"], number(bias_reg), number(rate), loss,
     )  # fmt: skip
-    svdpp.item_terms(k)(0, len(Q), *by_item, share, G, Y, x["item_reg"], number(y_rate))
+    length, response = np.einsum("ij,ij->i", Q, Q), np.empty_like(share)
+    svdpp.responses()(0, len(P), *by_user, length, number(rate), response)
+    svdpp.item_terms(k)(
+        0, len(Q), *by_item, share, G, response, Y, x["item_reg"], number(rate), number(ratio)
+    )
     for rows in (P, Q, Y, S, G):
         assert not rows[:, k:].any()
     return P[:, :k], Q[:, :k], Y[:, :k], *biases, loss[0]
 
 
-def slow(x, *, rate, y_rate, bias_reg):
+def slow(x, *, rate, ratio, bias_reg):
     x = {name: array.astype(np.float64) if array.dtype.kind == "f" else array for name, array in x.items()}
     arrays = [x[name].copy() for name in ("P", "Q", "Y", "user_bias", "item_bias")]
     loss = naive.svdpp_epoch(
-        [range(len(x["value"]))], x["user"], x["item"], x["value"], *arrays, rate=rate, y_rate=y_rate,
-        user_reg=x["user_reg"], item_reg=x["item_reg"], bias_reg=bias_reg,
+        range(len(x["value"])), x["user"], x["item"], x["value"], *arrays, rate=rate, ratio=ratio,
+        slack=svdpp.SLACK, user_reg=x["user_reg"], item_reg=x["item_reg"], bias_reg=bias_reg,
     )  # fmt: skip
     return *arrays, loss
 
 
-SETTING = {"rate": 0.03, "y_rate": 0.02, "bias_reg": 0.04}
+SETTING = {"rate": 0.03, "ratio": 0.6, "bias_reg": 0.04}
 
 
 @pytest.mark.parametrize("factors", [1, 5, 8, 20, 64, 100])
@@ -100,9 +104,33 @@ def test_an_epoch_of_tiny_steps_is_the_gradient_of_the_objective():
             for unit in np.eye(len(at))
         ]
     )
-    *arrays, _ = fast(x, rate=2 * rate, y_rate=2 * rate, bias_reg=bias_reg)
+    *arrays, _ = fast(x, rate=2 * rate, ratio=1.0, bias_reg=bias_reg)
     step = np.concatenate([array.ravel() for array in arrays]) - at
     np.testing.assert_allclose(step / rate, -differences, rtol=1e-3, atol=1e-3)
+
+
+@settings(deadline=None, max_examples=25)
+@given(st.integers(0, 2**31), st.integers(1, 126))
+def test_one_wish_of_all_users_moves_their_sums_by_the_slack_at_most(seed, n):
+    """Wishes √|N(u)| g are the eigenvector of the bound: however many users, each sum moves by SLACK rate times its own."""
+    x, k, rate = problem(8, np.float64, seed, n=n), 8, 0.1
+    user, item = x["user"].astype(np.uint32), x["item"].astype(np.uint32)
+    by_user, by_item = svdpp.neighbours()(user, item, 15), svdpp.neighbours()(item, user, 10)
+    rated = np.diff(by_user[0])
+    share, wish = 1 / np.sqrt(np.maximum(rated, 1)), np.sqrt(rated)[:, None] * np.arange(1.0, k + 1)
+    G, Y, S = (sgd.aligned_rows(rows, np.float64) for rows in (wish, np.zeros((10, k)), np.zeros((15, k))))
+    svdpp.item_terms(k)(0, 10, *by_item, share, G, np.ones(15), Y, np.zeros(10), rate, 1e9)
+    svdpp.user_sums(k)(0, 15, *by_user, share, Y, S)
+    np.testing.assert_allclose(S, svdpp.SLACK * rate * wish, rtol=1e-6)
+
+
+def test_a_response_is_the_rate_times_the_squared_lengths_and_at_most_1():
+    start, item, length = np.array([0, 2, 3, 3]), np.array([1, 0, 1], np.uint32), np.array([0.5, 8.0])
+    h = np.full(3, np.nan)
+    svdpp.responses()(0, 3, start, item, length, 0.1, h)
+    np.testing.assert_allclose(h, [0.85, 0.8, 0.0])
+    svdpp.responses()(1, 2, start, item, length, 10.0, h)
+    np.testing.assert_allclose(h, [0.85, 1.0, 0.0])
 
 
 @settings(deadline=None, max_examples=40)

@@ -65,12 +65,9 @@ def deal(
     *,
     row_bytes: int,
     seed: int,
-    bins: int | None = None,
 ) -> Grid:
-    """Deal ratings into a grid of blocks for rows of ``row_bytes`` bytes, of ``bins`` bins if that is given."""
-    wanted = bins or max(
-        FEWEST_BINS, len(value) // RATINGS_PER_BIN, len(item_count) * row_bytes // ITEM_BIN_BYTES
-    )
+    """Deal ratings into a grid of blocks for rows of ``row_bytes`` bytes."""
+    wanted = max(FEWEST_BINS, len(value) // RATINGS_PER_BIN, len(item_count) * row_bytes // ITEM_BIN_BYTES)
     bins = max(1, min(wanted, len(user_count), len(item_count)))
     user_bin, user_place = _bins(user_count, bins)
     item_bin, item_place = _bins(item_count, bins)

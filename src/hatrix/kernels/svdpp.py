@@ -2,19 +2,24 @@
 
 For a rating r of user u and item i, with p, q the rows of the factor matrices and s the user's sum::
 
-    z = p + s
+    z = p + s,    s = |N(u)|^-½ Σ_{j in N(u)} y_j
     e = r - mean - user_bias[u] - item_bias[i] - z·q
     p  <-  p + rate (e q - λ_u p)
     q  <-  q + rate (e z - λ_i q)                           (both right-hand sides use the old p and q)
     g  <-  g + e q
 
-Afterwards every item term gathers what its users (N'(j), those of the pass) wish, in their order::
+After the epoch every item term gathers, in the order of its ratings, what its users U(j) wish::
 
-    y_j  <-  (y_j + y_rate Σ_{u in N'(j)} |N(u)|^-½ g_u) / (1 + y_rate λ_j |N'(j)|)
+    y_j  <-  (y_j + step Σ_{u in U(j)} |N(u)|^-½ g_u) / (1 + step λ_j |U(j)|)
 
-which is one proximal step on the squared errors and the penalty λ_j |y_j|² per rating. The sums s are gathered
-anew before the next pass. So a rating costs a few row operations, however many items its user has rated, and
-no two threads ever write to one row.
+which is a proximal step on the squared errors and the penalty λ_j |y_j|² per rating. So a rating costs a few row
+operations, however many items its user has rated, and no two threads ever write to one row.
+
+All wishes come from one point, and users share their items: where they wish the same, a term moves by the sum of
+what would each have been enough. With h_u = min(1, rate Σ |q_i|²), which bounds how much of a move of s_u the
+next epoch's wish takes back, Σ_u h_u over U(j) bounds (by Gershgorin's circles) how much of a move of y_j
+all of them take back together. So ``step = ratio rate / (1 + ratio Σ h_u / SLACK)``, where SLACK is how far the
+bound was seen to be from the truth: 16 swings on 10 million ratings, 8 does not.
 """
 
 from __future__ import annotations
@@ -28,7 +33,9 @@ from hatrix.kernels.compile import compiled
 from hatrix.kernels.sgd import AHEAD, padded
 from hatrix.kernels.simd import combine, dot, load, prefetch, store
 
-__all__ = ["item_terms", "neighbours", "update", "user_sums"]
+__all__ = ["item_terms", "neighbours", "responses", "update", "user_sums"]
+
+SLACK = 4
 
 
 @lru_cache
@@ -75,8 +82,24 @@ def user_sums(factors: int) -> Any:
             begin, end = np.uint64(start[u]), np.uint64(start[u + np.uint64(1)])
             total = combine(zero, load(S, u, lanes), zero, load(S, u, lanes))
             for n in range(begin, end):
+                prefetch(Y, item[min(n + AHEAD, end - np.uint64(1))], lanes)
                 total = combine(one, total, one, load(Y, item[n], lanes))
             store(S, u, combine(share[u], total, zero, total))
+
+    return gather
+
+
+@lru_cache
+def responses() -> Any:
+    """The kernel that sets h[u] = min(1, rate Σ length[i]) over the items i of u, for users ``first`` to ``last``."""
+
+    @compiled
+    def gather(first, last, start, item, length, rate, h):
+        for u in range(first, last):
+            total = h.dtype.type(0)
+            for n in range(start[u], start[u + 1]):
+                total += length[item[n]]
+            h[u] = min(rate * total, h.dtype.type(1))
 
     return gather
 
@@ -87,14 +110,19 @@ def item_terms(factors: int) -> Any:
     lanes = padded(factors)
 
     @compiled
-    def gather(first, last, start, user, share, G, Y, item_reg, rate):
+    def gather(first, last, start, user, share, G, h, Y, item_reg, rate, ratio):
         one = Y.dtype.type(1)
         for j in range(np.uint64(first), np.uint64(last)):
             begin, end = np.uint64(start[j]), np.uint64(start[j + np.uint64(1)])
+            taken_back = one - one
+            for n in range(begin, end):
+                taken_back += h[user[n]]
+            step = ratio * rate / (one + ratio * taken_back / Y.dtype.type(SLACK))
             y = load(Y, j, lanes)
             for n in range(begin, end):
-                y = combine(one, y, rate * share[user[n]], load(G, user[n], lanes))
-            shrink = one / (one + rate * item_reg[j] * Y.dtype.type(end - begin))
+                prefetch(G, user[min(n + AHEAD, end - np.uint64(1))], lanes)
+                y = combine(one, y, step * share[user[n]], load(G, user[n], lanes))
+            shrink = one / (one + step * item_reg[j] * Y.dtype.type(end - begin))
             store(Y, j, combine(shrink, y, one - one, y))
 
     return gather

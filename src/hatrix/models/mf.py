@@ -15,21 +15,9 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     from hatrix.data.ratings import Ratings
+    from hatrix.models.svdpp import SVDpp
 
-__all__ = ["MF", "BiasedMF", "normal_rows", "row_penalties"]
-
-
-def normal_rows(
-    train: Ratings, factors: int, scale: float, seed: int
-) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
-    """Factors of users and of items at the start: normal with deviation scale / √factors, cold rows zero."""
-    rng = np.random.default_rng(seed)
-    spread = scale / np.sqrt(factors)
-    user_rows = rng.standard_normal((len(train.users), factors), np.float32) * spread
-    item_rows = rng.standard_normal((len(train.items), factors), np.float32) * spread
-    user_rows[train.user_count == 0] = 0.0
-    item_rows[train.item_count == 0] = 0.0
-    return user_rows, item_rows
+__all__ = ["MF", "BiasedMF", "SgdState", "biased_state", "row_penalties"]
 
 
 def row_penalties(count: NDArray[np.int64], weight: float, scaling: float) -> NDArray[np.float64]:
@@ -39,7 +27,7 @@ def row_penalties(count: NDArray[np.int64], weight: float, scaling: float) -> ND
 
 
 @final
-class _SgdState(State):
+class SgdState(State):
     """Padded, renumbered rows on the block grid, and what one epoch needs to know."""
 
     def __init__(
@@ -117,6 +105,30 @@ class _SgdState(State):
         )
 
 
+def biased_state(recipe: BiasedMF | SVDpp, train: Ratings, *, seed: int, threads: int) -> SgdState:
+    """A start with biases zero and factors normal, of deviation init_scale / √factors; cold rows are zero."""
+    rng, factors = np.random.default_rng(seed), recipe.factors
+    spread = recipe.init_scale / np.sqrt(factors)
+    user_rows = rng.standard_normal((len(train.users), factors), np.float32) * spread
+    item_rows = rng.standard_normal((len(train.items), factors), np.float32) * spread
+    user_rows[train.user_count == 0] = 0.0
+    item_rows[train.item_count == 0] = 0.0
+    state = SgdState(
+        train,
+        user_rows,
+        item_rows,
+        mean=float(train.value.mean()),
+        dtype=recipe.precision,
+        sequential=False,
+        seed=seed,
+        threads=threads,
+    )
+    weight, scaling = recipe.regularization, recipe.frequency_scaling
+    state.user_reg[state.grid.user_place] = row_penalties(train.user_count, weight, scaling)
+    state.item_reg[state.grid.item_place] = row_penalties(train.item_count, weight, scaling)
+    return state
+
+
 @final
 class MF(Algorithm):
     """The plain model: ``R̂ = P Qᵀ``, that is ``r̂(u, i) = user_factors[u] · item_factors[i]``.
@@ -184,14 +196,14 @@ class MF(Algorithm):
     def rounds(self) -> int:
         return self.epochs
 
-    def init(self, train: Ratings, *, seed: int, threads: int) -> _SgdState:
+    def init(self, train: Ratings, *, seed: int, threads: int) -> SgdState:
         draw = np.random.RandomState(seed).rand
         user_rows = draw(len(train.users), self.factors) * self.init_scale
         item_rows = draw(len(train.items), self.factors) * self.init_scale
         if not self.sequential:
             user_rows[train.user_count == 0] = 0.0
             item_rows[train.item_count == 0] = 0.0
-        state = _SgdState(
+        state = SgdState(
             train,
             user_rows,
             item_rows,
@@ -204,13 +216,13 @@ class MF(Algorithm):
         state.user_reg[:] = state.item_reg[:] = self.regularization
         return state
 
-    def step(self, state: _SgdState, epoch: int) -> Mapping[str, float]:
+    def step(self, state: SgdState, epoch: int) -> Mapping[str, float]:
         loss = state.epoch(epoch, rate=2 * self.learning_rate, biased=False, adaptive=False)
         if self.sequential:
             loss = state.mean_squared_error()
         return {"train_mse": loss, "learning_rate": self.learning_rate}
 
-    def finish(self, state: _SgdState) -> Factors:
+    def finish(self, state: SgdState) -> Factors:
         return state.result()
 
 
@@ -307,25 +319,10 @@ class BiasedMF(Algorithm):
     def rounds(self) -> int:
         return self.epochs
 
-    def init(self, train: Ratings, *, seed: int, threads: int) -> _SgdState:
-        user_rows, item_rows = normal_rows(train, self.factors, self.init_scale, seed)
-        mean = float(train.value.mean())
-        state = _SgdState(
-            train,
-            user_rows,
-            item_rows,
-            mean=mean,
-            dtype=self.precision,
-            sequential=False,
-            seed=seed,
-            threads=threads,
-        )
-        weight, scaling = self.regularization, self.frequency_scaling
-        state.user_reg[state.grid.user_place] = row_penalties(train.user_count, weight, scaling)
-        state.item_reg[state.grid.item_place] = row_penalties(train.item_count, weight, scaling)
-        return state
+    def init(self, train: Ratings, *, seed: int, threads: int) -> SgdState:
+        return biased_state(self, train, seed=seed, threads=threads)
 
-    def step(self, state: _SgdState, epoch: int) -> Mapping[str, float]:
+    def step(self, state: SgdState, epoch: int) -> Mapping[str, float]:
         rate = self.learning_rate * (self.decay**epoch if self.schedule == "decay" else 1.0)
         loss = state.epoch(
             epoch,
@@ -336,5 +333,5 @@ class BiasedMF(Algorithm):
         )
         return {"train_mse": loss, "learning_rate": rate}
 
-    def finish(self, state: _SgdState) -> Factors:
+    def finish(self, state: SgdState) -> Factors:
         return state.result()
