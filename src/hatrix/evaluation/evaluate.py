@@ -200,7 +200,7 @@ def evaluate(
     if bootstrap < 1:
         raise ParameterError(f"bootstrap is {bootstrap}: give a number of draws of at least 1, such as 1000")
     user, item = model.rows_of(test)
-    raw = model.predict_rows(user, item)
+    raw = model.predict_rows(user, item, times=test.time)
     error = _clipped(raw, model.scale) - test.value
     with np.errstate(over="ignore"):
         found, unclipped = errors(error), errors(raw - test.value)

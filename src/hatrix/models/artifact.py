@@ -15,6 +15,7 @@ from hatrix.data.ids import Ids
 from hatrix.errors import DataError, ModelFileError, ParameterError
 from hatrix.models import ALGORITHMS, algorithm
 from hatrix.models.container import read, take, write
+from hatrix.models.factors import Posterior, TimeBlock
 from hatrix.models.model import FactorModel, Seen
 from hatrix.models.table import pack, pack_text, unpack, unpack_text
 
@@ -31,6 +32,8 @@ LEARNED = {"user_bias": 1, "item_bias": 1, "user_factors": 2, "item_factors": 2}
 FLOATS = ("float32", "float64")
 COUNTS = ("user_count", "item_count")
 TABLES = ("item_table", "user_table")
+
+EXTRAS = ("time", "posterior")
 
 Columns = list[tuple[str | int, str]]
 
@@ -97,6 +100,9 @@ def save(model: FactorModel, path: str | Path, *, seen: bool = True) -> None:
     try:
         arrays = {name: getattr(model, name) for name in (*LEARNED, *COUNTS)} | training
         arrays |= {f"parts.{name}": array for name, array in model.parts.items()}
+        for extra in EXTRAS:
+            block = getattr(model, extra)
+            arrays |= {} if block is None else {f"{extra}.{name}": a for name, a in block._asdict().items()}
         arrays |= _pack_ids("user_ids", model.users) | _pack_ids("item_ids", model.items)
         columns: dict[str, Any] = {}
         for name in (*TABLES, "history"):
@@ -180,7 +186,24 @@ def _model(arrays: dict[str, NDArray[Any]], said: dict[str, Any]) -> FactorModel
             take(arrays, "seen.value", "float64"),
         )
     recipe = _recipe(header)
-    learned = {name: take(arrays, name, *FLOATS, axes=axes) for name, axes in LEARNED.items()}
+    by_draw = "posterior.noise" in arrays
+    learned = {
+        name: take(arrays, name, *FLOATS, axes=2 if by_draw else axes) for name, axes in LEARNED.items()
+    }
+    time = posterior = None
+    if "time.edges" in arrays:
+        time = TimeBlock(
+            take(arrays, "time.edges", "float64"),
+            take(arrays, "time.bias", *FLOATS, axes=2 if by_draw else 1),
+            take(arrays, "time.factors", *FLOATS, axes=2),
+        )
+    if by_draw:
+        posterior = Posterior(
+            take(arrays, "posterior.noise", "float64"),
+            take(arrays, "posterior.cuts", "float64", axes=2),
+            take(arrays, "posterior.levels", "float64"),
+            *(take(arrays, f"posterior.{side}_prior", *FLOATS, axes=2) for side in ("user", "item")),
+        )
     parts = {
         name: take(arrays, f"parts.{name}", *FLOATS, axes=len(axes)) for name, axes in recipe.parts.items()
     }
@@ -191,6 +214,8 @@ def _model(arrays: dict[str, NDArray[Any]], said: dict[str, Any]) -> FactorModel
         header.mean,
         **learned,
         parts=parts,
+        time=time,
+        posterior=posterior,
         user_count=take(arrays, "user_count", "int64"),
         item_count=take(arrays, "item_count", "int64"),
         fallback=header.fallback,
@@ -252,7 +277,10 @@ def _faults(model: FactorModel, *, contents: bool) -> Iterator[str]:
     n, m, k = len(model.users), len(model.items), model.user_factors.shape[1:]
     if len(k) != 1:
         yield f"user_factors has {len(k) + 1} axes instead of 2"
-    for name, shape in zip((*LEARNED, *COUNTS), ((n,), (m,), (n, *k), (m, *k), (n,), (m,)), strict=True):
+    draws = () if model.posterior is None else model.posterior.noise.shape
+    for name, shape in zip(
+        (*LEARNED, *COUNTS), ((n, *draws), (m, *draws), (n, *k), (m, *k), (n,), (m,)), strict=True
+    ):
         array = getattr(model, name)
         if array.shape != shape:
             yield f"{name} has shape {array.shape} instead of {shape}"
@@ -262,6 +290,7 @@ def _faults(model: FactorModel, *, contents: bool) -> Iterator[str]:
         if name in COUNTS and (array < 0).any():
             yield f"{name} is negative in places"
     yield from _faults_of_parts(model)
+    yield from _faults_of_extras(model, draws)
     for name, ids in (("user", model.users), ("item", model.items)):
         yield from _faults_of_ids(name, ids)
     for name, rows in zip(TABLES, (m, n), strict=True):
@@ -285,6 +314,27 @@ def _faults_of_parts(model: FactorModel) -> Iterator[str]:
         array, shape = model.parts[name], tuple(length[axis] for axis in axes)
         if array.shape != shape or array.dtype.name not in FLOATS:
             yield f"its part {name} is {array.dtype.name} of shape {array.shape} instead of floats of {shape}"
+
+
+def _faults_of_extras(model: FactorModel, draws: tuple[int, ...]) -> Iterator[str]:
+    width = model.user_factors.shape[-1]
+    if model.time is not None:
+        edges, bias, factors = model.time
+        bins = max(1, len(edges) - 1)
+        if edges.ndim != 1 or not (np.diff(edges) > 0).all():
+            yield "its bins of time are not in order"
+        if bias.shape != (bins, *draws) or factors.shape != (bins, width):
+            yield f"its time block has biases of shape {bias.shape} and factors of shape {factors.shape}"
+    if model.posterior is not None:
+        noise, cuts, levels, *priors = model.posterior
+        if noise.ndim != 1 or not len(noise) or (noise <= 0).any() or width % len(noise):
+            yield f"its posterior has {noise.shape} draws for {width} factors"
+        elif any(prior.shape != (len(noise), 1 + width // len(noise)) for prior in priors):
+            yield "its prior rows do not fit its factors"
+        elif cuts.shape not in ((len(noise), 0), (len(noise), len(levels) - 1)):
+            yield f"it has cut points of shape {cuts.shape} for {len(levels)} ratings"
+        if (np.diff(cuts, axis=-1) <= 0).any() or (np.diff(levels) <= 0).any():
+            yield "its cut points or ratings are not in order"
 
 
 def _faults_of_ids(name: str, ids: Ids) -> Iterator[str]:

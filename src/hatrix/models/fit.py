@@ -196,7 +196,8 @@ class _Loop:
     def _validate(self, state: State, epoch: int) -> float:
         assert self.valid is not None
         model = self._model(self.recipe.finish(state), history=False)
-        error = model.predict_rows(*model.rows_of(self.valid), clip=True) - self.valid.value
+        rows = model.rows_of(self.valid)
+        error = model.predict_rows(*rows, times=self.valid.time, clip=True) - self.valid.value
         rmse = float(np.sqrt(np.mean(error**2)))
         if self.patience is not None and (self.best is None or rmse < self.best[0]):
             self.best = rmse, epoch + 1, {name: array.copy() for name, array in state.variables.items()}

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 import numpy as np
 
 from hatrix.errors import DataError
+from hatrix.models.factors import Factors, Posterior, TimeBlock
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -25,32 +26,7 @@ if TYPE_CHECKING:
 
 __all__ = ["FactorModel", "Factors", "Seen"]
 
-PAIRS_AT_ONCE, CELLS_AT_ONCE = 1 << 16, 1 << 24
-NO_PARTS: Mapping[str, Any] = MappingProxyType({})
-
-
-class Factors(NamedTuple):
-    """What is learned: ``mean + user_bias[u] + item_bias[i] + user_factors[u] · item_factors[i]``.
-
-    ``parts`` holds named arrays that only the recipe's own fold-in of new users and items reads.
-    """
-
-    mean: float
-    user_bias: NDArray[Any]
-    item_bias: NDArray[Any]
-    user_factors: NDArray[Any]
-    item_factors: NDArray[Any]
-    parts: Mapping[str, NDArray[Any]] = NO_PARTS
-
-    def score(self, user: NDArray[Any], item: NDArray[Any]) -> NDArray[np.float64]:
-        """Scores of pairs of row numbers, in blocks so that memory stays bounded."""
-        scores = np.empty(len(user))
-        for start in range(0, len(user), PAIRS_AT_ONCE):
-            part = slice(start, start + PAIRS_AT_ONCE)
-            u, i = user[part], item[part]
-            scores[part] = np.einsum("nk,nk->n", self.user_factors[u], self.item_factors[i])
-            scores[part] += self.mean + self.user_bias[u] + self.item_bias[i]
-        return scores
+CELLS_AT_ONCE = 1 << 24
 
 
 class Seen(NamedTuple):
@@ -67,6 +43,9 @@ class FactorModel:
 
     ``score(u, i) = mean + user_bias[u] + item_bias[i] + user_factors[u] · item_factors[i]``
 
+    With a posterior of S draws, the score is the mean over draws, and a prediction the mean of what each draw predicts;
+    with a time block, ``time.bias[t] + (user_factors[u] + item_factors[i]) · time.factors[t]`` is added.
+
     Attributes
     ----------
     recipe
@@ -76,9 +55,9 @@ class FactorModel:
     mean
         Constant part of the score; 0 for models without one.
     user_bias, item_bias
-        Shapes (n_users,) and (n_items,), in units of the rating.
+        Shapes (n_users,) and (n_items,), in units of the rating; a column for each posterior draw.
     user_factors, item_factors
-        Shapes (n_users, k) and (n_items, k), contiguous, in id order.
+        Shapes (n_users, k) and (n_items, k), contiguous, in id order; posterior draws side by side.
     user_count, item_count
         Training ratings of each row; 0 marks a *cold* row.
     fallback
@@ -97,6 +76,8 @@ class FactorModel:
         Of the training data.
     parts
         Named arrays, as the recipe declares them, that only its own fold-in reads.
+    time, posterior
+        Of models that have them: a `TimeBlock`, and what belongs to each draw.
     """
 
     recipe: Algorithm
@@ -120,13 +101,15 @@ class FactorModel:
     data_name: str = "ratings"
     notes: tuple[str, ...] = field(default=())
     parts: Mapping[str, NDArray[Any]] = field(default_factory=dict)
+    time: TimeBlock | None = None
+    posterior: Posterior | None = None
 
     def __post_init__(self) -> None:
         for name in ("mean", "fallback"):  # a NumPy scalar would widen float32 sums, a float does not
             object.__setattr__(self, name, float(getattr(self, name)))
         object.__setattr__(self, "parts", MappingProxyType(dict(self.parts)))
-        arrays = self.user_bias, self.item_bias, self.user_factors, self.item_factors, *self.parts.values()
-        for array in arrays:
+        arrays = [self.user_bias, self.item_bias, self.user_factors, self.item_factors, *self.parts.values()]
+        for array in (*arrays, *(self.time or ()), *(self.posterior or ())):
             array.setflags(write=False)
 
     @property
@@ -137,16 +120,19 @@ class FactorModel:
     @property
     def factors(self) -> Factors:
         """The learned arrays alone."""
-        return Factors(
-            self.mean, self.user_bias, self.item_bias, self.user_factors, self.item_factors, self.parts
-        )
+        return Factors(**{name: getattr(self, name) for name in Factors._fields})
+
+    @cached_property
+    def flat(self) -> Factors:
+        """The score from one vector of biases and one matrix of factors a side: for ranking, whatever the model."""
+        return self.factors.flat()
 
     def predict(
         self,
         user_ids: Any,
         item_ids: Any,
         *,
-        times: Any = None,  # noqa: ARG002
+        times: Any = None,
         clip: bool = False,
     ) -> NDArray[np.float64] | float:
         """Predicted ratings of pairs of ids.
@@ -156,7 +142,8 @@ class FactorModel:
         user_ids, item_ids
             The caller's labels: two arrays of one length, or a scalar and an array, or two scalars.
         times
-            Accepted for models with a time block; the others ignore it.
+            When the ratings are made, in seconds since 1970, for models with a time block (others ignore it); by
+            default the last bin of the training ratings.
         clip
             Clip to the rating scale.
 
@@ -170,19 +157,24 @@ class FactorModel:
         if len(user) != len(item) and 1 not in (len(user), len(item)):
             raise DataError(f"{len(user)} users but {len(item)} items: give as many, or one of either")
         user, item = np.broadcast_arrays(user, item)
-        predicted = self.predict_rows(user, item, clip=clip)
+        if times is not None:
+            times = np.broadcast_to(np.asarray(times), user.shape)
+        predicted = self.predict_rows(user, item, times=times, clip=clip)
         return float(predicted[0]) if np.ndim(user_ids) == np.ndim(item_ids) == 0 else predicted
 
     def predict_rows(
-        self, user: NDArray[Any], item: NDArray[Any], *, clip: bool = False
+        self, user: NDArray[Any], item: NDArray[Any], *, times: NDArray[Any] | None = None, clip: bool = False
     ) -> NDArray[np.float64]:
         """Predictions for row numbers, -1 standing for an unknown id."""
         unknown = self.is_fallback(user, item)
-        if not unknown.any():
-            predicted = self.factors.score(user, item)
+        if self.posterior is not None:
+            predicted = self.factors.over_draws(user, item, times, self.posterior.expected)
+        elif not unknown.any():
+            predicted = self.factors.score(user, item, times)
         else:
             predicted = np.empty(len(user))
-            predicted[~unknown] = self.factors.score(user[~unknown], item[~unknown])
+            known_times = None if times is None else times[~unknown]
+            predicted[~unknown] = self.factors.score(user[~unknown], item[~unknown], known_times)
             u, i = user[unknown], item[unknown]
             predicted[unknown] = (
                 self.fallback
@@ -209,10 +201,18 @@ class FactorModel:
         An unknown user gets the bias ranking: ``fallback + item_bias``.
         """
         user = self.users.encode(_labels(user_ids))
-        known = (user >= 0)[:, None]
-        taste = np.where(known, self.user_factors[user], 0.0) @ self.item_factors.T
-        level = np.where(known[:, 0], self.mean + self.user_bias[user], self.fallback)
-        return np.asarray(taste + level[:, None] + self.item_bias, np.float64)
+        flat = self.flat
+        scores = np.asarray(flat.user_factors[user] @ flat.item_factors.T, np.float64)
+        scores += (flat.mean + flat.user_bias[user])[:, None] + flat.item_bias
+        if (user < 0).any():
+            scores[user < 0] = self._unknown_user(flat)
+        return scores
+
+    def _unknown_user(self, flat: Factors) -> NDArray[np.float64]:
+        if self.posterior is None:
+            return np.asarray(self.fallback + flat.item_bias, np.float64)
+        items = np.arange(len(self.items))
+        return self.factors.score(np.full(len(items), -1), items)
 
     def rows_of(self, ratings: Ratings) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
         """User and item row numbers of other data in this model, -1 where the id is unknown."""

@@ -1,0 +1,196 @@
+"""Gibbs sampling of a bilinear model whose rows are sums of fields, from sums kept per row.
+
+For a row x of one side, with ratings n and, from the other side, regressors v_n (a row with a last 1, which
+multiplies the bias in x), the likelihood of x is known from two sums::
+
+    G = Σ_n v_n v_nᵀ,    h = Σ_n v_n t_n            (t_n: the rating less all that does not depend on x)
+
+whatever x is made of. Where ``x_u = p_u + Σ_j w_uj y_j``, a part p_u or y_j with prior N(μ, Λ⁻¹) is, given the
+rest, normal with precision ``Λ + α Σ_u w_uj² G_u``, and that times its mean is
+``Λ μ + α Σ_u w_uj (h_u - G_u (x_u - w_uj y_j))``. So one pass over the ratings serves every field of a side, and a
+field costs no more than its own entries.
+
+A row in memory is the factors, then the bias, then zeros up to the padded length. Normal numbers come from a
+counter hashed with a key and the number of the row, so that they do not depend on who draws them.
+"""
+
+from __future__ import annotations
+
+from functools import lru_cache
+from typing import Any
+
+import numpy as np
+
+from hatrix.kernels.compile import compiled
+from hatrix.kernels.simd import combine, dot, load, store
+
+__all__ = ["bag_rows", "own_rows", "scores", "sums"]
+
+
+@compiled
+def _mix(x):
+    """splitmix64: a counter in, 64 random bits out."""
+    x += np.uint64(0x9E3779B97F4A7C15)
+    x = (x ^ (x >> np.uint64(30))) * np.uint64(0xBF58476D1CE4E5B9)
+    x = (x ^ (x >> np.uint64(27))) * np.uint64(0x94D049BB133111EB)
+    return x ^ (x >> np.uint64(31))
+
+
+@compiled
+def _unit(bits):
+    """53 of the bits as a number above 0 and up to 1."""
+    return (np.float64(bits >> np.uint64(11)) + 1.0) * 1.1102230246251565e-16
+
+
+@compiled
+def _draw(A, b, size, key, row, x):
+    """Set x to a draw of N(A⁻¹ b, A⁻¹), with A factored in place as L Lᵀ (its diagonal inverted)."""
+    state = _mix(key ^ _mix(np.uint64(row)))
+    for i in range(size):
+        for j in range(i):
+            s = A[i, j]
+            for k in range(j):
+                s -= A[i, k] * A[j, k]
+            A[i, j] = s * A[j, j]
+        s, y = A[i, i], b[i]
+        for k in range(i):
+            s -= A[i, k] * A[i, k]
+            y -= A[i, k] * x[k]
+        A[i, i] = 1.0 / np.sqrt(s)
+        x[i] = y * A[i, i]
+    for i in range(0, size, 2):
+        # Box and Muller: two uniform numbers make two normal ones.
+        state += np.uint64(2)
+        radius = np.sqrt(-2.0 * np.log(_unit(_mix(state))))
+        angle = 2.0 * np.pi * _unit(_mix(state + np.uint64(1)))
+        x[i] += radius * np.cos(angle)
+        if i + 1 < size:
+            x[i + 1] += radius * np.sin(angle)
+    for i in range(size - 1, -1, -1):
+        s = x[i]
+        for k in range(i + 1, size):
+            s -= A[k, i] * x[k]
+        x[i] = s * A[i, i]
+
+
+@lru_cache
+def sums(size: int, lanes: int, *, timed: bool) -> Any:
+    """The kernel of G and h for rows ``first`` to ``last``, whose ``size`` numbers are padded to ``lanes``.
+
+    The regressors of a rating are ``V[other]``, or ``V[other] + T[when]`` if ``timed``; the last number of a row of V is
+    1 and of T is 0: their own biases come apart, and are taken off the rating with ``V · T``.
+    """
+
+    @compiled
+    def add_up(first, last, start, other, when, value, mean, V, bias, T, time_bias, G, h):
+        one = V.dtype.type(1)
+        zero = one - one
+        for u in range(np.uint64(first), np.uint64(last)):
+            base = u * np.uint64(size)
+            v = load(V, np.uint64(0), lanes)
+            total = combine(zero, v, zero, v)
+            for a in range(np.uint64(size)):
+                store(G, base + a, total)
+            for n in range(np.uint64(start[u]), np.uint64(start[u + np.uint64(1)])):
+                o, t = np.uint64(other[n]), np.uint64(0)
+                v = load(V, o, lanes)
+                target = value[n] - mean - bias[o]
+                if timed:
+                    t = np.uint64(when[n])
+                    shift = load(T, t, lanes)
+                    target -= time_bias[t] + dot(v, shift)
+                    v = combine(one, v, one, shift)
+                total = combine(one, total, target, v)
+                for a in range(np.uint64(size)):
+                    weight = V[o, a]
+                    if timed:
+                        weight += T[t, a]
+                    store(G, base + a, combine(one, load(G, base + a, lanes), weight, v))
+            store(h, u, total)
+
+    return add_up
+
+
+@lru_cache
+def own_rows(size: int, lanes: int) -> Any:
+    """The kernel that draws P[u], the part of X[u] that belongs to row u alone, for rows ``first`` to ``last``."""
+
+    @compiled
+    def draw_own(first, last, G, h, X, P, prior, precision, noise, key):
+        one = X.dtype.type(1)
+        A, b, x = np.empty((size, size)), np.empty(size), np.empty(size)
+        for u in range(np.uint64(first), np.uint64(last)):
+            rest = combine(one, load(X, u, lanes), -one, load(P, u, lanes))
+            for a in range(np.uint64(size)):
+                row = u * np.uint64(size) + a
+                b[a] = prior[a] + noise * (h[u, a] - dot(load(G, row, lanes), rest))
+                for c in range(a + np.uint64(1)):
+                    A[a, c] = precision[a, c] + noise * G[row, c]
+            _draw(A, b, size, key, u, x)
+            for a in range(np.uint64(size)):
+                X[u, a] += X.dtype.type(x[a]) - P[u, a]
+                P[u, a] = x[a]
+
+    return draw_own
+
+
+@lru_cache
+def bag_rows(size: int, lanes: int) -> Any:
+    """The kernel that draws the rows Y[j] of a field in their order, and moves the X of the rows that hold them.
+
+    Feature j is held by rows ``holder[start[j]:start[j + 1]]`` with those ``weight``.
+    """
+
+    @compiled
+    def draw_bag(start, holder, weight, G, h, X, Y, prior, precision, noise, key):
+        one = X.dtype.type(1)
+        zero = one - one
+        A, b, x = np.empty((size, size)), np.empty(size), np.empty(size)
+        gram = np.empty((size, lanes), X.dtype)
+        moved = np.zeros((1, lanes), X.dtype)
+        for j in range(np.uint64(len(start) - 1)):
+            y = load(Y, j, lanes)
+            nothing = combine(zero, y, zero, y)
+            for a in range(np.uint64(size)):
+                store(gram, a, nothing)
+                b[a] = 0.0
+            for e in range(np.uint64(start[j]), np.uint64(start[j + np.uint64(1)])):
+                u, w = np.uint64(holder[e]), weight[e]
+                rest = combine(one, load(X, u, lanes), -w, y)
+                for a in range(np.uint64(size)):
+                    row = load(G, u * np.uint64(size) + a, lanes)
+                    b[a] += w * (h[u, a] - dot(row, rest))
+                    store(gram, a, combine(one, load(gram, a, lanes), w * w, row))
+            for a in range(size):
+                b[a] = prior[a] + noise * b[a]
+                for c in range(a + 1):
+                    A[a, c] = precision[a, c] + noise * gram[a, c]
+            _draw(A, b, size, key, j, x)
+            for a in range(np.uint64(size)):
+                moved[0, a] = X.dtype.type(x[a]) - Y[j, a]
+                Y[j, a] = x[a]
+            move = load(moved, np.uint64(0), lanes)
+            for e in range(np.uint64(start[j]), np.uint64(start[j + np.uint64(1)])):
+                u = np.uint64(holder[e])
+                store(X, u, combine(one, load(X, u, lanes), weight[e], move))
+
+    return draw_bag
+
+
+@lru_cache
+def scores(lanes: int, *, timed: bool) -> Any:
+    """The kernel of scores for ratings ``first`` to ``last``: X with biases, V and T as `sums` has them."""
+
+    @compiled
+    def score(first, last, user, item, when, mean, X, V, bias, T, time_bias, out):
+        one = X.dtype.type(1)
+        for n in range(np.uint64(first), np.uint64(last)):
+            i = np.uint64(item[n])
+            x, v = load(X, np.uint64(user[n]), lanes), load(V, i, lanes)
+            total = mean + bias[i] + dot(x, v)
+            if timed:
+                t = np.uint64(when[n])
+                total += time_bias[t] + dot(combine(one, x, one, v), load(T, t, lanes))
+            out[n] = total
+
+    return score

@@ -1,0 +1,414 @@
+"""Bayesian matrix factorization by Gibbs sampling: fields on both sides, time, and stars by ordered probit."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Any, ClassVar, Literal, NamedTuple, final
+
+import numpy as np
+from pydantic import Field, model_validator
+
+from hatrix.data.ratings import Csr
+from hatrix.errors import DataError
+from hatrix.models import fields, probit
+from hatrix.models.factors import Factors, Posterior, TimeBlock
+from hatrix.models.fit import Algorithm, State
+
+if TYPE_CHECKING:
+    from numpy.typing import NDArray
+
+    from hatrix.data.ratings import Ratings
+    from hatrix.models.fields import Bag
+
+__all__ = ["BayesianMF"]
+
+FieldName = Literal["user", "item", "user_attributes", "item_attributes", "rated", "raters", "time"]
+USERS, ITEMS, TIMES = 0, 1, 2
+DAY = 86_400
+
+
+class _Side(NamedTuple):
+    """The ratings of each row of a side, the row numbers of their regressors, and the sums over them."""
+
+    start: NDArray[np.int64]
+    order: NDArray[np.int64]
+    one: NDArray[np.int32]
+    two: NDArray[np.int32]
+    G: NDArray[np.float32]
+    h: NDArray[np.float32]
+    bags: list[Bag]
+
+
+@final
+class _State(State):
+    """Rows of both sides as sums of fields, the noise, and the draws kept."""
+
+    def __init__(self, train: Ratings, recipe: BayesianMF, *, seed: int, threads: int) -> None:
+        from hatrix.kernels.sgd import aligned_rows, padded
+
+        self.seed, self.threads, self.factors = seed, threads, recipe.factors
+        self.size = recipe.factors + 1
+        self.lanes = padded(self.size)
+        self.user, self.item, self.ordinal = train.user, train.item, recipe.likelihood == "ordinal"
+        self.mean = 0.0 if self.ordinal else float(train.value.mean())
+        self.value = train.value.astype(np.float32)
+        self.levels, self.star = np.unique(train.value, return_inverse=True)
+        self._bin_times(train, recipe)
+        bags = _bags(train, recipe)
+        self.sides = [
+            self._side(train.by_user, train.item, self.when, bags[USERS]),
+            self._side(train.by_item, train.user, self.when, bags[ITEMS]),
+        ]
+        counts = len(train.users), len(train.items), len(self.edges) - 1
+        if self.timed:
+            order = np.argsort(self.when, kind="stable")
+            start = np.searchsorted(self.when[order], np.arange(counts[TIMES] + 1))
+            self.sides.append(self._side(Csr(start, order), train.user, train.item, []))
+
+        def rows(count: int, scale: float) -> NDArray[Any]:
+            return aligned_rows(rng.standard_normal((count, self.size)) * scale, np.float32)
+
+        rng, v = np.random.default_rng(seed), {}
+        for side in range(3):
+            v[f"own.{side}"] = rows(
+                counts[side], 0.0 if side == TIMES else recipe.init_scale / recipe.factors**0.5
+            )
+            v[f"sum.{side}"] = aligned_rows(v[f"own.{side}"][:, : self.size], np.float32)
+            v[f"kept.{side}"] = np.zeros((counts[side], recipe.draws, self.size), np.float32)
+            for number, bag in enumerate(self.sides[side].bags if side < TIMES else []):
+                v[f"bag.{side}.{number}"] = rows(len(bag.start) - 1, 0.0)
+        # A precision; 1 in the ordinal model, whose hidden numbers have that scale.
+        v["noise"] = np.array([1.0 if self.ordinal else 1 / max(float(train.value.var()), 1e-6)])
+        if self.ordinal:
+            v["cuts"], v["stride"] = probit.first_cuts(self.star, len(self.levels)), np.array([0.01])
+            v["latent"] = np.zeros(len(train), np.float32)
+        for side in (USERS, ITEMS):
+            v[f"prior.{side}"] = np.zeros(self.size, np.float32)
+            v[f"kept.prior.{side}"] = np.zeros((recipe.draws, self.size), np.float32)
+        v["kept.noise"] = np.zeros(recipe.draws)
+        v["kept.cuts"] = np.zeros((recipe.draws, len(self.levels) - 1 if self.ordinal else 0))
+        v["kept"] = np.zeros(1, np.int64)
+        self.variables: dict[str, NDArray[Any]] = v
+        if self.ordinal:
+            self._draw_latent(self.scores(), np.random.default_rng((seed, 2**32)))
+
+    def _bin_times(self, train: Ratings, recipe: BayesianMF) -> None:
+        self.timed = "time" in recipe.fields
+        if not self.timed:
+            self.edges, self.when = np.zeros(2), np.zeros(len(train), np.int32)
+            return
+        if train.time is None:
+            raise DataError("the field time needs ratings with a time, and these have none: leave it out")
+        width = recipe.time_bin * DAY
+        number = np.floor(train.time / width)
+        self.edges = np.arange(number.min(), number.max() + 2) * width
+        self.when = (number - number.min()).astype(np.int32)
+
+    def _side(self, by: Csr, one: NDArray[Any], two: NDArray[Any], bags: list[Bag]) -> _Side:
+        rows = len(by.start) - 1
+        G = np.zeros((rows * self.size, self.lanes), np.float32)
+        return _Side(
+            by.start, by.rows, one[by.rows], two[by.rows], G, np.zeros((rows, self.lanes), np.float32), bags
+        )
+
+    def sweep(self, epoch: int) -> None:
+        """Draw every field once, given all the others."""
+        for number, side in enumerate(self.sides):
+            self._add_up(number)
+            self._draw_own(number, epoch)
+            for bag in range(len(side.bags)):
+                self._draw_bag(number, bag, epoch)
+
+    def _regressors(self, side: int) -> tuple[NDArray[Any], NDArray[Any]]:
+        """Rows of a side with a last 1, and its biases."""
+        V = self.variables[f"sum.{side}"].copy()
+        bias = V[:, self.factors].copy()
+        V[:, self.factors] = 1.0
+        return V, bias
+
+    def _add_up(self, number: int) -> None:
+        from hatrix.kernels import gibbs, schedule
+
+        side = self.sides[number]
+        V, bias = self._regressors(ITEMS if number == USERS else USERS)
+        T, second = self._regressors(ITEMS if number == TIMES else TIMES)
+        T[:, self.factors] = 0.0
+        value = (self.variables["latent"] if self.ordinal else self.value)[side.order]
+        kernel = gibbs.sums(self.size, self.lanes, timed=self.timed)
+
+        def add_up(first: int, last: int) -> None:
+            kernel(
+                first, last, side.start, side.one, side.two, value, np.float32(self.mean), V, bias, T, second,
+                side.G, side.h,
+            )  # fmt: skip
+
+        schedule.run_rows(add_up, side.start * self.size, threads=self.threads)
+
+    def _draw_own(self, number: int, epoch: int) -> None:
+        from hatrix.kernels import gibbs, schedule
+
+        side, X, P = self.sides[number], self.variables[f"sum.{number}"], self.variables[f"own.{number}"]
+        rng = np.random.default_rng((self.seed, epoch, number))
+        draw_prior = _independent_prior if number == TIMES else _wishart_prior
+        shift, precision = draw_prior(P[:, : self.size].astype(np.float64), rng)
+        if number != TIMES:
+            self.variables[f"prior.{number}"][:] = np.linalg.solve(precision, shift)
+        key, noise = rng.integers(2**63, dtype=np.uint64), self.variables["noise"][0]
+        kernel = gibbs.own_rows(self.size, self.lanes)
+
+        def draw(first: int, last: int) -> None:
+            kernel(first, last, side.G, side.h, X, P, shift, precision, noise, key)
+
+        work = np.arange(len(side.start)) * self.size**2
+        schedule.run_rows(draw, work, threads=self.threads)
+
+    def _draw_bag(self, number: int, bag: int, epoch: int) -> None:
+        from hatrix.kernels import gibbs
+
+        side, X = self.sides[number], self.variables[f"sum.{number}"]
+        Y, field = self.variables[f"bag.{number}.{bag}"], side.bags[bag]
+        rng = np.random.default_rng((self.seed, epoch, number, bag))
+        shift, precision = _independent_prior(Y[:, : self.size].astype(np.float64), rng)
+        key, noise = rng.integers(2**63, dtype=np.uint64), self.variables["noise"][0]
+        gibbs.bag_rows(self.size, self.lanes)(
+            field.start, field.holder, field.weight, side.G, side.h, X, Y, shift, precision, noise, key
+        )
+
+    def scores(self) -> NDArray[np.float64]:
+        """The score of each training rating."""
+        from hatrix.kernels import gibbs, schedule
+
+        X = self.variables[f"sum.{USERS}"]
+        V, bias = self._regressors(ITEMS)
+        T, second = self._regressors(TIMES)
+        T[:, self.factors] = 0.0
+        out = np.empty(len(self.value), np.float64)
+        kernel = gibbs.scores(self.lanes, timed=self.timed)
+
+        def score(first: int, last: int) -> None:
+            kernel(
+                first,
+                last,
+                self.user,
+                self.item,
+                self.when,
+                np.float32(self.mean),
+                X,
+                V,
+                bias,
+                T,
+                second,
+                out,
+            )
+
+        schedule.run_rows(score, np.arange(len(out) + 1), threads=self.threads)
+        return out
+
+    def draw_noise(self, epoch: int, *, burning: bool) -> float:
+        """Draw what the scores leave open: the noise, or cut points and hidden numbers; returns the mean of e²."""
+        rng, score, v = np.random.default_rng((self.seed, epoch, 3)), self.scores(), self.variables
+        if not self.ordinal:
+            error = float(((self.value - score) ** 2).sum())
+            v["noise"][0] = rng.gamma((1 + len(score)) / 2) * 2 / (1 + error)
+            return error / len(score)
+        v["cuts"][:], accepted = probit.move_cuts(score, self.star, v["cuts"], v["stride"][0], rng)
+        if burning:
+            v["stride"] *= np.exp((accepted - probit.WANTED) / np.sqrt(epoch + 1))
+        self._draw_latent(score, rng)
+        return float(np.mean((probit.expected(score, v["cuts"], self.levels) - self.value) ** 2))
+
+    def _draw_latent(self, score: NDArray[np.float64], rng: np.random.Generator) -> None:
+        v = self.variables
+        v["latent"][:] = probit.latent(score, self.star, v["cuts"], rng.random(len(score)))
+
+    def keep(self) -> None:
+        """Store the present draw."""
+        v, place = self.variables, int(self.variables["kept"][0])
+        for side in range(3):
+            v[f"kept.{side}"][:, place] = v[f"sum.{side}"][:, : self.size]
+        for side in (USERS, ITEMS):
+            v[f"kept.prior.{side}"][place] = v[f"prior.{side}"]
+        v["kept.noise"][place] = v["noise"][0] ** -0.5
+        if self.ordinal:
+            v["kept.cuts"][place] = v["cuts"]
+        v["kept"][0] += 1
+
+    def result(self) -> Factors:
+        """The draws kept, side by side; before the first, the present one."""
+        v, k = self.variables, self.factors
+        kept = int(v["kept"][0])
+        if not kept:
+            self.keep()
+        draws = slice(max(1, kept))
+        rows = [v[f"kept.{side}"][:, draws] for side in range(3)]
+        bias = [np.ascontiguousarray(side[:, :, k]) for side in rows]
+        factors = [np.ascontiguousarray(side[:, :, :k]).reshape(len(side), -1) for side in rows]
+        time = TimeBlock(self.edges, bias[TIMES], factors[TIMES]) if self.timed else None
+        posterior = Posterior(
+            v["kept.noise"][draws].copy(),
+            v["kept.cuts"][draws].copy(),
+            self.levels if self.ordinal else np.zeros(0),
+            v[f"kept.prior.{USERS}"][draws].copy(),
+            v[f"kept.prior.{ITEMS}"][draws].copy(),
+        )
+        v["kept"][0] = kept
+        return Factors(
+            self.mean, bias[USERS], bias[ITEMS], factors[USERS], factors[ITEMS], {}, time, posterior
+        )
+
+
+def _bags(train: Ratings, recipe: BayesianMF) -> tuple[list[Bag], list[Bag]]:
+    bags: tuple[list[Bag], list[Bag]] = ([], [])
+    for side, name, table in (
+        (USERS, "user_attributes", train.user_table),
+        (ITEMS, "item_attributes", train.item_table),
+    ):
+        if name in recipe.fields:
+            bags[side].extend(fields.attributes(table))
+    for side, name, bag in zip(
+        (USERS, ITEMS), ("rated", "raters"), fields.rated_together(train), strict=True
+    ):
+        if name in recipe.fields:
+            bags[side].append(bag)
+    return bags
+
+
+def _wishart_prior(
+    rows: NDArray[np.float64], rng: np.random.Generator
+) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+    """Draw Λμ and Λ of a field given its rows: a normal-Wishart hyper-prior with identity scale."""
+    from scipy.linalg import cho_solve, cholesky
+
+    n, size = rows.shape
+    weight = 2.0
+    mean = rows.mean(axis=0)
+    spread = (rows - mean).T @ (rows - mean) + np.eye(size) + n * weight / (n + weight) * np.outer(mean, mean)
+    # A Wishart draw by Bartlett: Λ = (L⁻ᵀ B)(L⁻ᵀ B)ᵀ, where spread = L Lᵀ.
+    lower = np.tril(rng.standard_normal((size, size)), -1)
+    lower[np.diag_indices(size)] = np.sqrt(rng.chisquare(size + n - np.arange(size)))
+    root = np.linalg.solve(cholesky(spread, lower=True).T, lower)
+    precision = root @ root.T
+    centre = n * mean / (n + weight)
+    noise = np.linalg.solve(cholesky((n + weight) * precision, lower=True).T, rng.standard_normal(size))
+    del cho_solve
+    return precision @ (centre + noise), precision
+
+
+def _independent_prior(
+    rows: NDArray[np.float64], rng: np.random.Generator
+) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+    """Draw Λμ and a diagonal Λ of a field given its rows: a normal-gamma hyper-prior for each number by itself."""
+    n = len(rows)
+    mean = rows.mean(axis=0)
+    spread = ((rows - mean) ** 2).sum(axis=0) + n / (n + 1) * mean**2
+    precision = rng.gamma((1 + n) / 2, size=rows.shape[1]) * 2 / (1 + spread)
+    centre = n * mean / (n + 1) + rng.standard_normal(rows.shape[1]) / np.sqrt((n + 1) * precision)
+    return precision * centre, np.diag(precision)
+
+
+@final
+class BayesianMF(Algorithm):
+    """Matrix factorization with a posterior instead of a point, by Gibbs sampling.
+
+    A score is ``mean + b_u + b_i + p_u · q_i``, and with the field "time" ``+ b_t + (p_u + q_i) · s_t`` for the bin
+    t, ``time_bin`` days wide. The row (p_u, b_u) of a user is a sum over the ``fields`` of the user side, and likewise
+    for items ::
+
+        x_u = own_u + Σ_f |bag_f(u)|^-½ Σ_{j in bag_f(u)} y_fj
+
+    where a bag holds the user's attributes (each column of the user table is a field: "user_attributes"; of the
+    item table: "item_attributes"), the items that the user rated ("rated", as in SVD++) or, for an item, the users
+    who rated it ("raters"), all known from the training ratings alone. With ``likelihood="gaussian"``, a rating is
+    normal around its score, with a noise that is sampled; with "ordinal", each of the stars that occur has the
+    probability ``Φ(cut_l - score) - Φ(cut_{l-1} - score)`` with sampled cut points, and a prediction is the mean star.
+
+    Each own row and time row has the prior N(μ, Λ⁻¹) of its field, with a normal-Wishart hyper-prior for users and
+    items (normal-gamma, a diagonal Λ, for time and bags). An epoch draws everything once from its conditional
+    posterior: blocks of ``factors + 1`` numbers at a time, from sums over the ratings of a row that serve every
+    field of its side (`hatrix.kernels.gibbs`).
+
+    The first ``burn_in`` epochs are not used. Of the others, ``draws`` are kept, evenly spread; ``thinning`` keeps
+    every so-many-th instead, until there are ``draws``. A model's biases and factors are its draws side by side, and
+    predictions are means over them. A cold row has the draws of its prior. Own rows start normal with standard
+    deviation ``init_scale / √factors``, all else at zero.
+
+    Notes
+    -----
+    Salakhutdinov, Mnih, "Bayesian probabilistic matrix factorization using Markov chain Monte Carlo", ICML 2008;
+    fields and implicit terms: Rendle, Zhang, Koren, arXiv:1905.01395; ordered probit: Albert, Chib, JASA 1993, its cut
+    points by a Metropolis step with the hidden numbers integrated out, as Cowles, Statistics and Computing 1996.
+
+    Examples
+    --------
+    >>> from hatrix.data.ratings import Ratings
+    >>> ratings = Ratings.from_columns(["ann", "ann", "bob"], [1, 2, 1], [5.0, 3.0, 4.0])
+    >>> model = BayesianMF(factors=2, epochs=400, draws=200).fit(ratings)
+    >>> model.predict("ann", 1) > model.predict("ann", 2)
+    True
+    >>> model.user_factors.shape
+    (2, 400)
+    """
+
+    name: ClassVar[str] = "bayesian-mf"
+
+    factors: int = Field(
+        default=10,
+        ge=1,
+        le=256,
+        description="latent factors per user and item, of each draw",
+        json_schema_extra={"tune": [6, 32, "log"]},
+    )
+    epochs: int = Field(default=200, ge=1, le=100_000, description="Gibbs iterations, burn-in included")
+    burn_in: int = Field(default=20, ge=0, le=100_000, description="iterations before the first draw is kept")
+    draws: int = Field(default=60, ge=1, le=10_000, description="posterior draws kept in the model")
+    thinning: int | None = Field(
+        default=None, ge=1, description="keep every so-many-th draw; without it, spread them evenly"
+    )
+    likelihood: Literal["gaussian", "ordinal"] = Field(
+        default="gaussian", description="of a rating given its score: normal, or ordered probit for stars"
+    )
+    fields: tuple[FieldName, ...] = Field(
+        default=("user", "item"), description="what the rows of users and items are sums of"
+    )
+    time_bin: float = Field(
+        default=1.0, gt=0, le=100_000, description="width of a bin of the field time, in days"
+    )
+    init_scale: float = Field(
+        default=0.1, gt=0, le=100, description="standard deviation at the start, times √factors"
+    )
+
+    @model_validator(mode="after")
+    def _check(self) -> BayesianMF:
+        if not {"user", "item"} <= set(self.fields):
+            raise ValueError("fields need user and item")
+        if len(set(self.fields)) < len(self.fields):
+            raise ValueError("a field stands twice")
+        if self.burn_in >= self.epochs:
+            raise ValueError("burn_in leaves no epoch to keep a draw of: give more epochs")
+        return self
+
+    @property
+    def rounds(self) -> int:
+        return self.epochs
+
+    def init(self, train: Ratings, *, seed: int, threads: int) -> _State:
+        return _State(train, self, seed=seed, threads=threads)
+
+    def step(self, state: _State, epoch: int) -> Mapping[str, float]:
+        state.sweep(epoch)
+        loss = state.draw_noise(epoch, burning=epoch < self.burn_in)
+        if epoch in self._keepers():
+            state.keep()
+        return {"train_mse": loss, "noise": float(state.variables["noise"][0] ** -0.5)}
+
+    def finish(self, state: _State) -> Factors:
+        return state.result()
+
+    def _keepers(self) -> range | set[int]:
+        """The epochs whose draws are kept."""
+        if self.thinning is not None:
+            return range(self.burn_in + self.thinning - 1, self.epochs, self.thinning)[: self.draws]
+        after = self.epochs - self.burn_in
+        return {self.burn_in + (n + 1) * after // self.draws - 1 for n in range(self.draws)} - {
+            self.burn_in - 1
+        }

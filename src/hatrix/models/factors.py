@@ -1,0 +1,142 @@
+"""What a fit learns: factor matrices and biases, and the extras that some models have."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from types import MappingProxyType
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+import numpy as np
+
+from hatrix.models.probit import expected
+
+if TYPE_CHECKING:
+    from numpy.typing import NDArray
+
+__all__ = ["NO_PARTS", "Factors", "Posterior", "TimeBlock"]
+
+PAIRS_AT_ONCE, NUMBERS_AT_ONCE = 1 << 16, 1 << 24
+USER, ITEM = 0, 1
+NO_PARTS: Mapping[str, Any] = MappingProxyType({})
+
+
+class TimeBlock(NamedTuple):
+    """What depends on the time of a rating: bin t, from ``edges[t]`` to ``edges[t + 1]``, adds ``bias[t]`` and
+    ``(user_factors[u] + item_factors[i]) · factors[t]`` to the score."""
+
+    edges: NDArray[np.float64]
+    bias: NDArray[Any]
+    factors: NDArray[Any]
+
+    def bins(self, times: NDArray[Any] | None) -> NDArray[np.int64] | int:
+        """The bin of each time (the nearest for one outside); the last bin for None."""
+        last = len(self.bias) - 1
+        if times is None:
+            return last
+        return np.asarray(np.clip(np.searchsorted(self.edges, times, side="right") - 1, 0, last))
+
+
+class Posterior(NamedTuple):
+    """What belongs to each of S posterior draws besides its biases and factors, which stand side by side.
+
+    ``noise`` is the standard deviation of a rating around its score. ``cuts``, shape (S, L - 1), are the cut points of
+    an ordered probit on the L ``levels`` of the ratings, or empty. The rows ``user_prior`` and ``item_prior``, shape
+    (S, k + 1), factors and then bias, stand for an unknown user or item.
+    """
+
+    noise: NDArray[np.float64]
+    cuts: NDArray[np.float64]
+    levels: NDArray[np.float64]
+    user_prior: NDArray[Any]
+    item_prior: NDArray[Any]
+
+    def expected(self, scores: NDArray[np.float64]) -> NDArray[np.float64]:
+        """The mean rating of pairs given their scores by draw, shape (pairs, S)."""
+        if not self.cuts.size:
+            return np.asarray(scores.mean(axis=1), np.float64)
+        total = np.zeros(len(scores))
+        for draw, cuts in enumerate(self.cuts):
+            total += expected(scores[:, draw], cuts, self.levels)
+        return total / len(self.cuts)
+
+
+class Factors(NamedTuple):
+    """What is learned: ``mean + user_bias[u] + item_bias[i] + user_factors[u] · item_factors[i]``.
+
+    With a posterior of S draws, biases have shape (n, S) and factors (n, S·k), and the score is the mean over draws.
+    ``parts`` holds named arrays that only the recipe's own fold-in of new users and items reads.
+    """
+
+    mean: float
+    user_bias: NDArray[Any]
+    item_bias: NDArray[Any]
+    user_factors: NDArray[Any]
+    item_factors: NDArray[Any]
+    parts: Mapping[str, NDArray[Any]] = NO_PARTS
+    time: TimeBlock | None = None
+    posterior: Posterior | None = None
+
+    def score(
+        self, user: NDArray[Any], item: NDArray[Any], times: NDArray[Any] | None = None
+    ) -> NDArray[np.float64]:
+        """Scores of pairs of row numbers, in blocks so that memory stays bounded."""
+        if self.time is not None or self.posterior is not None:
+            return self.over_draws(user, item, times, lambda scores: scores.mean(axis=1))
+        scores = np.empty(len(user))
+        for start in range(0, len(user), PAIRS_AT_ONCE):
+            part = slice(start, start + PAIRS_AT_ONCE)
+            u, i = user[part], item[part]
+            scores[part] = np.einsum("nk,nk->n", self.user_factors[u], self.item_factors[i])
+            scores[part] += self.mean + self.user_bias[u] + self.item_bias[i]
+        return scores
+
+    def over_draws(
+        self,
+        user: NDArray[Any],
+        item: NDArray[Any],
+        times: NDArray[Any] | None,
+        reduce: Callable[[NDArray[np.float64]], NDArray[np.float64]],
+    ) -> NDArray[np.float64]:
+        """Apply ``reduce`` to the scores of pairs by draw, shape (pairs, S), in blocks; -1 is an unknown row."""
+        draws = self.user_bias.shape[1] if self.user_bias.ndim == 2 else 1
+        at_once = max(1, NUMBERS_AT_ONCE // max(1, self.user_factors.shape[1]))
+        blocks = []
+        for start in range(0, max(1, len(user)), at_once):
+            part = slice(start, start + at_once)
+            u, p = self._rows(USER, user[part], draws)
+            i, q = self._rows(ITEM, item[part], draws)
+            scores = self.mean + u + i + np.einsum("nsk,nsk->ns", p, q)
+            if self.time is not None:
+                t = self.time.bins(None if times is None else times[part])
+                shift = self.time.factors[t].reshape(-1, *p.shape[1:])
+                scores += self.time.bias[t].reshape(-1, draws) + np.einsum("nsk,nsk->ns", p + q, shift)
+            blocks.append(reduce(scores.astype(np.float64)))
+        return np.concatenate(blocks)
+
+    def _rows(self, side: int, row: NDArray[Any], draws: int) -> tuple[NDArray[Any], NDArray[Any]]:
+        """Biases (n, S) and factors (n, S, k) of some rows."""
+        bias, factors = (
+            (self.user_bias, self.user_factors) if side == USER else (self.item_bias, self.item_factors)
+        )
+        b = bias[row].reshape(len(row), draws)
+        f = factors[row].reshape(len(row), draws, -1)
+        if self.posterior is not None and (row < 0).any():
+            prior = self.posterior.user_prior if side == USER else self.posterior.item_prior
+            b, f = b.copy(), f.copy()
+            b[row < 0], f[row < 0] = prior[:, -1], prior[:, :-1]
+        return b, f
+
+    def flat(self) -> Factors:
+        """The same score from one vector of biases and one matrix of factors a side, at the latest time."""
+        if self.time is None and self.user_bias.ndim == 1:
+            return self
+        draws = self.user_bias.shape[1] if self.user_bias.ndim == 2 else 1
+        user_bias, item_bias = self.user_bias.reshape(-1, draws), self.item_bias.reshape(-1, draws)
+        mean, user_factors = self.mean, self.user_factors
+        if self.time is not None:
+            shift = self.time.factors[-1]
+            mean += float(self.time.bias[-1].mean())
+            user_bias = user_bias + (self.user_factors @ shift / draws)[:, None]
+            user_factors = user_factors + shift
+        user_factors = user_factors / user_factors.dtype.type(draws)
+        return Factors(mean, user_bias.mean(axis=1), item_bias.mean(axis=1), user_factors, self.item_factors)
