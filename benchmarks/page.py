@@ -27,6 +27,13 @@ SCRIPTS = {
     "time_to_rmse": ("BiasedMF: seconds to LIBMF's test error", "time_to_rmse.py"),
     "notebook": ("MF in double precision beside the notebook's loop", "notebook.py"),
     "quality": ("BiasedMF: RMSE on the five folds of MovieLens 100K", "quality.py"),
+    "quality-1m": ("BiasedMF: RMSE on five folds of MovieLens 1M", "quality.py --data ml-1m --trials 0"),
+    "svdpp-quality": ("SVDpp: RMSE on the five folds of MovieLens 100K", "quality.py --algorithm svdpp"),
+    "svdpp-quality-1m": (
+        "SVDpp: RMSE on five folds of MovieLens 1M",
+        "quality.py --algorithm svdpp --data ml-1m --trials 0",
+    ),
+    "svdpp": ("SVDpp: seconds of training beside Surprise", "svdpp.py"),
     "read": ("Reading 25 million ratings", "read.py"),
     "startup": ("Seconds until a command answers", "startup.py"),
 }

@@ -18,6 +18,9 @@ TABLE = [
     (hx.Bias(), "ml-latest-small", (0.865, 0.885)),
     (hx.BiasedMF(), "ml-latest-small", (0.845, 0.868)),
     (hx.BiasedMF(), "ml-1m", (0.833, 0.845)),
+    (hx.SVDpp(), "ml-100k", (0.890, 0.905)),
+    (hx.SVDpp(), "ml-latest-small", (0.835, 0.850)),
+    (hx.SVDpp(), "ml-1m", (0.830, 0.840)),
 ]
 
 
