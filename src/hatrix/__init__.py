@@ -17,10 +17,11 @@ if TYPE_CHECKING:
     from hatrix.errors import HatrixError
     from hatrix.evaluation.evaluate import Evaluation, evaluate
     from hatrix.models.artifact import load
-    from hatrix.models.baseline import Bias
+    from hatrix.models.baseline import Bias, Popular
     from hatrix.models.fit import Checkpoint
     from hatrix.models.mf import MF, BiasedMF
     from hatrix.models.model import FactorModel
+    from hatrix.models.spectral import SpectralMF
     from hatrix.models.svdpp import SVDpp
 
 __version__ = "0.1.0"
@@ -34,8 +35,10 @@ __all__ = [
     "FactorModel",
     "HatrixError",
     "Ids",
+    "Popular",
     "Ratings",
     "SVDpp",
+    "SpectralMF",
     "Split",
     "__version__",
     "datasets",
@@ -55,8 +58,10 @@ _HOME = {
     "FactorModel": "hatrix.models.model:FactorModel",
     "HatrixError": "hatrix.errors:HatrixError",
     "Ids": "hatrix.data.ids:Ids",
+    "Popular": "hatrix.models.baseline:Popular",
     "Ratings": "hatrix.data.ratings:Ratings",
     "SVDpp": "hatrix.models.svdpp:SVDpp",
+    "SpectralMF": "hatrix.models.spectral:SpectralMF",
     "Split": "hatrix.data.split:Split",
     "datasets": "hatrix.data.datasets",
     "evaluate": "hatrix.evaluation.evaluate:evaluate",

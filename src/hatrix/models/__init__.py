@@ -12,9 +12,12 @@ if TYPE_CHECKING:
 
 ALGORITHMS = {
     "bias": "hatrix.models.baseline:Bias",
+    "popular": "hatrix.models.baseline:Popular",
     "mf": "hatrix.models.mf:MF",
     "biased-mf": "hatrix.models.mf:BiasedMF",
     "svdpp": "hatrix.models.svdpp:SVDpp",
+    "spectral-mf": "hatrix.models.spectral:SpectralMF",
+    "bayesian-mf": "hatrix.models.bayesian:BayesianMF",
 }
 
 

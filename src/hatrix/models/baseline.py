@@ -14,7 +14,7 @@ from hatrix.models.model import Factors
 if TYPE_CHECKING:
     from hatrix.data.ratings import Ratings
 
-__all__ = ["Bias"]
+__all__ = ["Bias", "Popular"]
 
 
 @final
@@ -82,3 +82,42 @@ class Bias(Algorithm):
         user_bias, item_bias = state.variables["user_bias"].copy(), state.variables["item_bias"].copy()
         empty = np.zeros((len(user_bias), 0)), np.zeros((len(item_bias), 0))
         return Factors(state.mean, user_bias, item_bias, *empty)
+
+
+@final
+class _PopularState(State):
+    def __init__(self, train: Ratings) -> None:
+        self.train = train
+        self.variables = {"item_bias": np.zeros(len(train.items))}
+
+
+@final
+class Popular(Algorithm):
+    """The same ranking for everybody: ``score(u, i)`` is how many training rows item i has.
+
+    Examples
+    --------
+    >>> from hatrix.data.ratings import Ratings
+    >>> clicks = Ratings.from_columns(["ann", "ann", "bob"], ["a", "b", "a"])
+    >>> Popular().fit(clicks).scores("cec") - Popular().fit(clicks).fallback
+    array([[2., 1.]])
+    """
+
+    name: ClassVar[str] = "popular"
+    task: ClassVar = "ranking"
+
+    @property
+    def rounds(self) -> int:
+        return 1
+
+    def init(self, train: Ratings, *, seed: int, threads: int) -> _PopularState:  # noqa: ARG002
+        return _PopularState(train)
+
+    def step(self, state: _PopularState, epoch: int) -> Mapping[str, float]:  # noqa: ARG002
+        state.variables["item_bias"][:] = state.train.item_count
+        return {}
+
+    def finish(self, state: _PopularState) -> Factors:
+        train = state.train
+        empty = np.zeros((len(train.users), 0)), np.zeros((len(train.items), 0))
+        return Factors(0.0, np.zeros(len(train.users)), state.variables["item_bias"].copy(), *empty)

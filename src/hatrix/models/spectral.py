@@ -1,0 +1,319 @@
+"""Spectral matrix factorization: a truncated singular value decomposition of the degree-normalised matrix."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Any, ClassVar, final
+
+import numpy as np
+from pydantic import Field
+
+from hatrix.errors import DataError
+from hatrix.models.fit import Algorithm, State
+from hatrix.models.model import Factors
+
+if TYPE_CHECKING:
+    from numpy.typing import NDArray
+
+    from hatrix.data.ratings import Ratings
+    from hatrix.kernels.sparse import Sparse
+
+__all__ = ["SpectralMF"]
+
+SPARE_COLUMNS = 16
+"""Directions kept beyond the factors, at least: the last ones of a subspace converge slowly."""
+DEGREE = 2
+"""Of the polynomial that an epoch applies before it takes the subspace apart again."""
+LARGEST_GAIN = 1e4
+"""How much more a polynomial may amplify the first direction than the last: single precision has seven digits."""
+NOISE = 1e-3
+"""Singular values below this share of the largest count as zero: they are roundings of single precision."""
+
+
+@final
+class _State(State):
+    """The subspace, item side: ``basis`` holds right singular vectors, ``values`` their singular values.
+
+    Columns whose value is zero are not known yet, or the matrix has no such direction.
+    """
+
+    def __init__(self, train: Ratings, recipe: SpectralMF, *, seed: int, threads: int) -> None:
+        from hatrix.kernels import sparse
+
+        self.threads, self.seed = threads, seed
+        n, m = len(train.users), len(train.items)
+        weight = recipe.weights(train.value)
+        if not weight.any():
+            raise DataError("every value is 0, so there is nothing to take apart: weighted=False counts rows")
+        self.user_degree = np.bincount(train.user, weight**2, n).astype(np.float64)
+        self.item_degree = np.bincount(train.item, weight**2, m).astype(np.float64)
+        user_scale = damped(self.user_degree, recipe.offset, recipe.user_exponent)
+        item_scale = damped(self.item_degree, recipe.offset, recipe.item_exponent)
+        entry = (weight * user_scale[train.user] * item_scale[train.item]).astype(np.float32)
+        self.energy = float(np.sum(entry.astype(float) ** 2))
+        self.by_user = _rows(train.by_user, train.item, entry)
+        self.by_item = _rows(train.by_item, train.user, entry)
+        width = sparse.wide(recipe.factors + SPARE_COLUMNS)
+        self.rank = min(width, n, m)
+        self.spare, self.users = sparse.zeros(m, width), sparse.zeros(n, width)
+        self.variables = {"basis": sparse.zeros(m, width), "values": np.zeros(width)}
+
+    def iterate(self, epoch: int) -> None:
+        """Apply a polynomial of N'N to the subspace, then find the best vectors in it."""
+        from hatrix.kernels import dense, sparse
+
+        basis, values = self.variables["basis"], self.variables["values"]
+        self._fill(epoch)
+        filtered = self._filter()
+        sparse.multiply(self.by_user, filtered, self.users, threads=self.threads)
+        G, H = dense.gram(filtered, threads=self.threads), dense.gram(self.users, threads=self.threads)
+        with dense.one_blas_thread():
+            values[:], W = rayleigh_ritz(G, H)
+        dense.rotate(filtered, W.astype(np.float32), basis, threads=self.threads)
+
+    def _fill(self, epoch: int) -> None:
+        """Draw columns that are not known at random, at right angles to those that are."""
+        from hatrix.kernels import dense
+
+        basis, values = self.variables["basis"], self.variables["values"]
+        unknown, known = np.flatnonzero(values[: self.rank] == 0), int(np.sum(values > 0))
+        if not len(unknown):
+            return
+        rng = np.random.default_rng((self.seed, epoch))
+        fresh = rng.random((len(basis), len(unknown)), np.float32) - np.float32(0.5)
+        if known:
+            with dense.one_blas_thread():
+                fresh -= basis[:, :known] @ (basis[:, :known].T @ fresh)
+        basis[:, unknown] = fresh
+
+    def _filter(self) -> NDArray[np.float32]:
+        """The Chebyshev polynomial that is small on the spectrum below the subspace and grows fast above.
+
+        Without a lower bound on the subspace's values, the polynomial is N'N itself. Returns one of two buffers.
+        """
+        basis, values = self.variables["basis"], self.variables["values"]
+        lowest = values[self.rank - 1] ** 2
+        if lowest == 0:
+            self._square(basis, self.spare)
+            return self.spare
+        middle = lowest / 2
+        old, new = basis, self.spare
+        self._square(old, new, scale=1 / middle, near=(-1.0, old))
+        for _ in range(degree(values[0] ** 2 / middle - 1) - 1):
+            self._square(new, old, scale=2 / middle, near=(-2.0, new), far=(-1.0, old))
+            old, new = new, old
+        return new
+
+    def _square(self, X: NDArray[np.float32], out: NDArray[np.float32], **terms: Any) -> None:
+        from hatrix.kernels import sparse
+
+        sparse.multiply(self.by_user, X, self.users, threads=self.threads)
+        sparse.multiply(self.by_item, self.users, out, threads=self.threads, **terms)
+
+
+def _rows(groups: Any, column: NDArray[np.int32], entry: NDArray[np.float32]) -> Sparse:
+    from hatrix.kernels.sparse import Sparse
+
+    return Sparse(groups.start, column[groups.rows].astype(np.uint32), entry[groups.rows])
+
+
+def damped(degree: NDArray[np.float64], offset: float, exponent: float) -> NDArray[np.float64]:
+    """``(degree + offset) ** -exponent``, and 0 where the degree is 0."""
+    known = degree > 0
+    return np.where(known, np.where(known, degree + offset, 1.0) ** -exponent, 0.0)
+
+
+def degree(outside: float) -> int:
+    """The largest degree up to ``DEGREE`` whose Chebyshev polynomial stays moderate at ``outside`` (above 1)."""
+    best = DEGREE
+    while best > 1 and np.cosh(best * np.arccosh(max(outside, 1.0))) > LARGEST_GAIN:
+        best -= 1
+    return best
+
+
+def rayleigh_ritz(
+    G: NDArray[np.float64], H: NDArray[np.float64]
+) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+    """Singular values of N within the span of Y, largest first, and the W that makes YW orthonormal.
+
+    ``G = Y'Y`` and ``H = (NY)'NY``, shapes (k, k). Values below the noise are zero, and so are their columns of W.
+    """
+    length = np.sqrt(np.diag(G))
+    live = np.flatnonzero(length > 0)
+    values, W = np.zeros(len(G)), np.zeros_like(G)
+    if not len(live):
+        return values, W
+    scale = 1 / length[live]
+    weight, Q = np.linalg.eigh(G[np.ix_(live, live)] * scale[:, None] * scale)
+    sound = weight > 1e-6 * weight[-1]
+    T = scale[:, None] * Q[:, sound] / np.sqrt(weight[sound])
+    square, Z = np.linalg.eigh(T.T @ H[np.ix_(live, live)] @ T)
+    square, Z = square[::-1], Z[:, ::-1]
+    r = int(np.sum(square > NOISE**2 * square[0]))
+    values[:r] = np.sqrt(square[:r])
+    W[live, :r] = (T @ Z)[:, :r]
+    return values, W
+
+
+@final
+class SpectralMF(Algorithm):
+    """Truncated singular value decomposition of the degree-normalised matrix: ranking in closed form.
+
+    With X the matrix of clicks (n_users, n_items), d_u and d_i the squared lengths of its rows and columns (the
+    counts, where its entries are ones), and ``U S V'`` the first k singular triples of
+
+    ``N = (D_u + offset)^-user_exponent · X · (D_i + offset)^-item_exponent``,
+
+    ``score(u, i) = user_scale[u] · Σ_j x_uj (d_j + offset)^-history_exponent v_j f(S)/S · v_i · d_i^popularity``
+
+    where ``user_scale = (d_u + offset)^-user_exponent`` and ``f(s) = s^power · exp(sharpness · s / s_1)``. Where
+    ``history_exponent`` is the ``item_exponent`` (None says so) the score is ``U f(S) V'`` times the items'
+    popularity. A user's factors are a projection of the user's row: new users need no training.
+
+    Minimises ``‖N - U S V'‖²`` over matrices of rank k, by subspace iteration: an epoch applies a Chebyshev
+    polynomial of N'N, and solves for the best vectors in the subspace (Rayleigh-Ritz). The history tells the
+    share of ``‖N‖²`` that is captured. Two epochs rank as well as the exact decomposition on the data tried.
+
+    Special cases: PureSVD is ``user_exponent=item_exponent=0, offset=0, power=1, sharpness=0, popularity=0``;
+    EigenRec with parameter d is ``user_exponent=0, item_exponent=(1 - d) / 2, offset=0, history_exponent=0, power=1,
+    sharpness=0, popularity=0`` (both with ``weighted=True`` on ratings).
+
+    Notes
+    -----
+    PureSVD: Cremonesi, Koren, Turrin, "Performance of recommender algorithms on top-N recommendation tasks",
+    RecSys 2010. EigenRec: Nikolakopoulos et al., Knowledge and Information Systems 58, 2019. Normalisation on both
+    sides with an exponential filter: Peng, Sugiyama, Mine, "SVD-GCN", CIKM 2022. Filtered subspace iteration:
+    Zhou, Saad, Tiago, Chelikowsky, Journal of Computational Physics 219, 2006.
+
+    Examples
+    --------
+    >>> from hatrix.data.ratings import Ratings
+    >>> clicks = Ratings.from_columns(["ann", "ann", "bob", "bob", "cec"], ["a", "b", "a", "b", "c"])
+    >>> model = SpectralMF(factors=2).fit(clicks)
+    >>> model.scores("ann").round(2).argmax() in (0, 1)
+    True
+    """
+
+    name: ClassVar[str] = "spectral-mf"
+    task: ClassVar = "ranking"
+    parts: ClassVar[Mapping[str, str]] = {"projection": "ik"}
+
+    factors: int = Field(
+        default=512,
+        ge=1,
+        le=8192,
+        description="singular vectors to keep; beyond the rank of the matrix they are zero",
+        json_schema_extra={"tune": [64, 1024, "log"]},
+    )
+    epochs: int = Field(default=2, ge=1, le=1000, description="rounds of subspace iteration")
+    weighted: bool = Field(
+        default=False, description="take the values as they are, instead of 1 for every row"
+    )
+    user_exponent: float = Field(
+        default=0.5,
+        ge=-1,
+        le=2,
+        description="how far the user's degree is divided out",
+        json_schema_extra={"tune": [0.0, 1.0]},
+    )
+    item_exponent: float = Field(
+        default=0.5,
+        ge=-1,
+        le=2,
+        description="how far the item's degree is divided out",
+        json_schema_extra={"tune": [0.0, 1.0]},
+    )
+    offset: float = Field(
+        default=5.0,
+        ge=0,
+        description="added to every degree before that: pulls in users and items with few rows",
+        json_schema_extra={"tune": [0.5, 50, "log"]},
+    )
+    history_exponent: float | None = Field(
+        default=None,
+        ge=-1,
+        le=2,
+        description="how far the degrees of a user's items are divided out when the user is projected; "
+        "None means item_exponent",
+    )
+    power: float = Field(
+        default=0.0,
+        ge=-2,
+        le=4,
+        description="power of the singular values in the score",
+        json_schema_extra={"tune": [0.0, 1.0]},
+    )
+    sharpness: float = Field(
+        default=2.5,
+        ge=-50,
+        le=50,
+        description="exponential weight of the first singular value against one of zero",
+        json_schema_extra={"tune": [0.0, 6.0]},
+    )
+    popularity: float = Field(
+        default=0.4,
+        ge=-2,
+        le=2,
+        description="power of the item's degree in the score",
+        json_schema_extra={"tune": [0.0, 1.0]},
+    )
+
+    @property
+    def rounds(self) -> int:
+        return self.epochs
+
+    def init(self, train: Ratings, *, seed: int, threads: int) -> _State:
+        return _State(train, self, seed=seed, threads=threads)
+
+    def step(self, state: _State, epoch: int) -> Mapping[str, float]:
+        state.iterate(epoch)
+        captured = float(np.sum(state.variables["values"][: self.factors] ** 2))
+        return {"objective": state.energy - captured, "captured": captured / state.energy}
+
+    def finish(self, state: _State) -> Factors:
+        from hatrix.kernels import sparse
+
+        k = self.factors
+        vectors, values = state.variables["basis"][:, :k], state.variables["values"][:k]
+        root = np.sqrt(self.filter(values))
+        popularity = damped(state.item_degree, 0.0, -self.popularity)
+        item_factors = vectors * root.astype(np.float32) * popularity.astype(np.float32)[:, None]
+        inverse = np.divide(root, values, out=np.zeros(k), where=values > 0)
+        unscaled = vectors * inverse.astype(np.float32)
+        history = self.item_exponent if self.history_exponent is None else self.history_exponent
+        projection = unscaled * damped(state.item_degree, self.offset, history).astype(np.float32)[:, None]
+        # N already divides by item_exponent's power of the degree.
+        rest = damped(state.item_degree, self.offset, history - self.item_exponent).astype(np.float32)
+        width = sparse.wide(k)
+        wide, users = sparse.zeros(len(unscaled), width), sparse.zeros(len(state.user_degree), width)
+        wide[:, :k] = unscaled * rest[:, None]
+        sparse.multiply(state.by_user, wide, users, threads=state.threads)
+        return Factors(
+            0.0,
+            np.zeros(len(users), np.float32),
+            np.zeros(len(wide), np.float32),
+            np.ascontiguousarray(users[:, :k]),
+            item_factors,
+            {"projection": projection},
+        )
+
+    def filter(self, values: NDArray[np.float64]) -> NDArray[np.float64]:
+        """``f(s) = s^power · exp(sharpness · s / s_1)``, and 0 where s is 0."""
+        known = values > 0
+        s = np.where(known, values, 1.0)
+        return np.where(known, s**self.power * np.exp(self.sharpness * s / s[:1]), 0.0)
+
+    def weights(self, value: NDArray[np.float64]) -> NDArray[np.float64]:
+        """The entries of X for rows of the given values."""
+        return value.astype(float) if self.weighted else np.ones(len(value))
+
+    def user_row(
+        self, projection: NDArray[np.float32], item: NDArray[Any], value: NDArray[np.float64]
+    ) -> NDArray[np.float32]:
+        """The factors of a user with the given item rows and values, shape (k,): the user's row, projected.
+
+        For a training user these are the user's factors in the model, up to rounding.
+        """
+        weight = self.weights(value)
+        scale = damped(np.array([weight @ weight]), self.offset, self.user_exponent)
+        return np.asarray((weight * scale) @ projection[item], np.float32)
