@@ -186,6 +186,30 @@ def test_the_polynomial_is_no_steeper_than_single_precision_bears(outside, wante
     assert spectral.degree(outside) == wanted
 
 
+@pytest.mark.parametrize(
+    "knobs", [{"power": 1.0, "sharpness": 0.5}, {"popularity": 0.0}, {"history_exponent": 0.0}]
+)
+def test_a_training_is_shared_by_recipes_that_differ_after_it(knobs):
+    ratings = drawn(300, 200)
+    first, other = hx.SpectralMF(factors=10), hx.SpectralMF(factors=10, **knobs)
+    trained = first.train(ratings)
+    shared, own = trained.finish(other), other.fit(ratings)
+    assert shared.recipe == other
+    np.testing.assert_array_equal(shared.user_factors, own.user_factors)
+    np.testing.assert_array_equal(shared.item_factors, own.item_factors)
+    np.testing.assert_array_equal(trained.finish().user_factors, first.fit(ratings).user_factors)
+
+
+def test_fewer_factors_share_a_training_and_more_do_not():
+    ratings = drawn(300, 200)
+    trained = hx.SpectralMF(factors=10).train(ratings)
+    few, all_ = trained.finish(hx.SpectralMF(factors=4)), trained.finish()
+    np.testing.assert_array_equal(few.item_factors, all_.item_factors[:, :4])
+    for recipe in (hx.SpectralMF(factors=11), hx.SpectralMF(factors=10, offset=1.0), hx.Popular()):
+        with pytest.raises(hx.HatrixError, match="a training of its own"):
+            trained.finish(recipe)
+
+
 def test_popular_counts_rows():
     ratings = drawn(30, 20)
     model = hx.Popular().fit(ratings)

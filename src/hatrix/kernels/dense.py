@@ -1,4 +1,4 @@
-"""Products of tall blocks (many rows, few columns) by BLAS, in chunks of rows that our own threads share.
+"""Tall blocks (many rows, few columns): products by BLAS, in chunks of rows that our own threads share.
 
 BLAS itself runs on one thread meanwhile: how it divides work among its own, and so its rounding, depends on their
 number. The chunks depend on the shape alone, and their results are added in order.
@@ -19,9 +19,24 @@ from hatrix.kernels.schedule import workers
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
-__all__ = ["gram", "one_blas_thread", "rotate"]
+__all__ = ["draw", "gram", "one_blas_thread", "rotate"]
 
 CHUNK = 4096
+
+
+def draw(rows: int, columns: int, *, seed: tuple[int, ...], threads: int) -> NDArray[np.float32]:
+    """Numbers drawn evenly from -1/2 to 1/2, a generator for each chunk of rows."""
+    out = np.empty((rows, columns), np.float32)
+
+    def chunk(first: int) -> None:
+        part = out[first : first + CHUNK]
+        np.random.default_rng((*seed, first)).random(dtype=np.float32, out=part)
+        part -= np.float32(0.5)
+
+    with workers(threads) as pool:
+        for _ in pool.map(chunk, range(0, rows, CHUNK)):
+            pass
+    return out
 
 
 def gram(Y: NDArray[np.float32], *, threads: int) -> NDArray[np.float64]:

@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 
     from hatrix.data.ratings import Ratings
 
-__all__ = ["Algorithm", "Checkpoint", "State"]
+__all__ = ["Algorithm", "Checkpoint", "State", "Trained"]
 
 
 class State(ABC):
@@ -53,6 +53,8 @@ class Algorithm(BaseModel, ABC):
 
     name: ClassVar[str]
     task: ClassVar[Literal["rating", "ranking"]] = "rating"
+    late: ClassVar[frozenset[str]] = frozenset()
+    """Hyper-parameters that only `finish` reads: recipes that differ in these alone can share a training."""
     parts: ClassVar[Mapping[str, str]] = {}
     """Named arrays that `finish` gives besides the factors, each with its axes: u users, i items, k factors."""
 
@@ -120,7 +122,48 @@ class Algorithm(BaseModel, ABC):
         ParameterError
             If arguments do not fit each other, or the checkpoint belongs to another run.
         """
-        return _Loop(self, train, valid, seed, threads, progress, checkpoint, resume).run()
+        return _Loop(self, train, valid, seed, threads, progress, checkpoint, resume).run().finish()
+
+    def train(self, train: Ratings, *, seed: int = 42, threads: int | None = None) -> Trained:
+        """Train as `fit` does, and keep what was learned: `Trained.finish` makes models of it."""
+        return _Loop(self, train, None, seed, threads, False, None, None).run()
+
+    def shares_training(self, other: Algorithm) -> bool:
+        """Whether what ``other`` learned can be finished by this recipe: they differ in ``late`` alone."""
+        late = set(self.late)
+        return type(self) is type(other) and self.model_dump(exclude=late) == other.model_dump(exclude=late)
+
+
+class Trained:
+    """What a training learned, before `Algorithm.finish` made a model of it.
+
+    Examples
+    --------
+    >>> import hatrix
+    >>> clicks = hatrix.Ratings.from_columns(["ann", "ann", "bob", "bob"], ["a", "b", "b", "c"])
+    >>> trained = hatrix.SpectralMF(factors=2).train(clicks)
+    >>> trained.finish(hatrix.SpectralMF(factors=2, popularity=1.0))
+    FactorModel(spectral-mf, 2 users × 3 items, 2 factors, 4 ratings)
+    """
+
+    def __init__(self, loop: _Loop, state: State) -> None:
+        self._loop, self.recipe, self.state = loop, loop.recipe, state
+
+    def finish(self, recipe: Algorithm | None = None) -> FactorModel:
+        """The model of a recipe that shares this training, by default of the one that was trained.
+
+        Raises
+        ------
+        ParameterError
+            If the recipe needs a training of its own (see `Algorithm.shares_training`).
+        """
+        recipe = self.recipe if recipe is None else recipe
+        if not recipe.shares_training(self.recipe):
+            raise ParameterError(
+                f"{recipe!r} needs a training of its own: one of {self.recipe!r} can be finished with other "
+                f"values of {', '.join(sorted(recipe.late)) or 'nothing'} only"
+            )
+        return self._loop.model(recipe.finish(self.state), recipe)
 
 
 class _Loop:
@@ -144,7 +187,7 @@ class _Loop:
         if threads is not None and threads < 1:
             raise ParameterError(f"threads is {threads}: give at least 1, or None for all cores")
         self.recipe, self.seed, self.progress = recipe, seed, progress
-        self.threads = threads or _cores()
+        self.threads = threads or cores()
         self.train, self.valid = _hold_out(train, valid, seed)
         self.patience: int | None = getattr(recipe, "patience", None)
         if self.patience is not None and self.valid is None:
@@ -158,7 +201,7 @@ class _Loop:
         self.best: tuple[float, int, dict[str, NDArray[Any]]] | None = None
         self.notes: list[str] = []
 
-    def run(self) -> FactorModel:
+    def run(self) -> Trained:
         started = time.perf_counter()
         state = self.recipe.init(self.train, seed=self.seed, threads=self.threads)
         if self.resume is not None and Path(self.resume).exists():
@@ -185,7 +228,7 @@ class _Loop:
             self._save(state)
         if self.patience is not None and self.best is not None:
             _copy_into(state.variables, self.best[2])
-        return self._model(self.recipe.finish(state))
+        return Trained(self, state)
 
     def _is_done(self) -> bool:
         epochs = len(self.history)
@@ -195,7 +238,7 @@ class _Loop:
 
     def _validate(self, state: State, epoch: int) -> float:
         assert self.valid is not None
-        model = self._model(self.recipe.finish(state), history=False)
+        model = self.model(self.recipe.finish(state), self.recipe, history=False)
         rows = model.rows_of(self.valid)
         error = model.predict_rows(*rows, times=self.valid.time, clip=True) - self.valid.value
         rmse = float(np.sqrt(np.mean(error**2)))
@@ -261,12 +304,12 @@ class _Loop:
             rmse, epoch = header["best"]
             self.best = rmse, epoch, _under("best.", arrays)
 
-    def _model(self, factors: Factors, *, history: bool = True) -> FactorModel:
+    def model(self, factors: Factors, recipe: Algorithm, *, history: bool = True) -> FactorModel:
         import pandas as pd
 
         train = self.train
         return FactorModel(
-            self.recipe,
+            recipe,
             train.users,
             train.items,
             **factors._asdict(),
@@ -285,7 +328,7 @@ class _Loop:
         )
 
 
-def _cores() -> int:
+def cores() -> int:
     """The cores this process may use."""
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 

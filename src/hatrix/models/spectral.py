@@ -71,6 +71,13 @@ class _State(State):
             values[:], W = rayleigh_ritz(G, H)
         dense.rotate(filtered, W.astype(np.float32), basis, threads=self.threads)
 
+    def project(self, block: NDArray[np.float32], k: int) -> NDArray[np.float32]:
+        """The first k columns of N times a block."""
+        from hatrix.kernels import sparse
+
+        sparse.multiply(self.by_user, block, self.users, threads=self.threads)
+        return self.users[:, :k].copy()
+
     def _fill(self, epoch: int) -> None:
         """Draw columns that are not known at random, at right angles to those that are."""
         from hatrix.kernels import dense
@@ -79,8 +86,7 @@ class _State(State):
         unknown, known = np.flatnonzero(values[: self.rank] == 0), int(np.sum(values > 0))
         if not len(unknown):
             return
-        rng = np.random.default_rng((self.seed, epoch))
-        fresh = rng.random((len(basis), len(unknown)), np.float32) - np.float32(0.5)
+        fresh = dense.draw(len(basis), len(unknown), seed=(self.seed, epoch), threads=self.threads)
         if known:
             with dense.one_blas_thread():
                 fresh -= basis[:, :known] @ (basis[:, :known].T @ fresh)
@@ -115,6 +121,17 @@ def _rows(groups: Any, column: NDArray[np.int32], entry: NDArray[np.float32]) ->
     from hatrix.kernels.sparse import Sparse
 
     return Sparse(groups.start, column[groups.rows].astype(np.uint32), entry[groups.rows])
+
+
+def _scaled(
+    block: NDArray[np.float32],
+    by_column: NDArray[np.float64],
+    by_row: NDArray[np.float64],
+    out: NDArray[np.float32] | None = None,
+) -> NDArray[np.float32]:
+    scaled = np.multiply(block, by_column.astype(np.float32), out=out)
+    scaled *= by_row.astype(np.float32)[:, None]
+    return scaled
 
 
 def damped(degree: NDArray[np.float64], offset: float, exponent: float) -> NDArray[np.float64]:
@@ -196,6 +213,7 @@ class SpectralMF(Algorithm):
 
     name: ClassVar[str] = "spectral-mf"
     task: ClassVar = "ranking"
+    late: ClassVar[frozenset[str]] = frozenset({"history_exponent", "power", "sharpness", "popularity"})
     parts: ClassVar[Mapping[str, str]] = {"projection": "ik"}
 
     factors: int = Field(
@@ -262,6 +280,12 @@ class SpectralMF(Algorithm):
     def rounds(self) -> int:
         return self.epochs
 
+    def shares_training(self, other: Algorithm) -> bool:
+        """Whether they decompose the same matrix, ``other`` to at least as many factors."""
+        if not isinstance(other, SpectralMF) or other.factors < self.factors:
+            return False
+        return super().shares_training(other.model_copy(update={"factors": self.factors}))
+
     def init(self, train: Ratings, *, seed: int, threads: int) -> _State:
         return _State(train, self, seed=seed, threads=threads)
 
@@ -271,29 +295,21 @@ class SpectralMF(Algorithm):
         return {"objective": state.energy - captured, "captured": captured / state.energy}
 
     def finish(self, state: _State) -> Factors:
-        from hatrix.kernels import sparse
-
-        k = self.factors
-        vectors, values = state.variables["basis"][:, :k], state.variables["values"][:k]
+        k, degree = self.factors, state.item_degree
+        values = np.where(np.arange(len(state.spare[0])) < k, state.variables["values"], 0.0)
         root = np.sqrt(self.filter(values))
-        popularity = damped(state.item_degree, 0.0, -self.popularity)
-        item_factors = vectors * root.astype(np.float32) * popularity.astype(np.float32)[:, None]
-        inverse = np.divide(root, values, out=np.zeros(k), where=values > 0)
-        unscaled = vectors * inverse.astype(np.float32)
+        inverse = np.divide(root, values, out=np.zeros_like(root), where=values > 0)
         history = self.item_exponent if self.history_exponent is None else self.history_exponent
-        projection = unscaled * damped(state.item_degree, self.offset, history).astype(np.float32)[:, None]
-        # N already divides by item_exponent's power of the degree.
-        rest = damped(state.item_degree, self.offset, history - self.item_exponent).astype(np.float32)
-        width = sparse.wide(k)
-        wide, users = sparse.zeros(len(unscaled), width), sparse.zeros(len(state.user_degree), width)
-        wide[:, :k] = unscaled * rest[:, None]
-        sparse.multiply(state.by_user, wide, users, threads=state.threads)
+        # The rows of N are already divided by item_exponent's power of the degree.
+        rest = damped(degree, self.offset, history - self.item_exponent)
+        vectors = state.variables["basis"][:, :k]
+        projection = _scaled(vectors, inverse[:k], damped(degree, self.offset, history))
         return Factors(
             0.0,
-            np.zeros(len(users), np.float32),
-            np.zeros(len(wide), np.float32),
-            np.ascontiguousarray(users[:, :k]),
-            item_factors,
+            np.zeros(len(state.user_degree), np.float32),
+            np.zeros(len(degree), np.float32),
+            state.project(_scaled(state.variables["basis"], inverse, rest, out=state.spare), k),
+            _scaled(vectors, root[:k], damped(degree, 0.0, -self.popularity)),
             {"projection": projection},
         )
 
