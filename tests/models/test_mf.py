@@ -102,3 +102,17 @@ def test_frequency_scaling_shifts_weight_to_rare_rows():
     flat, scaled = (row_penalties(np.array([1, 100]), 0.05, scaling) for scaling in (0.0, 1.0))
     assert flat.tolist() == [0.05, 0.05]
     assert scaled[0] / scaled[1] == pytest.approx(100)
+
+
+@pytest.mark.parametrize("recipe", [hx.BiasedMF(factors=8), hx.SVDpp(factors=8)])
+def test_a_recipe_suits_any_rating_scale(ratings, recipe):
+    stars = recipe.fit(ratings)
+    users, items = ratings.users.decode(ratings.user), ratings.items.decode(ratings.item)
+    predicted = stars.predict(users, items)
+    for factor in (0.25, 16.0):
+        other = recipe.fit(hx.Ratings.from_columns(users, items, ratings.value * factor))
+        np.testing.assert_array_equal(other.predict(users, items), predicted * factor)
+        np.testing.assert_array_equal(other.history.train_mse, stars.history.train_mse * factor**2)
+    percent = recipe.fit(hx.Ratings.from_columns(users, items, ratings.value * 20 - 10))
+    error = (percent.predict(users, items) - ratings.value * 20 + 10) / 20
+    assert np.sqrt(np.mean(error**2)) < 1.1 * np.sqrt(np.mean((predicted - ratings.value) ** 2))

@@ -20,7 +20,8 @@ def test_epochs_equal_the_twin_block_by_block():
     ratings = drawn(users=40, items=30, n=500).take(np.arange(480))
     recipe = hx.SVDpp(factors=5, precision="float64", implicit_rate=0.3)
     state = recipe.init(ratings, seed=3, threads=1)
-    k, v, grid = recipe.factors, state.variables, state.base.grid
+    k, v, grid, unit = recipe.factors, state.variables, state.base.grid, state.base.unit
+    assert unit == 2
     user, item = grid.user.astype(int), grid.item.astype(int)
     twin = [v[name][:, :k].copy() for name in ("user_factors", "item_factors", "item_terms")]
     twin += [v[name].copy() for name in ("user_bias", "item_bias")]
@@ -34,17 +35,18 @@ def test_epochs_equal_the_twin_block_by_block():
             item_reg=state.base.item_reg, bias_reg=recipe.bias_regularization,
         )  # fmt: skip
         figures = recipe.step(state, epoch)
-        assert figures["train_mse"] == pytest.approx(loss / len(ratings), rel=1e-10)
+        assert figures["train_mse"] == pytest.approx(loss / len(ratings) * unit**2, rel=1e-10)
     factors = recipe.finish(state)
     P, Q, Y, user_bias, item_bias = twin
     users, items = grid.user_place, grid.item_place
     assert np.abs(Y).max() > 1e-3
+    root = np.sqrt(unit)
     for ours, theirs in (
-        (factors.user_factors, (P + naive.svdpp_sums(user, item, Y, len(P)))[users]),
-        (factors.item_factors, Q[items]),
-        (factors.parts["item_terms"], Y[items]),
-        (factors.user_bias, user_bias[users]),
-        (factors.item_bias, item_bias[items]),
+        (factors.user_factors, root * (P + naive.svdpp_sums(user, item, Y, len(P)))[users]),
+        (factors.item_factors, root * Q[items]),
+        (factors.parts["item_terms"], root * Y[items]),
+        (factors.user_bias, unit * user_bias[users]),
+        (factors.item_bias, unit * item_bias[items]),
     ):
         np.testing.assert_allclose(ours, theirs, rtol=1e-10, atol=1e-12)
 

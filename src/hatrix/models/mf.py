@@ -37,6 +37,7 @@ class SgdState(State):
         item_rows: NDArray[Any],
         *,
         mean: float,
+        unit: float = 1.0,
         dtype: str,
         sequential: bool,
         seed: int,
@@ -44,8 +45,9 @@ class SgdState(State):
     ) -> None:
         from hatrix.kernels import schedule, sgd
 
-        self.mean, self.threads, self.factors = mean, threads, user_rows.shape[1]
-        value = (train.value - mean).astype(dtype)
+        self.mean, self.unit, self.threads, self.factors = mean, unit, threads, user_rows.shape[1]
+        with np.errstate(over="ignore"):  # the loop finds infinities
+            value = ((train.value - mean) / unit).astype(dtype)
         n_users, n_items = len(train.users), len(train.items)
         if sequential:
             self.grid = schedule.in_order(train.user, train.item, value, n_users, n_items)
@@ -67,7 +69,7 @@ class SgdState(State):
         self.loss = np.zeros(self.grid.bins**2)
 
     def epoch(self, epoch: int, *, rate: float, bias_reg: float = 0.0, biased: bool, adaptive: bool) -> float:
-        """Run one epoch; returns the mean of e² as met on the way."""
+        """Run one epoch; returns the mean of e² as met on the way, in units of the rating."""
         from hatrix.kernels import schedule, sgd
 
         grid, v = self.grid, self.variables
@@ -83,7 +85,10 @@ class SgdState(State):
             )  # fmt: skip
 
         schedule.run_epoch(run_blocks, grid, epoch=epoch, threads=self.threads)
-        return float(self.loss.sum() / len(grid.value))
+        return self.mean_loss()
+
+    def mean_loss(self) -> float:
+        return float(self.loss.sum() / len(self.grid.value)) * self.unit**2
 
     def mean_squared_error(self) -> float:
         """(value - p·q)² over all ratings, with the rows as they are now."""
@@ -98,11 +103,23 @@ class SgdState(State):
         v, users, items = self.variables, self.grid.user_place, self.grid.item_place
         return Factors(
             self.mean,
-            v["user_bias"][users],
-            v["item_bias"][items],
-            np.ascontiguousarray(v["user_factors"][users, : self.factors]),
-            np.ascontiguousarray(v["item_factors"][items, : self.factors]),
+            v["user_bias"][users] * self.unit,
+            v["item_bias"][items] * self.unit,
+            self.learned_rows(v["user_factors"], users),
+            self.learned_rows(v["item_factors"], items),
         )
+
+    def learned_rows(self, padded: NDArray[Any], place: NDArray[np.uint32]) -> NDArray[Any]:
+        """Rows in id order, without padding; the product of two is in units of the rating."""
+        rows = padded[place, : self.factors]
+        return np.asarray(np.multiply(rows, float(np.sqrt(self.unit)), order="C"))
+
+
+def natural_unit(value: NDArray[np.float64]) -> float:
+    """The power of two nearest to the standard deviation: dividing by it rounds nothing, and stars stay as they are."""
+    with np.errstate(over="ignore"):
+        deviation = float(value.std())
+    return float(2.0 ** np.round(np.log2(deviation))) if 1e-30 < deviation < 1e30 else 1.0
 
 
 def biased_state(recipe: BiasedMF | SVDpp, train: Ratings, *, seed: int, threads: int) -> SgdState:
@@ -118,6 +135,7 @@ def biased_state(recipe: BiasedMF | SVDpp, train: Ratings, *, seed: int, threads
         user_rows,
         item_rows,
         mean=float(train.value.mean()),
+        unit=natural_unit(train.value),
         dtype=recipe.precision,
         sequential=False,
         seed=seed,
@@ -244,6 +262,9 @@ class BiasedMF(Algorithm):
 
     where ``rate`` is ``learning_rate``, by default times ``decay`` after each epoch. Factors start normal
     with standard deviation ``init_scale / √factors``, biases at zero; rows without a rating stay zero.
+
+    All this in units of the power of two nearest to the ratings' standard deviation (1 for five stars, 2 for ten),
+    so that the same hyper-parameters suit any scale; what is learned is given back in units of the rating.
 
     Notes
     -----

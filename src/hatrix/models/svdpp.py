@@ -56,7 +56,7 @@ class _State(State):
 
         schedule.run_epoch(run_blocks, grid, epoch=epoch, threads=base.threads)
         self._move_terms(number(rate), number(ratio))
-        return float(base.loss.sum() / len(grid.value))
+        return base.mean_loss()
 
     def _gather_sums(self) -> None:
         from hatrix.kernels import schedule, svdpp
@@ -91,12 +91,8 @@ class _State(State):
         self._gather_sums()
         plain = base.result()
         return plain._replace(
-            user_factors=plain.user_factors + self.sums[grid.user_place, : base.factors],
-            parts={
-                "item_terms": np.ascontiguousarray(
-                    self.variables["item_terms"][grid.item_place, : base.factors]
-                )
-            },
+            user_factors=plain.user_factors + base.learned_rows(self.sums, grid.user_place),
+            parts={"item_terms": base.learned_rows(self.variables["item_terms"], grid.item_place)},
         )
 
 
@@ -122,7 +118,8 @@ class SVDpp(Algorithm):
         step = 2 rate implicit_rate / (1 + ¼ implicit_rate Σ_u h_u),    h_u = min(1, 2 rate Σ_N(u) |q_i|²)
 
     ``rate`` is ``learning_rate``, times ``decay`` after each epoch unless ``schedule`` is "constant". Factors
-    start normal with standard deviation ``init_scale / √factors``; item terms and biases at zero.
+    start normal with standard deviation ``init_scale / √factors``; item terms and biases at zero. All in the
+    unit of `BiasedMF`, so that the same hyper-parameters suit any rating scale.
 
     Notes
     -----
