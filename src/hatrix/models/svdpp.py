@@ -161,7 +161,7 @@ class SVDpp(Algorithm):
         json_schema_extra={"tune": [1e-3, 0.2, "log"]},
     )
     implicit_rate: float = Field(
-        default=0.1,
+        default=0.12,
         ge=0,
         le=1,
         description="step size of the item terms, times the learning rate",
@@ -174,7 +174,7 @@ class SVDpp(Algorithm):
         default=0.9, gt=0, le=1, description="factor on the learning rate after each epoch (schedule decay)"
     )
     regularization: float = Field(
-        default=0.07,
+        default=0.063,
         ge=0,
         le=100,
         description="weight of the squared factors and item terms",
@@ -188,13 +188,13 @@ class SVDpp(Algorithm):
         json_schema_extra={"tune": [0.001, 0.2, "log"]},
     )
     frequency_scaling: float = Field(
-        default=0.2,
+        default=0.16,
         ge=0,
         le=1,
         description="how much less often-rated rows are penalised per rating: 0 not, 1 in full",
     )
     init_scale: float = Field(
-        default=0.08, gt=0, le=100, description="standard deviation at the start, times √factors"
+        default=0.06, gt=0, le=100, description="standard deviation at the start, times √factors"
     )
     patience: int | None = Field(
         default=None, ge=1, description="stop after so many epochs without a better validation"
