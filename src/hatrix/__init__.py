@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     from hatrix.data.split import Split
     from hatrix.errors import HatrixError
     from hatrix.evaluation.evaluate import Evaluation, evaluate
+    from hatrix.evaluation.ranking import RankingEvaluation, evaluate_ranking
     from hatrix.models.artifact import load
     from hatrix.models.baseline import Bias, Popular
     from hatrix.models.fit import Checkpoint
@@ -36,6 +37,7 @@ __all__ = [
     "HatrixError",
     "Ids",
     "Popular",
+    "RankingEvaluation",
     "Ratings",
     "SVDpp",
     "SpectralMF",
@@ -43,6 +45,7 @@ __all__ = [
     "__version__",
     "datasets",
     "evaluate",
+    "evaluate_ranking",
     "load",
     "read",
     "split",
@@ -59,12 +62,14 @@ _HOME = {
     "HatrixError": "hatrix.errors:HatrixError",
     "Ids": "hatrix.data.ids:Ids",
     "Popular": "hatrix.models.baseline:Popular",
+    "RankingEvaluation": "hatrix.evaluation.ranking:RankingEvaluation",
     "Ratings": "hatrix.data.ratings:Ratings",
     "SVDpp": "hatrix.models.svdpp:SVDpp",
     "SpectralMF": "hatrix.models.spectral:SpectralMF",
     "Split": "hatrix.data.split:Split",
     "datasets": "hatrix.data.datasets",
     "evaluate": "hatrix.evaluation.evaluate:evaluate",
+    "evaluate_ranking": "hatrix.evaluation.ranking:evaluate_ranking",
     "load": "hatrix.models.artifact:load",
     "read": "hatrix.data.read:read",
     "split": "hatrix.data.split",

@@ -1,0 +1,208 @@
+"""Ranking figures: those of ir-measures, and of counting by hand."""
+
+from __future__ import annotations
+
+import math
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+import hatrix as hx
+from hatrix.errors import DataError, ParameterError
+from hatrix.evaluation import ranking
+from hatrix.models.model import FactorModel, Seen
+
+CUTS = (1, 3, 10)
+
+
+def ranker(scores, seen=()) -> FactorModel:
+    """A model whose scores are the given matrix; ``seen`` are its training (user, item) pairs."""
+    scores = np.asarray(scores, np.float64)
+    m, n = scores.shape
+    pairs = sorted(seen)
+    user, item = np.array([p[0] for p in pairs], int), np.array([p[1] for p in pairs], np.int32)
+    count = np.bincount(user, minlength=m)
+    return FactorModel(
+        hx.Popular(), hx.Ids(np.arange(m)), hx.Ids(np.arange(n)), 0.0, np.zeros(m), np.zeros(n), scores,
+        np.eye(n), user_count=count, item_count=np.bincount(item, minlength=n), fallback=0.0, scale=None,
+        seed=0, history=None, seen=Seen(np.concatenate([[0], np.cumsum(count)]), item, np.ones(len(item))),
+    )  # fmt: skip
+
+
+def clicks(pairs) -> hx.Ratings:
+    return hx.Ratings.from_columns([u for u, _ in pairs], [i for _, i in pairs])
+
+
+cases = st.integers(0, 10**6).map(np.random.default_rng)
+
+
+def random_case(rng):
+    m, n = rng.integers(1, 7), rng.integers(2, 15)
+    scores = rng.integers(0, 4, (m, n)) if rng.random() < 0.5 else rng.random((m, n))
+    cells = [(u, i) for u in range(m) for i in range(n)]
+    seen = {cell for cell in cells if rng.random() < 0.3}
+    held = [cell for cell in cells if cell not in seen and rng.random() < 0.3] or [cells[0]]
+    return ranker(scores, seen), held, seen
+
+
+@settings(max_examples=60, deadline=None)
+@given(rng=cases)
+def test_figures_equal_those_of_ir_measures(rng):
+    ir_measures = pytest.importorskip("ir_measures")
+    model, held, seen = random_case(rng)
+    result = hx.evaluate_ranking(model, clicks(held), k=CUTS, bootstrap=1)
+    scores, n = model.scores(model.users.labels), len(model.items)
+    qrels = [ir_measures.Qrel(str(u), f"{n - i:04}", 1) for u, i in held]
+    run = [
+        # Each of its measures breaks ties in its own way; ours is the lower row, as the lists' own test shows.
+        ir_measures.ScoredDoc(str(u), f"{n - i:04}", float(-place))
+        for u in {u for u, _ in held}
+        for place, i in enumerate(np.argsort(-scores[u], kind="stable"))
+        if (u, i) not in seen
+    ]
+    names = {"recall": "R", "ndcg": "nDCG", "precision": "P", "hit_rate": "Success", "map": "AP", "mrr": "RR"}
+    asked = {f"{theirs}@{k}": (ours, k) for ours, theirs in names.items() for k in CUTS}
+    found = {key: {} for key in asked}
+    for metric in ir_measures.iter_calc([ir_measures.parse_measure(m) for m in asked], qrels, run):
+        found[str(metric.measure)][int(metric.query_id)] = metric.value
+    for key, (ours, k) in asked.items():
+        theirs = [found[key].get(u, 0.0) for u in result.users.tolist()]
+        np.testing.assert_allclose(result.values[k][ours], theirs, atol=1e-9, rtol=0, err_msg=key)
+
+
+@settings(max_examples=60, deadline=None)
+@given(rng=cases)
+def test_auc_is_the_share_of_pairs_in_the_right_order(rng):
+    model, held, seen = random_case(rng)
+    result = hx.evaluate_ranking(model, clicks(held), k=2, bootstrap=1)
+    scores = model.scores(model.users.labels)
+    for u, got in zip(result.users.tolist(), result.values[2]["auc"], strict=True):
+        mine = {i for v, i in held if v == u}
+        others = [i for i in range(len(model.items)) if i not in mine and (u, i) not in seen]
+        pairs = [
+            float(np.sign(scores[u, i] - scores[u, j]))
+            for i in mine - {i for v, i in seen if v == u}
+            for j in others
+        ]
+        right = sum((1 + sign) / 2 for sign in pairs)
+        assert math.isnan(got) if not others else got == pytest.approx(right / (len(mine) * len(others)))
+
+
+def test_training_items_are_not_shown_unless_asked_for():
+    model = ranker([[3.0, 2.0, 1.0]], seen={(0, 0)})
+    assert hx.evaluate_ranking(model, clicks([(0, 1)]), k=1).recall == 1.0
+    assert hx.evaluate_ranking(model, clicks([(0, 1)]), k=1, exclude_seen=False).recall == 0.0
+
+
+def test_unknown_items_count_as_missed_and_unknown_users_are_left_out():
+    model = ranker([[3.0, 2.0, 1.0]])
+    result = hx.evaluate_ranking(model, clicks([(0, 0), (0, 99), (7, 1)]), k=2)
+    assert (result.n, result.recall, result.auc) == (1, 0.5, 0.5)
+    assert result.left_out == {"unknown_users": 1, "unknown_items": 1, "cold_users": 1}
+    assert any(warning.startswith("unknown:") for warning in result.warnings)
+
+
+def test_relevance_may_begin_at_a_rating():
+    model = ranker([[3.0, 2.0, 1.0]])
+    test = hx.Ratings.from_columns([0, 0], [0, 2], [2.0, 5.0])
+    assert hx.evaluate_ranking(model, test, k=1).recall == 0.5
+    assert hx.evaluate_ranking(model, test, k=1, relevant_from=4.0).recall == 0.0
+    with pytest.raises(ParameterError, match="needs ratings"):
+        hx.evaluate_ranking(model, clicks([(0, 1)]), relevant_from=4.0)
+
+
+def test_sampled_negatives_are_labelled_and_easier():
+    ratings, _ = hx.synthetic.make(80, 60, n_ratings=1500, seed=3)
+    split = hx.split.per_user(ratings)
+    model = hx.Popular().fit(split.train)
+    full = hx.evaluate_ranking(model, split.test, k=5)
+    some = hx.evaluate_ranking(model, split.test, k=5, negatives=5, seed=1)
+    assert some.recall > full.recall
+    assert "5 sampled negatives" in some.protocol
+    assert some.warnings[0].startswith("sampled:")
+    again = hx.evaluate_ranking(model, split.test, k=5, negatives=5, seed=1)
+    np.testing.assert_array_equal(some.values[5]["ndcg"], again.values[5]["ndcg"])
+
+
+def test_given_negatives_are_the_only_ones():
+    model = ranker([[4.0, 3.0, 2.0, 1.0]])
+    result = hx.evaluate_ranking(model, clicks([(0, 2)]), k=1, negatives=clicks([(0, 3)]))
+    assert (result.hit_rate, result.auc) == (1.0, 1.0)
+    worse = hx.evaluate_ranking(model, clicks([(0, 2)]), k=1, negatives=clicks([(0, 3), (0, 1)]))
+    assert (worse.hit_rate, worse.auc) == (0.0, 0.5)
+
+
+def test_what_the_lists_are_like_together():
+    # Two users, each shown one item: the same, then different ones.
+    same = hx.evaluate_ranking(ranker([[1.0, 0.0], [1.0, 0.0]]), clicks([(0, 0), (1, 1)]), k=1)
+    assert (same.coverage, same.gini) == (0.5, 0.5)
+    apart = hx.evaluate_ranking(ranker([[1.0, 0.0], [0.0, 1.0]]), clicks([(0, 0), (1, 1)]), k=1)
+    assert (apart.coverage, apart.gini) == (1.0, 0.0)
+    # One of four training users has item 0, all have item 1: log2(4) and 0 bits.
+    seen = {(0, 0), (0, 1), (1, 1), (2, 1), (3, 1)}
+    model = ranker(np.tile([[1.0, 0.0, 0.5]], (4, 1)), seen)
+    shown = hx.evaluate_ranking(model, clicks([(1, 0)]), k=1)
+    assert shown.novelty == pytest.approx(2.0)
+
+
+def test_diversity_is_one_less_the_cosine_of_the_items_users():
+    seen = {(0, 0), (1, 0), (1, 1), (2, 1)}  # items 0 and 1 share one of two users each: cosine 1/2
+    model = ranker([[0.0, 0.0, 0.0]] * 3 + [[2.0, 1.0, 0.0]], seen)
+    result = hx.evaluate_ranking(model, clicks([(3, 0)]), k=2)
+    assert result.diversity == pytest.approx(0.5)
+
+
+def test_intervals_hold_the_mean_and_narrow_with_users():
+    widths = []
+    for users in (30, 3000):
+        rng = np.random.default_rng(users)
+        model = ranker(rng.random((users, 12)))
+        test = clicks([(u, int(i)) for u in range(users) for i in rng.choice(12, 2, replace=False)])
+        result = hx.evaluate_ranking(model, test, k=3)
+        low, high = result.intervals[3]["recall"]
+        assert low < result.recall < high
+        widths.append(high - low)
+    assert widths[1] < widths[0] / 5
+
+
+def test_table_per_user_and_json_agree():
+    result = hx.evaluate_ranking(ranker(np.eye(3)), clicks([(0, 0), (1, 2)]), k=(1, 2))
+    assert result.table().loc["recall@1", "value"] == result.recall == 0.5
+    assert result.per_user()["recall@1"].tolist() == [1.0, 0.0]
+    facts = result.to_dict()
+    assert facts["recall"] == 0.5
+    assert facts["at"]["2"]["recall"] == result.values[2]["recall"].mean()
+    assert "auc" in result.table().index
+
+
+@pytest.mark.parametrize(
+    ("wrong", "said"),
+    [
+        ({"k": 0}, "k is 0"),
+        ({"k": ()}, "k is"),
+        ({"confidence": 1.0}, "confidence is 1.0"),
+        ({"bootstrap": 0}, "bootstrap is 0"),
+        ({"negatives": 0}, "negatives is 0"),
+        ({"memory": "lots"}, "memory is 'lots'"),
+    ],
+)
+def test_wrong_arguments_are_named(wrong, said):
+    with pytest.raises(ParameterError, match=said.replace("(", r"\(")):
+        hx.evaluate_ranking(ranker(np.eye(3)), clicks([(0, 0)]), **wrong)
+
+
+def test_nobody_to_evaluate_and_no_training_rows():
+    with pytest.raises(DataError, match="no user is left"):
+        hx.evaluate_ranking(ranker(np.eye(2)), clicks([(9, 0)]))
+    import dataclasses
+
+    with pytest.raises(DataError, match="exclude_seen=False"):
+        hx.evaluate_ranking(dataclasses.replace(ranker(np.eye(2)), seen=None), clicks([(0, 0)]))
+
+
+def test_sizes_are_read_as_people_write_them():
+    assert [ranking.size_in_bytes(s) for s in ("512MB", "2 gb", "1GiB", "3k", 7, "10B")] == [
+        512_000_000, 2_000_000_000, 2**30, 3000, 7, 10,
+    ]  # fmt: skip
