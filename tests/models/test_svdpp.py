@@ -94,7 +94,8 @@ def test_what_a_user_rated_is_learned_from():
     item = np.concatenate([rng.permutation(items)[:each] for _ in range(users)])
     Y, Q = rng.normal(size=(items, 2)), rng.normal(size=(items, 2))
     taste = Y[item].reshape(users, each, 2).sum(1) / np.sqrt(each)
-    ratings = hx.Ratings.from_columns(user, item, np.sum(taste[user] * Q[item], axis=1))
+    value = np.sum(taste[user] * Q[item], axis=1)
+    ratings = hx.Ratings.from_columns(user, item, value / value.std())
     split = hx.split.random(ratings, 0.05, seed=1)
     shared = {"factors": 4, "epochs": 200, "learning_rate": 0.02, "schedule": "constant"}
     shared |= {"bias_regularization": 0.01, "init_scale": 0.5}
