@@ -260,3 +260,10 @@ def test_fit_works_outside_the_main_thread(ratings):
 def test_no_bar_where_standard_error_is_no_terminal(ratings, capfd):
     hx.BiasedMF(epochs=2).fit(ratings, progress=True)
     assert capfd.readouterr().err == ""
+
+
+def test_models_that_rank_are_validated_by_ndcg(ratings):
+    split = hx.split.per_user(ratings, test=0.3, seed=1)
+    model = hx.SpectralMF(factors=8).fit(split.train, valid=split.test)
+    want = hx.evaluate_ranking(model, split.test, k=20, bootstrap=1).ndcg
+    assert model.history.valid_ndcg.iloc[-1] == pytest.approx(want, abs=1e-6)

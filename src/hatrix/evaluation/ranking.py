@@ -315,15 +315,17 @@ class _Job:
     """Ranking the items of the users evaluated."""
 
     def __init__(self, model: FactorModel, held: _HeldOut, exclude: bool, threads: int, memory: int) -> None:
+        from hatrix.kernels.topk import some_rows
+
         flat = model.flat
         dtype = np.result_type(flat.user_factors, flat.item_factors)
         self.model, self.held, self.threads, self.memory = model, held, threads, memory
         self.user_factors = np.ascontiguousarray(flat.user_factors[held.users], dtype)
         self.item_factors = np.ascontiguousarray(flat.item_factors, dtype)
         self.item_bias = np.ascontiguousarray(flat.item_bias, dtype)
-        self.seen = (
-            _rows_of(model.seen.start, model.seen.item, held.users) if exclude and model.seen else None
-        )
+        self.seen = None
+        if exclude and model.seen is not None:
+            self.seen = some_rows(model.seen.start, model.seen.item, held.users)
 
     def rank_all(self, k: int) -> tuple[NDArray[np.int32], Floats]:
         """Lists of the best k, and each user's AUC."""
@@ -474,7 +476,7 @@ def _intervals(
         with np.errstate(invalid="ignore"):
             means[draw] = total[:width] / total[width:]
     tail = (1 - confidence) / 2
-    low, high = np.nanquantile(means, [tail, 1 - tail], axis=0)
+    low, high = np.quantile(means, [tail, 1 - tail], axis=0)  # NaN where a draw has nobody with a figure
     return {name: (float(low[n]), float(high[n])) for n, name in enumerate(values)}
 
 
@@ -496,17 +498,6 @@ def _warnings(model: FactorModel, held: _HeldOut, negatives: int | Ratings | Non
             f"unknown: {held.left_out['unknown_users']:,} users are unknown to the model and left out"
         )
     return said
-
-
-def _rows_of(
-    start: NDArray[np.int64], item: NDArray[np.int32], rows: NDArray[np.int64]
-) -> tuple[NDArray[np.int64], NDArray[np.int32]]:
-    """The lists of some rows, one after the other."""
-    length = start[rows + 1] - start[rows]
-    begin = np.zeros(len(rows) + 1, np.int64)
-    np.cumsum(length, out=begin[1:])
-    place = np.arange(begin[-1]) + np.repeat(start[rows] - begin[:-1], length)
-    return begin, item[place]
 
 
 def _lengths(k: int | Sequence[int]) -> tuple[int, ...]:

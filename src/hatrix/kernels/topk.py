@@ -21,7 +21,7 @@ from hatrix.kernels.schedule import workers
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
-__all__ = ["Lists", "each_block", "top_n"]
+__all__ = ["Lists", "each_block", "some_rows", "top_n"]
 
 MOST_ROWS = 256
 """Rows of a block: more do not make the product faster."""
@@ -107,6 +107,17 @@ def each_block(
     with one_blas_thread(), workers(threads) as pool:
         for done in [pool.submit(drain) for _ in range(threads)]:
             done.result()
+
+
+def some_rows(
+    start: NDArray[np.int64], item: NDArray[np.int32], rows: NDArray[np.int64]
+) -> tuple[NDArray[np.int64], NDArray[np.int32]]:
+    """The lists ``item[start[r]:start[r + 1]]`` of some rows, one after the other, in the same form."""
+    length = start[rows + 1] - start[rows]
+    begin = np.zeros(len(rows) + 1, np.int64)
+    np.cumsum(length, out=begin[1:])
+    place = np.arange(begin[-1]) + np.repeat(start[rows] - begin[:-1], length)
+    return begin, item[place]
 
 
 @lru_cache

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import operator
 import os
 import signal
 import threading
@@ -10,21 +11,22 @@ from abc import ABC, abstractmethod
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
+from numbers import Real
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar, Literal
 
 import numpy as np
 from pydantic import BaseModel, ConfigDict, ValidationError
 
+from hatrix.data.ratings import Ratings
 from hatrix.errors import DataError, DivergenceError, ParameterError
+from hatrix.models.container import refuse_unwritable
 from hatrix.models.model import FactorModel, Factors, Seen
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
-    from hatrix.data.ratings import Ratings
-
-__all__ = ["Algorithm", "Checkpoint", "State", "Trained"]
+__all__ = ["Algorithm", "Checkpoint", "State", "Trained", "cores"]
 
 
 class State(ABC):
@@ -44,6 +46,12 @@ class Checkpoint:
     path: str | Path
     epochs: int | None = None
     seconds: float | None = 60.0
+
+    def __post_init__(self) -> None:
+        if self.epochs is not None:
+            _whole("epochs", self.epochs, 1, 2**31)
+        if self.seconds is not None and not (isinstance(self.seconds, Real) and self.seconds >= 0):
+            raise ParameterError(f"seconds is {self.seconds!r}: give a number from 0 on, or None for never")
 
 
 class Algorithm(BaseModel, ABC):
@@ -99,7 +107,8 @@ class Algorithm(BaseModel, ABC):
         train
             The training part.
         valid
-            Ratings to validate on after every epoch, or the share of ``train`` to hold out at random for it.
+            Ratings to validate on after every epoch, or the share of ``train`` to hold out at random for it: by RMSE,
+            or by NDCG@20 where the model ranks.
             Recipes with ``patience`` need one; they stop when it has not improved for so many epochs, and the
             best epoch is restored.
         seed
@@ -196,6 +205,8 @@ class _Loop:
                 "valid=0.1 to hold a tenth of the training ratings out"
             )
         self.checkpoint = Checkpoint(checkpoint) if isinstance(checkpoint, str | Path) else checkpoint
+        if self.checkpoint is not None:
+            refuse_unwritable(self.checkpoint.path)
         self.resume = resume
         self.history: list[dict[str, float]] = []
         self.best: tuple[float, int, dict[str, NDArray[Any]]] | None = None
@@ -214,7 +225,7 @@ class _Loop:
                 figures = dict(self.recipe.step(state, epoch))
                 self._check_finite(state, figures, epoch)
                 if self.valid is not None:
-                    figures["valid_rmse"] = self._validate(state, epoch)
+                    figures |= self._validate(state, epoch)
                 seconds = spent + time.perf_counter() - started
                 self.history.append({"epoch": epoch + 1, **figures, "seconds": seconds})
                 show(self.history[-1])
@@ -236,15 +247,16 @@ class _Loop:
             return True
         return epochs >= self.recipe.rounds
 
-    def _validate(self, state: State, epoch: int) -> float:
+    def _validate(self, state: State, epoch: int) -> dict[str, float]:
+        from hatrix.models.validation import validate
+
         assert self.valid is not None
         model = self.model(self.recipe.finish(state), self.recipe, history=False)
-        rows = model.rows_of(self.valid)
-        error = model.predict_rows(*rows, times=self.valid.time, clip=True) - self.valid.value
-        rmse = float(np.sqrt(np.mean(error**2)))
-        if self.patience is not None and (self.best is None or rmse < self.best[0]):
-            self.best = rmse, epoch + 1, {name: array.copy() for name, array in state.variables.items()}
-        return rmse
+        name, figure = validate(model, self.train, self.valid, threads=self.threads)
+        loss = figure if name == "valid_rmse" else -figure
+        if self.patience is not None and (self.best is None or loss < self.best[0]):
+            self.best = loss, epoch + 1, {name: array.copy() for name, array in state.variables.items()}
+        return {name: figure}
 
     def _check_finite(self, state: State, figures: Mapping[str, float], epoch: int) -> None:
         if np.isfinite(figures.get("train_mse", 0.0)) and all(
@@ -341,14 +353,28 @@ def _seen(train: Ratings) -> Seen:
 def _hold_out(train: Ratings, valid: Ratings | float | None, seed: int) -> tuple[Ratings, Ratings | None]:
     if valid is None:
         return train, None
-    if not isinstance(valid, int | float):
+    if isinstance(valid, Ratings):
         if len(valid) == 0:
             raise DataError("there are no ratings to validate on")
         return train, valid
+    if not (isinstance(valid, Real) and 0 < valid < 1):
+        raise ParameterError(
+            f"valid is {valid!r}: give Ratings, or the share of train to hold out, between 0 and 1, such as 0.1"
+        )
     from hatrix.data.split import random
 
     held = random(train, float(valid), seed=seed)
     return held.train, held.test
+
+
+def _whole(name: str, given: Any, least: int, most: int) -> int:
+    try:
+        number = operator.index(given)
+    except TypeError:
+        number = least - 1
+    if not least <= number <= most:
+        raise ParameterError(f"{name} is {given!r}: give an integer from {least} to {most}")
+    return number
 
 
 def _copy_into(variables: dict[str, NDArray[Any]], saved: Mapping[str, NDArray[Any]]) -> None:
@@ -404,7 +430,9 @@ def _bar(recipe: Algorithm, done: int, wanted: bool) -> Iterator[Any]:
 
         def show(row: dict[str, float]) -> None:
             figures = "  ".join(
-                f"{name} {row[name]:.4f}" for name in ("train_mse", "valid_rmse") if name in row
+                f"{name} {row[name]:.4f}"
+                for name in ("train_mse", "objective", "valid_rmse", "valid_ndcg")
+                if name in row
             )
             bar.update(task, completed=row["epoch"], figures=figures)
 
