@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import copy
+import pickle
+
 import numpy as np
 import pandas as pd
 import pytest
@@ -223,3 +226,30 @@ def test_the_recipe_documents_every_hyper_parameter(recipe):
             "patience",
             "precision",
         }, name
+
+
+@every_recipe
+def test_models_can_be_copied_and_sent_to_other_processes(recipe, ratings):
+    model = recipe.fit(ratings)
+    assert model.flat is model.flat
+    other = pickle.loads(pickle.dumps(model))
+    assert_same_bits(model, other)
+    assert_same_bits(model, copy.deepcopy(model))
+    assert other.recipe == recipe
+    assert other.predict(3, 1003) == model.predict(3, 1003)
+
+
+@every_recipe
+def test_scores_of_a_cold_user_are_those_of_an_unknown_one(recipe, ratings):
+    if recipe.name == "bayesian-mf":
+        pytest.skip("a cold user has draws of the prior")
+    model = recipe.fit(ratings.take(ratings.user != 4))
+    cold, unknown = model.scores([ratings.users.decode([4])[0], "nobody"])
+    np.testing.assert_array_equal(cold, unknown)
+
+
+@every_recipe
+def test_as_many_times_as_pairs(recipe, ratings):
+    model = recipe.fit(ratings)
+    with pytest.raises(hx.HatrixError, match="3 times for 2 predictions"):
+        model.predict([1, 2], 1003, times=[1, 2, 3])

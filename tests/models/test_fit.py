@@ -113,11 +113,36 @@ def test_divergence_names_the_epoch_and_the_way_out(ratings):
     [
         ({"seed": -1}, "seed is -1"),
         ({"threads": 0}, "threads is 0"),
+        ({"seed": None}, "seed is None"),
+        ({"seed": 1.5}, "seed is 1.5"),
+        ({"threads": "2"}, "threads is '2'"),
+        ({"threads": 1.5}, "threads is 1.5"),
+        ({"valid": 0.0}, "valid is 0.0"),
+        ({"valid": 1.5}, "valid is 1.5"),
+        ({"valid": "0.1"}, "valid is '0.1'"),
+        ({"valid": np.zeros(3)}, "valid is a ndarray"),
     ],
 )
 def test_bad_arguments(ratings, arguments, message):
     with pytest.raises(ParameterError, match=message):
         hx.Bias().fit(ratings, **arguments)
+
+
+def test_a_table_is_no_training_data(ratings):
+    with pytest.raises(DataError, match="train is a DataFrame: give Ratings"):
+        hx.Bias().fit(ratings.to_frame())
+
+
+@pytest.mark.parametrize("wrong", [{"epochs": 0}, {"epochs": "2"}, {"seconds": -1.0}, {"seconds": "60"}])
+def test_bad_intervals_of_checkpoints(wrong):
+    with pytest.raises(ParameterError, match=f"{next(iter(wrong))} is "):
+        hx.Checkpoint("state.hatrix", **wrong)
+
+
+def test_a_checkpoint_without_a_place_is_refused_before_training(ratings, tmp_path, monkeypatch):
+    monkeypatch.setattr(hx.Bias, "init", lambda *_, **__: pytest.fail("it trained first"))
+    with pytest.raises(hx.HatrixError, match="there is no folder"):
+        hx.Bias().fit(ratings, checkpoint=tmp_path / "none" / "state.hatrix")
 
 
 def test_patience_needs_validation(ratings):

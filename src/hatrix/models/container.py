@@ -32,7 +32,7 @@ from hatrix.errors import DataError, ModelFileError
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
-__all__ = ["read", "take", "write"]
+__all__ = ["read", "refuse_unwritable", "take", "write"]
 
 FORMAT = 1
 LONGEST_HEADER = 100_000_000
@@ -138,6 +138,11 @@ def read(path: str | Path, *, verify: bool = True) -> tuple[dict[str, NDArray[An
     except ModelFileError as error:
         raise ModelFileError(f"{os.fspath(path)} {error}") from None
     return arrays, header
+
+
+def refuse_unwritable(path: str | Path) -> None:
+    """Raise what `write` would, where the folder is missing or something else than a file is in the way."""
+    _mode(Path(os.path.realpath(path)))
 
 
 def take(arrays: dict[str, NDArray[Any]], name: str, *dtypes: str, axes: int = 1) -> NDArray[Any]:

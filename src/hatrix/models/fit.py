@@ -189,14 +189,12 @@ class _Loop:
         checkpoint: str | Path | Checkpoint | None,
         resume: str | Path | None,
     ) -> None:
+        if not isinstance(train, Ratings):
+            raise DataError(f"train is a {type(train).__name__}: give Ratings, as hatrix.read makes them")
         if len(train) == 0:
             raise DataError("there are no ratings to train on")
-        if not 0 <= seed < 2**32:
-            raise ParameterError(f"seed is {seed}: give an integer from 0 to 2**32 - 1")
-        if threads is not None and threads < 1:
-            raise ParameterError(f"threads is {threads}: give at least 1, or None for all cores")
-        self.recipe, self.seed, self.progress = recipe, seed, progress
-        self.threads = threads or cores()
+        self.recipe, self.seed, self.progress = recipe, _whole("seed", seed, 0, 2**32 - 1), progress
+        self.threads = cores() if threads is None else _whole("threads", threads, 1, 2**16)
         self.train, self.valid = _hold_out(train, valid, seed)
         self.patience: int | None = getattr(recipe, "patience", None)
         if self.patience is not None and self.valid is None:
@@ -205,7 +203,7 @@ class _Loop:
                 "valid=0.1 to hold a tenth of the training ratings out"
             )
         self.checkpoint = Checkpoint(checkpoint) if isinstance(checkpoint, str | Path) else checkpoint
-        if self.checkpoint is not None:
+        if self.checkpoint is not None:  # now, not when hours of training are to be saved
             refuse_unwritable(self.checkpoint.path)
         self.resume = resume
         self.history: list[dict[str, float]] = []
@@ -358,8 +356,9 @@ def _hold_out(train: Ratings, valid: Ratings | float | None, seed: int) -> tuple
             raise DataError("there are no ratings to validate on")
         return train, valid
     if not (isinstance(valid, Real) and 0 < valid < 1):
+        what = repr(valid) if np.ndim(valid) == 0 else f"a {type(valid).__name__}"
         raise ParameterError(
-            f"valid is {valid!r}: give Ratings, or the share of train to hold out, between 0 and 1, such as 0.1"
+            f"valid is {what}: give Ratings, or the share of train to hold out, between 0 and 1, such as 0.1"
         )
     from hatrix.data.split import random
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import itertools
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, fields
 from functools import cached_property
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Any, NamedTuple
@@ -112,6 +112,10 @@ class FactorModel:
         for array in (*arrays, *(self.time or ()), *(self.posterior or ())):
             array.setflags(write=False)
 
+    def __reduce__(self) -> tuple[Any, ...]:
+        values = (getattr(self, part.name) for part in fields(self))
+        return type(self), tuple(dict(x) if isinstance(x, MappingProxyType) else x for x in values)
+
     @property
     def task(self) -> str:
         """``"rating"`` or ``"ranking"``: what the scores are good for."""
@@ -158,7 +162,10 @@ class FactorModel:
             raise DataError(f"{len(user)} users but {len(item)} items: give as many, or one of either")
         user, item = np.broadcast_arrays(user, item)
         if times is not None:
-            times = np.broadcast_to(np.asarray(times), user.shape)
+            times = np.asarray(times)
+            if times.shape not in ((), (1,), user.shape):
+                raise DataError(f"{times.size} times for {len(user)} predictions: give as many, or one")
+            times = np.broadcast_to(times, user.shape)
         predicted = self.predict_rows(user, item, times=times, clip=clip)
         return float(predicted[0]) if np.ndim(user_ids) == np.ndim(item_ids) == 0 else predicted
 
@@ -198,14 +205,15 @@ class FactorModel:
     def scores(self, user_ids: Any) -> NDArray[np.float64]:
         """Raw scores of every item for the given users, shape (len(user_ids), n_items).
 
-        An unknown user gets the bias ranking: ``fallback + item_bias``.
+        An unknown or cold user gets the bias ranking: ``fallback + item_bias``.
         """
         user = self.users.encode(_labels(user_ids))
         flat = self.flat
         scores = np.asarray(flat.user_factors[user] @ flat.item_factors.T, np.float64)
         scores += (flat.mean + flat.user_bias[user])[:, None] + flat.item_bias
-        if (user < 0).any():
-            scores[user < 0] = self._unknown_user(flat)
+        fallback = (user < 0) | self._cold_user[user]
+        if fallback.any():
+            scores[fallback] = self._unknown_user(flat)
         return scores
 
     def _unknown_user(self, flat: Factors) -> NDArray[np.float64]:
