@@ -88,6 +88,19 @@ def test_what_cannot_be_evaluated(model, split):
         hx.evaluate(model, clicks)
     with pytest.raises(ParameterError, match="confidence is 95"):
         hx.evaluate(model, split.test, confidence=95)
+    with pytest.raises(ParameterError, match=r"bootstrap is 1\.5"):
+        hx.evaluate(model, split.test, bootstrap=1.5)
+    with pytest.raises(ParameterError, match="seed is -1"):
+        hx.evaluate(model, split.test, seed=-1)
+    with pytest.raises(DataError, match=r"a Bias, not a fitted one: call its fit"):
+        hx.evaluate(hx.Bias(), split.test)
+
+
+def test_the_report_says_what_its_intervals_cover(model, split, tmp_path):
+    hx.evaluate(model, split.test, confidence=0.9).report(tmp_path / "report.html")
+    page = (tmp_path / "report.html").read_text()
+    assert "90 % interval" in page
+    assert "95 % interval" not in page
 
 
 def test_the_report_is_written(result, tmp_path):

@@ -71,8 +71,8 @@ def test_the_headline_has_its_interval_only_if_it_is_known() -> None:
     one = SimpleNamespace(model=model, n=1, rmse=0.9, mae=0.7, intervals={"rmse": (math.nan, math.nan)})
     assert "interval" not in findings.headline(one)
     assert "1 test rating," in findings.headline(one)
-    one.intervals = {"rmse": (0.85, 0.95)}
-    assert "(95 % interval 0.850 to 0.950)" in findings.headline(one)
+    one.intervals, one.coverage = {"rmse": (0.85, 0.95)}, "90 %"
+    assert "(90 % interval 0.850 to 0.950)" in findings.headline(one)
 
 
 def history(valid: list[float] | None, train: list[float] | None = None) -> pd.DataFrame:

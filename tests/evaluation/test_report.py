@@ -132,6 +132,7 @@ def handmade(model: hx.FactorModel, test: hx.Ratings, **changed: Any) -> Any:
         n=len(test),
         **figures["clipped"],
         raw=SimpleNamespace(**figures["raw"]),
+        coverage="95 %",
         intervals={name: (value * 0.9, value * 1.1) for name, value in figures["clipped"].items()},
         clipped_share=float(np.mean(raw != predicted)),
         fallbacks={},

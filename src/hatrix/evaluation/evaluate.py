@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from functools import cached_property
 from math import isfinite
+from numbers import Integral, Real
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -14,6 +15,8 @@ from hatrix.data.ratings import Ratings
 from hatrix.errors import DataError, ParameterError
 from hatrix.evaluation import rating
 from hatrix.evaluation.rating import Errors, errors
+from hatrix.models.fit import Algorithm
+from hatrix.models.model import FactorModel
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -22,7 +25,6 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     from hatrix.evaluation.anatomy import Anatomy
-    from hatrix.models.model import FactorModel
 
 __all__ = ["Evaluation", "evaluate"]
 
@@ -72,6 +74,11 @@ class Evaluation:
     fallbacks: dict[str, float]
     warnings: tuple[str, ...]
     confidence: float = 0.95
+
+    @property
+    def coverage(self) -> str:
+        """Coverage of the intervals in words: ``"95 %"``."""
+        return f"{100 * self.confidence:g} %"
 
     @property
     def n(self) -> int:
@@ -174,9 +181,10 @@ def evaluate(
     Raises
     ------
     DataError
-        If there are no test ratings, they are events without a rating, or errors are too large to be squared.
+        If the model is not fitted, there are no test ratings, they are events without a rating, or errors are too
+        large to be squared.
     ParameterError
-        If ``bootstrap`` or ``confidence`` is out of range.
+        If ``bootstrap``, ``confidence`` or ``seed`` is out of range.
 
     Examples
     --------
@@ -191,14 +199,21 @@ def evaluate(
         raise DataError(
             f"the test data are a {type(test).__name__}: give Ratings, such as the .test of a split"
         )
+    if not isinstance(model, FactorModel):
+        hint = ": call its fit(train) and give the result" if isinstance(model, Algorithm) else ""
+        raise DataError(f"the model is a {type(model).__name__}, not a fitted one{hint}")
     if len(test) == 0:
         raise DataError("there are no ratings to evaluate on")
     if test.implicit:
         raise DataError("the test data are events without ratings: their errors mean nothing")
-    if not 0 < confidence < 1:
-        raise ParameterError(f"confidence is {confidence}: give a share between 0 and 1, such as 0.95")
-    if bootstrap < 1:
-        raise ParameterError(f"bootstrap is {bootstrap}: give a number of draws of at least 1, such as 1000")
+    if not (isinstance(confidence, Real) and 0 < confidence < 1):
+        raise ParameterError(f"confidence is {confidence!r}: give a share between 0 and 1, such as 0.95")
+    if not (isinstance(seed, Integral) and seed >= 0):
+        raise ParameterError(f"seed is {seed!r}: give an integer from 0 on")
+    if not (isinstance(bootstrap, Integral) and bootstrap >= 1):
+        raise ParameterError(
+            f"bootstrap is {bootstrap!r}: give a number of draws of at least 1, such as 1000"
+        )
     user, item = model.rows_of(test)
     raw = model.predict_rows(user, item, times=test.time)
     error = _clipped(raw, model.scale) - test.value

@@ -35,7 +35,9 @@ def headline(evaluation: Any) -> str:
     """RMSE with its interval, and the mean miss."""
     unit = unit_of(evaluation.model.scale)
     low, high = evaluation.intervals.get("rmse", (math.nan, math.nan))
-    interval = f" (95 % interval {low:.3f} to {high:.3f})" if math.isfinite(low + high) else ""
+    interval = (
+        f" ({evaluation.coverage} interval {low:.3f} to {high:.3f})" if math.isfinite(low + high) else ""
+    )
     return (
         f"On {_many(evaluation.n, 'test rating')}, predictions have a root mean squared error (RMSE) of "
         f"{evaluation.rmse:.3f} {unit}{interval} and miss by {evaluation.mae:.2f} {unit} on average."

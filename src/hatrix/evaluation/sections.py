@@ -38,7 +38,7 @@ AT_FIRST, MOST_EPOCHS = 15, 100
 FOLDED = "The numbers"
 METRICS = ("rmse", "mse", "mae")
 CAPTIONS: dict[Literal["error", "bias"], str] = {
-    "error": "Error, with 95 % intervals; dashed: all test ratings",
+    "error": "Error, with {} intervals; dashed: all test ratings",
     "bias": "Bias: predicted too high or too low on average",
 }
 
@@ -107,7 +107,7 @@ def story(
 def _tiles(evaluation: Evaluation, mean: float, unit: str) -> list[Tile]:
     low, high = evaluation.intervals.get("rmse", (math.nan, math.nan))
     seconds = _seconds(evaluation.model.history)
-    note = f"95 % interval {low:.3f} to {high:.3f}" if math.isfinite(low + high) else unit
+    note = f"{evaluation.coverage} interval {low:.3f} to {high:.3f}" if math.isfinite(low + high) else unit
     tiles = [
         Tile("RMSE on test ratings", f"{evaluation.rmse:.3f}", note),
         Tile("Mean absolute error", f"{evaluation.mae:.3f}", unit),
@@ -167,7 +167,9 @@ def _run(
     heads = [("model", False), *((name.upper(), True) for name in METRICS)]
     parts = [
         Part(facts=facts),
-        Part(tables=[Table("Error on the test ratings, with 95 % intervals", heads, errors)]),
+        Part(
+            tables=[Table(f"Error on the test ratings, with {evaluation.coverage} intervals", heads, errors)]
+        ),
     ]
     if recipe:
         heads = [("hyper-parameter", False), ("value", True), ("default", True)]
@@ -206,7 +208,7 @@ def _where(evaluation: Evaluation, unit: str) -> Section:
         figures = [
             figure(
                 f"{slicing.attribute}-{measure}",
-                caption,
+                caption.format(evaluation.coverage),
                 charts.slices(table, by=slicing.by, measure=measure, overall=evaluation.rmse, unit=unit),
             )
             for measure, caption in CAPTIONS.items()
@@ -298,7 +300,7 @@ def _level(evaluation: Evaluation, unit: str) -> Section:
             [
                 figure(
                     "calibration",
-                    "Mean actual rating by prediction, with 95 % intervals; dashed: perfect calibration",
+                    f"Mean actual rating by prediction, with {evaluation.coverage} intervals; dashed: perfect calibration",
                     charts.calibration(calibration, unit=unit),
                 )
             ],
