@@ -113,7 +113,10 @@ def test_uuids_are_text():
 
 @pytest.mark.parametrize(
     "column",
-    [[1, None], ["a", ""], ["a", float("nan")], pd.Series([1.0, np.nan]), pl.Series([None, 1])],
+    [
+        *([1, None], ["a", ""], ["a", float("nan")], pd.Series([1.0, np.nan]), pl.Series([None, 1])),
+        *(np.ma.array([1, 2], mask=[0, 1]), np.ma.array(["a", "b"], mask=[0, 1])),
+    ],
     ids=repr,
 )
 def test_missing_labels_are_refused(column):

@@ -13,7 +13,7 @@ from hatrix.errors import DataError
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
-__all__ = ["Ids", "as_column", "coded"]
+__all__ = ["Ids", "as_column", "coded", "unmasked"]
 
 _SLICE = 1 << 20
 
@@ -169,7 +169,7 @@ class Ids:
 def as_column(labels: Any) -> NDArray[Any]:
     """Labels as a one-dimensional array; NumPy alone would turn ``[1, "a"]`` into text."""
     if isinstance(labels, np.ndarray):
-        column = labels
+        column = unmasked(labels)
     elif hasattr(labels, "to_numpy"):
         column = np.asarray(labels.to_numpy())
     else:
@@ -184,6 +184,17 @@ def as_column(labels: Any) -> NDArray[Any]:
         texts[np.isnat(column)] = None
         return np.asarray(texts)
     return column if column.dtype.kind in "iufO" else column.astype(object)
+
+
+def unmasked(column: NDArray[Any]) -> NDArray[Any]:
+    """The column with its masked elements missing, instead of what lies under the mask."""
+    if not isinstance(column, np.ma.MaskedArray):
+        return column
+    data, mask = np.asarray(column.data), np.ma.getmaskarray(column)
+    if mask.any():
+        data = data.copy() if data.dtype.kind in "Mm" else data.astype(object)
+        data[mask] = np.datetime64("NaT") if data.dtype.kind == "M" else None
+    return data
 
 
 def coded(column: NDArray[Any]) -> tuple[NDArray[np.intp], list[Any]]:
@@ -205,7 +216,7 @@ def _key(label: Any) -> int | str | None:
 
     if type(label) is str or type(label) is int:
         return label
-    if isinstance(label, bytes):
+    if isinstance(label, bytes | bytearray):
         try:
             return label.decode()
         except UnicodeDecodeError:
