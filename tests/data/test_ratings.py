@@ -74,6 +74,7 @@ def test_a_column_that_is_not_there():
         (([1, 2], [1, 2], ["1", "x"]), "not finite numbers, the first at row 1"),
         (([1, 2], [1], [1, 2]), "2 users but 1 item"),
         (([1, None], [1, 2], [1, 2]), "missing or empty"),
+        (([1, 2], [1, 2], np.ma.array([1.0, 2.0], mask=[0, 1])), "not finite numbers, the first at row 1"),
     ],
 )
 def test_columns_that_cannot_be(columns, message):
@@ -84,12 +85,19 @@ def test_columns_that_cannot_be(columns, message):
 def test_times_that_cannot_be():
     with pytest.raises(DataError, match="neither dates nor numbers of seconds, the first at row 1"):
         Ratings.from_columns([1, 2], [1, 2], [1, 2], time=["2018-01-01", "soon"])
+    for unmasked in ([7, 8], ["2018-01-01", "2018-01-02"]):
+        time = np.ma.array(np.array(unmasked, "M8[s]" if unmasked[0] != 7 else None), mask=[0, 1])
+        with pytest.raises(DataError, match="the first at row 1"):
+            Ratings.from_columns([1, 2], [1, 2], [1, 2], time=time)
 
 
 def test_columns_are_read_only_and_parts_share_ids():
     ratings = Ratings.from_columns([1, 2], [1, 2], [1, 2])
     with pytest.raises(ValueError, match="read-only"):
         ratings.value[0] = 5
+    given = np.array([7, 8])
+    Ratings.from_columns(given, given, given, time=given)
+    given[0] = 9  # what the caller gave stays the caller's
     part = ratings.take(np.array([True, False]))
     assert part.users is ratings.users
     assert len(part) == 1

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 
-from hatrix.data.ids import Ids, as_column
+from hatrix.data.ids import Ids, as_column, unmasked
 from hatrix.data.values import NO_TIME, numbers, times
 from hatrix.errors import DataError
 
@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     import pandas as pd
     from numpy.typing import NDArray
 
-__all__ = ["Csr", "Ratings", "ReadReport"]
+__all__ = ["Csr", "Ratings", "ReadReport", "frame_column", "frame_of"]
 
 
 class Csr(NamedTuple):
@@ -128,19 +128,17 @@ class Ratings:
         >>> len(ratings), ratings.scale
         (2, (3.0, 4.5))
         """
-        import narwhals as nw
-
-        table = nw.from_native(frame, eager_only=True, pass_through=False)
+        table = frame_of(frame)
         for role, column in (("user", user), ("item", item), ("rating", rating), ("time", time)):
             if column is not None and column not in table.columns:
                 have = ", ".join(map(repr, table.columns))
                 raise DataError(f"no column {column!r} for {role}: the table has {have}")
 
         return cls.from_columns(
-            table[user].to_numpy(),
-            table[item].to_numpy(),
-            None if rating is None else table[rating].to_numpy(),
-            time=None if time is None else table[time].to_numpy(),
+            frame_column(table, user),
+            frame_column(table, item),
+            None if rating is None else frame_column(table, rating),
+            time=None if time is None else frame_column(table, time),
             implicit=implicit,
             name=name,
         )
@@ -209,8 +207,7 @@ class Ratings:
         report = ReadReport(given, given) if report is None else report
         if scale is None and not implicit and len(values):
             scale = float(values.min()), float(values.max())
-        if scale is not None and not scale[0] <= scale[1]:
-            raise DataError(f"scale is {scale}: give the lowest and the highest possible rating")
+        _check_scale(scale, values)
         return cls(
             user,
             item,
@@ -279,6 +276,32 @@ class Ratings:
         return len(self.value)
 
 
+def frame_of(frame: Any) -> Any:
+    """The frame as narwhals sees it."""
+    import narwhals as nw
+    from narwhals.exceptions import NarwhalsError
+
+    try:
+        return nw.from_native(frame, eager_only=True)
+    except TypeError:
+        raise DataError(
+            f"cannot read ratings from a {type(frame).__name__}: give a path, or a pandas, polars or Arrow table"
+        ) from None
+    except NarwhalsError as error:
+        raise DataError(f"cannot read ratings from this table: {' '.join(str(error).split())}") from None
+
+
+def frame_column(table: Any, name: str) -> NDArray[Any]:
+    """A column of a narwhals frame; one with gaps as objects, since NumPy would make its integers floats."""
+    column = table.get_column(name)
+    if column.dtype.is_integer() and column.null_count():
+        return np.fromiter(column.to_list(), object, len(column))
+    try:
+        return np.asarray(column.to_numpy())
+    except Exception as error:
+        raise DataError(f"column {name!r} cannot be read as {column.dtype}: {error}") from None
+
+
 def _group(owner: NDArray[np.int32], groups: int) -> Csr:
     from scipy.sparse import coo_array
 
@@ -317,6 +340,25 @@ def _one_per_pair(
     return keep, values
 
 
+def _check_scale(scale: Any, values: NDArray[np.float64]) -> None:
+    if scale is None:
+        return
+    try:
+        low, high = scale
+        sound = -np.inf < low <= high < np.inf
+    except (TypeError, ValueError):
+        sound = False
+    if not sound:
+        raise DataError(
+            f"scale is {scale!r}: give the lowest and the highest possible rating, such as (1, 5)"
+        )
+    if len(values) and (values.min() < low or values.max() > high):
+        raise DataError(
+            f"ratings run from {values.min():g} to {values.max():g}, outside the scale from {low:g} to {high:g}: "
+            "correct one or the other"
+        )
+
+
 def _finite(column: Any) -> NDArray[np.float64]:
     values = numbers(as_column(column))
     bad = np.isnan(values)
@@ -330,7 +372,7 @@ def _finite(column: Any) -> NDArray[np.float64]:
 
 
 def _seconds(column: Any) -> NDArray[np.int64]:
-    array = column if isinstance(column, np.ndarray) else as_column(column)
+    array = unmasked(column) if isinstance(column, np.ndarray) else as_column(column)
     found = times(array)
     bad = found == NO_TIME
     if bad.any():
@@ -339,4 +381,4 @@ def _seconds(column: Any) -> NDArray[np.int64]:
             f"{int(bad.sum())} times are neither dates nor numbers of seconds, the first at row {first} "
             f"({array[first]!r}): correct or drop those rows, or leave the column out"
         )
-    return found
+    return found.copy() if found is column else found  # a Ratings freezes its own columns only
