@@ -8,6 +8,7 @@ import numpy as np
 import pandas as pd
 import polars as pl
 import pyarrow as pa
+import pyarrow.parquet
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
@@ -244,6 +245,67 @@ def test_files_that_hold_no_ratings(tmp_path, content, words):
     refused(written(tmp_path, content), words)
 
 
+def test_a_first_row_with_a_known_word_is_no_header(tmp_path):
+    path = written(tmp_path, "1,value,4.0\n2,book,3\n")
+    assert rows(hx.read(path, user=0, item=1, rating=2)) == [(1, "value", 4.0), (2, "book", 3.0)]
+
+
+@both_ways
+@pytest.mark.parametrize(
+    ("cell", "seconds"), [("9999-12-31", 253402214400), ("0001-01-01 23:59", -62135510460)]
+)
+def test_dates_of_any_year(tmp_path, cell, seconds):
+    path = written(tmp_path, f"user,item,rating,time\n1,2,3,{cell}\n")
+    assert hx.read(path).time.tolist() == [seconds]
+
+
+@both_ways
+def test_there_is_no_24th_hour(tmp_path):
+    path = written(tmp_path, "user,item,rating,time\n1,2,3,2020-02-20 24:00:00\n")
+    refused(path, "line 2: time '2020-02-20 24:00:00' is not a date")
+
+
+def test_names_that_look_like_patterns(tmp_path):
+    for content, name in (("9,9,1\n", "a1.csv"), ("1,2,3\n", "a[1].csv"), ("5,6,1\n", "b*.csv")):
+        written(tmp_path, content, name)
+    assert rows(hx.read(tmp_path / "a[1].csv")) == [(1, 2, 3.0)]
+    assert rows(hx.read(tmp_path / "b*.csv")) == [(5, 6, 1.0)]
+    for user, name in ((9, "p1.parquet"), (1, "p[1].parquet")):
+        pl.DataFrame({"user": [user], "item": [2], "rating": [3.0]}).write_parquet(tmp_path / name)
+    assert rows(hx.read(tmp_path / "p[1].parquet")) == [(1, 2, 3.0)]
+
+
+@pytest.mark.parametrize("separator", ["", '"', "\n", "\0"])
+def test_separators_that_cannot_be(tmp_path, separator):
+    refused(written(tmp_path, "1;2;3\n"), "give what stands between fields", separator=separator)
+
+
+def test_text_that_ends_inside_a_character(tmp_path):
+    refused(written(tmp_path, b"1,2,3\n1,caf\xc3"), "line 2: not UTF-8 text")
+
+
+@pytest.mark.parametrize("encoding", ["rot13", "base64", "undefined", "", "a\0"])
+def test_encodings_that_are_not_of_text(tmp_path, encoding):
+    refused(written(tmp_path, "1,2,3\n"), "there is no encoding", encoding=encoding)
+
+
+def test_columns_are_chosen_once_and_never_guessed(tmp_path):
+    refused(written(tmp_path, "user,item,rating,rating\n1,2,3,4\n"), "2 columns 'rating'", "position")
+    path = written(tmp_path, "a,a,item,rating\n1,9,2,4\n")
+    refused(path, "2 columns 'a'", "the user", user="a")
+    refused(path, "one column is given for two of", user=0, item=0)
+    refused(path, "no column -1", user=-1)
+    refused(path, "no column '²'", user="²")
+    assert hx.read(path, user=1).users.labels.tolist() == [9]
+
+
+def test_ratings_outside_their_scale(tmp_path):
+    path = written(tmp_path, "1,2,3\n1,3,30\n")
+    refused(path, "run from 3 to 30", "outside the scale from 1 to 5", scale=(1, 5))
+    refused(path, "scale is 5", scale=5)
+    refused(pd.read_csv(path, names=["user", "item", "rating"]), "outside the scale", scale=(1, 5))
+
+
 def test_encodings(tmp_path):
     path = written(tmp_path, "Ben\xe9,1,3\n".encode("latin-1"))
     assert hx.read(path, encoding="latin-1").users.labels.tolist() == ["Ben\xe9"]
@@ -273,6 +335,14 @@ def test_paths_that_cannot_be_read(tmp_path):
         archive.writestr("a", "1,2,3")
         archive.writestr("b", "1,2,3")
     refused(tmp_path / "two.zip", "holds 2 files")
+    broken = b"\x1f\x8b\x08\0\0\0\0\0\0\3" + b"\xff" * 40
+    refused(written(tmp_path, broken, "z.csv.gz"), "cannot read")
+    with zipfile.ZipFile(tmp_path / "one.zip", "w") as archive:
+        archive.writestr("a", "1,2,3")
+    encrypted = bytearray((tmp_path / "one.zip").read_bytes())
+    encrypted[6] |= 1  # the flag, in the file's header and in the directory
+    encrypted[encrypted.index(b"PK\1\2") + 8] |= 1
+    refused(written(tmp_path, bytes(encrypted), "one.zip"), "cannot read", "encrypted")
     refused(3, "cannot read ratings from a int")
 
 
@@ -281,7 +351,10 @@ def test_packed_files(tmp_path):
     assert rows(hx.read(written(tmp_path, gzip.compress(content), "r.csv.gz"))) == ROWS
     with zipfile.ZipFile(tmp_path / "r.zip", "w") as archive:
         archive.writestr("folder/ratings.csv", content)
+        archive.writestr("__MACOSX/folder/._ratings.csv", b"\0\5\x16\7")
     assert rows(hx.read(tmp_path / "r.zip")) == ROWS
+    assert rows(hx.read(written(tmp_path, gzip.compress(content), "R.CSV.GZ"))) == ROWS
+    assert rows(hx.read(written(tmp_path, gzip.compress(content), "r.csv"))) == ROWS
 
 
 def test_tables(tmp_path):
@@ -294,6 +367,40 @@ def test_tables(tmp_path):
     assert hx.read(frame, **names, scale=(0, 5)).scale == (0, 5)
     with pytest.raises(DataError, match="no column for the user"):
         hx.read(frame)
+
+
+def test_tables_with_odd_names():
+    refused(pd.DataFrame([[1, 2, 3, 4]], columns=["user", "item", "rating", "rating"]), "'rating' 2 times")
+    assert rows(hx.read(pd.DataFrame([[1, 2, 3]]), user=0, item=1, rating=2)) == [(1, 2, 3.0)]
+    assert rows(hx.read(pd.DataFrame([[3, 2, 1]], columns=[2, 1, 0]), user=0, item=1, rating=2)) == [
+        (1, 2, 3.0)
+    ]
+    refused(pl.DataFrame({"user": [1]}).lazy(), "cannot read ratings from a LazyFrame")
+    refused(pl.DataFrame({"user": [1], "item": [1], "rating": [1]}).head(0), "has no ratings")
+
+
+def test_large_whole_numbers_in_parquet_stay_apart(tmp_path):
+    large = [2**60 + 1, 2**60 + 2]
+    kinds = (pa.decimal128(38, 0), pa.int64(), pa.uint64())
+    for kind in kinds:
+        table = pa.table({"user": pa.array(large).cast(kind), "item": [1, 1], "rating": [3.0, 4.0]})
+        pa.parquet.write_table(table, tmp_path / "large.parquet")
+        assert hx.read(tmp_path / "large.parquet").users.labels.tolist() == large
+
+
+def test_bad_rows_of_tables(tmp_path):
+    large = [2**60, 2**60 + 1, None, 2**60 + 2, 2**60 + 3]
+    table = pl.DataFrame(
+        {"user": large, "item": ["a", "b", "c", "", "e"], "rating": [1.0, 2.0, 3.0, 4.0, None]}
+    )
+    table.write_parquet(tmp_path / "bad.parquet")
+    refused(tmp_path / "bad.parquet", "bad.parquet", "missing or empty, the first at row 2")
+    for source in (table, table.to_pandas(use_pyarrow_extension_array=True), tmp_path / "bad.parquet"):
+        found = hx.read(source, skip_bad_rows=True)
+        assert rows(found) == [(2**60, "a", 1.0), (2**60 + 1, "b", 2.0)]
+        report = found.report
+        assert (report.records, report.accepted, report.rejected) == (5, 2, 3)
+        assert [row for _, row, _ in report.errors] == [2, 3, 4]
 
 
 cells = st.text(st.characters(blacklist_categories=("Cs", "Cc")), min_size=1).map(str.strip).filter(bool)

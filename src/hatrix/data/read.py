@@ -2,15 +2,22 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
+import glob
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from hatrix.data.ratings import Ratings
+import numpy as np
+
+from hatrix.data.ids import coded, unmasked
+from hatrix.data.ratings import Ratings, ReadReport, frame_column, frame_of
+from hatrix.data.values import NO_TIME, numbers, times
 from hatrix.errors import DataError
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
     from os import PathLike
+
+    from numpy.typing import NDArray
 
 __all__ = ["read"]
 
@@ -45,7 +52,7 @@ def read(
     Parameters
     ----------
     source
-        A path to separated text (also ``.gz``, or ``.zip`` with one file in it) or Parquet, or any DataFrame that
+        A path to separated text (also packed: gzip, or a zip with one file in it) or Parquet, or any DataFrame that
         narwhals knows (pandas, polars, Arrow).
     user, item, rating, time
         Columns by name, or by position from 0. By default usual names are looked for in the header; without a
@@ -94,7 +101,11 @@ def read(
     """
     chosen = {"user": user, "item": item, "rating": rating, "time": time}
     if not isinstance(source, str) and not hasattr(source, "__fspath__"):
-        return _from_frame(source, chosen, implicit=implicit, scale=scale, name=name or "ratings")
+        table = frame_of(source)
+        return _from_table(
+            table.columns, lambda place: frame_column(table, table.columns[place]), chosen, "the table",
+            implicit=implicit, skip_bad_rows=skip_bad_rows, scale=scale, name=name or "ratings",
+        )  # fmt: skip
     path = Path(source)
     if path.is_dir():
         raise DataError(f"{path} is a folder: give a file of ratings in it")
@@ -102,13 +113,22 @@ def read(
         raise DataError(f"there is no file {path}")
     stem = name or path.name.split(".")[0] or "ratings"
     if path.suffix.lower() in (".parquet", ".pq"):
-        return _from_frame(_parquet(path), chosen, implicit=implicit, scale=scale, name=stem, where=str(path))
+        import duckdb
+
+        with duckdb.connect() as connection:
+            names, column = _parquet(connection, path)
+            return _from_table(
+                names, column, chosen, str(path),
+                implicit=implicit, skip_bad_rows=skip_bad_rows, scale=scale, name=stem,
+            )  # fmt: skip
 
     from hatrix.data import text
 
     known = frozenset(word for words in KNOWN.values() for word in words)
     known |= {
-        str(column).lower() for column in chosen.values() if isinstance(column, str) and not column.isdigit()
+        str(column).lower()
+        for column in chosen.values()
+        if isinstance(column, str) and not column.isdecimal()
     }
     with text.plain_file(path, encoding) as plain:
         layout = text.sniff(plain, str(path), separator, header, known)
@@ -128,63 +148,106 @@ def read(
     )
 
 
-def _parquet(path: Path) -> Any:
+def _parquet(connection: Any, path: Path) -> tuple[list[str], Callable[[int], NDArray[Any]]]:
+    """The names of the columns, and a function that reads one."""
     import duckdb
 
-    with duckdb.connect() as connection:
-        try:
-            return connection.read_parquet(str(path)).df()
-        except duckdb.Error as error:
-            raise DataError(f"{path} cannot be read as Parquet: {str(error).splitlines()[0]}") from None
+    try:
+        table = connection.read_parquet(glob.escape(str(path)), hive_partitioning=False)
+    except duckdb.Error as error:
+        raise DataError(f"{path} cannot be read as Parquet: {str(error).splitlines()[0]}") from None
+    names, kinds = list(table.columns), list(map(str, table.types))
+
+    def column(place: int) -> NDArray[Any]:
+        field = duckdb.ColumnExpression(names[place])
+        # Whole numbers of other widths would come as floats, which are the same for neighbouring large ones.
+        whole = "HUGEINT" in kinds[place] or kinds[place].endswith(",0)")
+        for kind in ("BIGINT", "VARCHAR") if whole else (None,):
+            try:
+                found = table.select((field.cast(kind) if kind else field).alias("field"))
+                return unmasked(np.asanyarray(found.fetchnumpy()["field"]))
+            except duckdb.ConversionException:
+                continue
+            except duckdb.Error as error:
+                raise DataError(f"{path} cannot be read as Parquet: {str(error).splitlines()[0]}") from None
+        raise AssertionError("any whole number can be a text")
+
+    return names, column
 
 
-def _from_frame(
-    frame: Any,
+def _from_table(
+    names: list[Any],
+    column: Callable[[int], NDArray[Any]],
     chosen: dict[str, Any],
+    where: str,
     *,
     implicit: bool | None,
+    skip_bad_rows: bool,
     scale: tuple[float, float] | None,
     name: str,
-    where: str = "the table",
 ) -> Ratings:
-    import narwhals as nw
-
-    try:
-        names = nw.from_native(frame, eager_only=True).columns
-    except TypeError:
-        kind = type(frame).__name__
-        raise DataError(
-            f"cannot read ratings from a {kind}: give a path, or a pandas, polars or Arrow table"
-        ) from None
     places = _places(chosen, names, len(names), where, implicit)
-    column = {role: names[place] for role, place in places.items()}
-    found = Ratings.from_frame(
-        frame,
-        user=column["user"],
-        item=column["item"],
-        rating=column.get("rating"),
-        time=column.get("time"),
-        implicit=_counts(places, names) if implicit is None else implicit,
-        name=name,
+    columns = {role: column(place) for role, place in places.items()}
+    report = None
+    if skip_bad_rows:
+        columns, report = _sound(columns, where)
+    if not len(columns["user"]):
+        raise DataError(f"{where} has no ratings")
+    try:
+        return Ratings.from_columns(
+            columns["user"],
+            columns["item"],
+            columns.get("rating"),
+            time=columns.get("time"),
+            implicit=_counts(places, names) if implicit is None else implicit,
+            scale=scale,
+            name=name,
+            report=report,
+        )
+    except DataError as error:
+        raise DataError(f"{where}: {error}") from None
+
+
+def _sound(columns: dict[str, NDArray[Any]], where: str) -> tuple[dict[str, NDArray[Any]], ReadReport]:
+    """The rows that can be read, and the report on all."""
+    wrong = {}
+    for role, column in columns.items():
+        if role == "rating":
+            wrong[role] = np.isnan(numbers(column))
+        elif role == "time":
+            wrong[role] = times(column) == NO_TIME
+        else:
+            codes, keys = coded(column)
+            wrong[role] = np.array([*(key == "" for key in keys), True])[codes]  # the code of a gap is -1
+    bad = np.logical_or.reduce(list(wrong.values()))
+    errors = tuple(
+        (where, at, f"{role} {columns[role][at]!r:.40} cannot be read")
+        for at in np.flatnonzero(bad)[:5].tolist()
+        for role in [next(role for role in wrong if wrong[role][at])]
     )
-    return found if scale is None or found.implicit else replace(found, scale=scale)
+    rejected = int(bad.sum())
+    report = ReadReport(len(bad), len(bad) - rejected, rejected, errors=errors)
+    return {role: column[~bad] for role, column in columns.items()}, report
 
 
 def _places(
-    chosen: dict[str, Any], names: list[str] | None, width: int, where: str, implicit: bool | None
+    chosen: dict[str, Any], names: list[Any] | None, width: int, where: str, implicit: bool | None
 ) -> dict[str, int]:
     """Which column is which: as chosen, else by its name, else by position where there is no header."""
     listed = ", ".join(map(repr, names)) if names else f"{width} columns without names"
     places = {role: _place(role, column, names, width, where, listed) for role, column in chosen.items()
               if column is not None}  # fmt: skip
+    if len(set(places.values())) < len(places):
+        raise DataError(f"{where}: one column is given for two of {', '.join(places)}; there are {listed}")
     lower = [str(name).strip().lower() for name in names] if names else []
     for role in chosen:
         if role in places:
             continue
         free = [place for place in range(width) if place not in places.values()]
         match = [place for place in free if names and lower[place] in KNOWN[role]]
-        if match:
-            places[role] = min(match, key=lambda place: KNOWN[role].index(lower[place]))
+        if names and match:
+            place = min(match, key=lambda place: KNOWN[role].index(lower[place]))
+            places[role] = _place(role, names[place], names, width, where, listed)
         elif names is None and free and width <= len(chosen):
             places[role] = free[0]
         elif role in ("user", "item"):
@@ -200,18 +263,23 @@ def _places(
     return {role: places[role] for role in chosen if role in places}
 
 
-def _counts(places: dict[str, int], names: list[str] | None) -> bool | None:
+def _counts(places: dict[str, int], names: list[Any] | None) -> bool | None:
     """Whether the rating column's name says that it counts events."""
     if names is None or "rating" not in places:
         return None
-    return names[places["rating"]].strip().lower() in COUNTS
+    return str(names[places["rating"]]).strip().lower() in COUNTS
 
 
-def _place(role: str, column: str | int, names: list[str] | None, width: int, where: str, listed: str) -> int:
+def _place(role: str, column: str | int, names: list[Any] | None, width: int, where: str, listed: str) -> int:
     if names and column in names:
-        return names.index(str(column))
-    if isinstance(column, int) or str(column).isdigit():
-        if int(column) < width:
+        if names.count(column) > 1:
+            raise DataError(
+                f"{where} has {names.count(column)} columns {column!r}: give the one of the {role} by its "
+                f"position from 0; there are {listed}"
+            )
+        return names.index(column)
+    if isinstance(column, int) or str(column).isdecimal():
+        if 0 <= int(column) < width:
             return int(column)
         raise DataError(f"{where} has no column {column} for the {role}: there are {listed}")
     raise DataError(f"{where} has no column {column!r} for the {role}: there are {listed}")

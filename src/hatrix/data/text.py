@@ -8,11 +8,13 @@ from __future__ import annotations
 
 import codecs
 import csv
+import glob
 import gzip
 import re
 import shutil
 import tempfile
 import zipfile
+import zlib
 from collections.abc import Iterator
 from contextlib import contextmanager
 from itertools import islice
@@ -37,7 +39,7 @@ PIECE = 1 << 23
 RECORDS_AT_ONCE = 100_000
 LONGEST_QUOTE = 100
 _INTEGER = re.compile(r"-?[1-9][0-9]{0,18}|0")
-_DATE = re.compile(r"[0-9]{4}-[0-9]{2}-[0-9]{2}([T ][0-9]{2}:[0-9]{2}(:[0-9]{2}([.][0-9]+)?)?Z?)?")
+_DATE = re.compile(r"[0-9]{4}-[0-9]{2}-[0-9]{2}([T ]([01][0-9]|2[0-3]):[0-9]{2}(:[0-9]{2}([.][0-9]+)?)?Z?)?")
 
 
 class Layout(NamedTuple):
@@ -70,7 +72,7 @@ def plain_file(path: Path, encoding: str | None) -> Iterator[Path]:
             if encoding is None and start[:2] in (codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE):
                 raise DataError(f"{path} is UTF-16 text: give encoding='utf-16'")
             mark = start.startswith(codecs.BOM_UTF8)
-            if path.suffix not in (".gz", ".zip") and not mark and _is_utf8(encoding):
+            if not _packing(path) and not mark and _is_utf8(encoding):
                 yield path
                 return
         with tempfile.TemporaryDirectory(prefix="hatrix-") as folder:
@@ -83,32 +85,51 @@ def plain_file(path: Path, encoding: str | None) -> Iterator[Path]:
                 else:
                     _recode(path, packed, plain, str(encoding))
             yield copy
-    except (OSError, EOFError, zipfile.BadZipFile, zipfile.LargeZipFile) as error:
+    except (OSError, EOFError, zlib.error, zipfile.BadZipFile) as error:
         reason = error.strerror if isinstance(error, OSError) and error.strerror else error
         raise DataError(f"cannot read {path}: {reason}") from None
 
 
 def _is_utf8(encoding: str | None) -> bool:
     try:
+        "".encode(encoding or "utf-8")  # which refuses codecs that are not of text
         return encoding is None or codecs.lookup(encoding).name in ("utf-8", "utf-8-sig")
-    except LookupError:
+    except (LookupError, ValueError):
         raise DataError(f"there is no encoding {encoding!r}: give one such as utf-8 or latin-1") from None
+
+
+def _packing(path: Path) -> str:
+    """How the file is packed, which its name need not tell."""
+    with open(path, "rb") as file:
+        start = file.read(4)
+    if start[:2] == b"\x1f\x8b" or path.suffix.lower() == ".gz":
+        return "gzip"
+    return "zip" if start in (b"PK\3\4", b"PK\5\6") or path.suffix.lower() == ".zip" else ""
 
 
 @contextmanager
 def _opened(path: Path) -> Iterator[IO[bytes]]:
-    if path.suffix == ".gz":
+    packing = _packing(path)
+    if packing == "gzip":
         with gzip.open(path) as file:
             yield file  # type: ignore[misc]
-    elif path.suffix == ".zip":
+    elif packing == "zip":
         with zipfile.ZipFile(path) as archive:
-            members = [member for member in archive.infolist() if not member.is_dir()]
+            members = [
+                member
+                for member in archive.infolist()
+                if not member.is_dir() and not member.filename.startswith("__MACOSX/")
+            ]
             if len(members) != 1:
                 raise DataError(
                     f"{path} holds {len(members)} files: give a zip of one, or unpack the one you mean"
                 )
-            with archive.open(members[0]) as file:
-                yield file
+            try:
+                member = archive.open(members[0])
+            except RuntimeError as error:  # encrypted, or packed in a way that Python does not know
+                raise DataError(f"cannot read {path}: {error}") from None
+            with member:
+                yield member
     else:
         with open(path, "rb") as file:
             yield file
@@ -129,6 +150,10 @@ def sniff(
 ) -> Layout:
     """Find the separator and the header of a plain file; ``known`` are column names that make a header."""
     separator = {"\\t": "\t", "tab": "\t"}.get(separator or "", separator)
+    if separator is not None and (not separator or set(separator) & set('\n\r\0"')):
+        raise DataError(
+            f"separator is {separator!r}: give what stands between fields, without quotes or line ends, such as ';'"
+        )
     with open(path, encoding="utf-8", errors="replace") as file:
         lines = [line.rstrip("\n") for line in islice((line for line in file if line.strip()), 100)]
     if not lines:
@@ -145,9 +170,9 @@ def sniff(
     cells = [record for _, record, _ in _records(iter(lines[:20]), separator) if record]
     first, rest = (cells or [lines[0].split(separator)])[0], cells[1:]
     if header is None:
-        is_name = any(cell.strip().lower() in known for cell in first)
+        named_here = sum(cell.strip().lower() in known for cell in first)
         numeric = [_numeric(record) for record in (first, *rest[:5])]
-        header = is_name or (not numeric[0] and any(numeric[1:]))
+        header = named_here > 1 or (not numeric[0] and (named_here > 0 or any(numeric[1:])))
     names = [cell.strip() for cell in first] if header else None
     return Layout(separator, names, len(first), rest if header else cells)
 
@@ -179,14 +204,13 @@ class _Counts(NamedTuple):
 
 def _scan(path: Path, named: str, separator: bytes) -> _Counts:
     lines = separators = returns = pairs = 0
-    plain, decoder = True, codecs.getincrementaldecoder("utf-8")()
-    ends_open = False
+    plain, ends_open = True, False
     with open(path, "rb") as file:
         while piece := file.read(PIECE):
             piece += file.readline()  # whole lines, so that no separator is cut
             if not piece.isascii():
                 try:
-                    decoder.decode(piece)
+                    piece.decode()
                 except UnicodeDecodeError as error:
                     line = lines + piece.count(b"\n", 0, error.start) + 1
                     raise DataError(
@@ -243,14 +267,14 @@ def _with_duckdb(
     quote = '"' if len(layout.separator) == 1 else ""
     source = (
         "read_csv($path, auto_detect=false, strict_mode=true, header=$header, delim=$separator, quote=$quote, "
-        "escape=$quote, columns=$columns, store_rejects=true)"
+        "escape=$quote, columns=$columns, store_rejects=true, hive_partitioning=false)"
     )
     kinds = {role: _kind(layout.sample, place, role, whole) for role, place in places.items()}
     fields = ", ".join(f"{_field(f'c{place}', kinds[role])} AS {role}_" for role, place in places.items())
     connection.execute(
         f"CREATE TEMP TABLE parsed AS SELECT {fields} FROM {source}",
         {
-            "path": str(path),
+            "path": glob.escape(str(path)),
             "header": layout.header is not None,
             "separator": layout.separator,
             "quote": quote,
@@ -265,9 +289,11 @@ def _with_duckdb(
     users, user = _ids(connection, "user_", kinds["user"])
     items, item = _ids(connection, "item_", kinds["item"])
     rating = _column(connection, "rating_") if "rating" in places else None
-    time = seconds(_column(connection, "time_")) if "time" in places else None
-    if time is not None and (time == NO_TIME).any():
-        return None
+    time = _column(connection, "time_") if "time" in places else None
+    if time is not None:
+        time = time.astype(np.int64) if kinds["time"] == "date" else seconds(time)
+        if (time == NO_TIME).any():
+            return None
     return users, user, items, item, rating, time
 
 
