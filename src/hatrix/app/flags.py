@@ -135,7 +135,7 @@ class Columns:
     """How to read a file; what is not given is found out."""
 
     user_column: Annotated[
-        str | None, Parameter(help="column of the user ids: its name, or its number from 1")
+        str | None, Parameter(help="column of the user ids: its name, or its number from 0")
     ] = None
     item_column: Annotated[str | None, Parameter(help="column of the item ids")] = None
     rating_column: Annotated[str | None, Parameter(help="column of the ratings")] = None
