@@ -17,8 +17,10 @@ if TYPE_CHECKING:
     from hatrix.errors import HatrixError
     from hatrix.evaluation.evaluate import Evaluation, evaluate
     from hatrix.evaluation.ranking import RankingEvaluation, evaluate_ranking
+    from hatrix.models.als import ALS, ImplicitALS
     from hatrix.models.artifact import load
     from hatrix.models.baseline import Bias, Popular
+    from hatrix.models.bayesian import BayesianMF
     from hatrix.models.fit import Checkpoint
     from hatrix.models.mf import MF, BiasedMF
     from hatrix.models.model import FactorModel
@@ -28,7 +30,9 @@ if TYPE_CHECKING:
 __version__ = "0.1.0"
 
 __all__ = [
+    "ALS",
     "MF",
+    "BayesianMF",
     "Bias",
     "BiasedMF",
     "Checkpoint",
@@ -36,6 +40,7 @@ __all__ = [
     "FactorModel",
     "HatrixError",
     "Ids",
+    "ImplicitALS",
     "Popular",
     "RankingEvaluation",
     "Ratings",
@@ -53,6 +58,9 @@ __all__ = [
 ]
 
 _HOME = {
+    "ALS": "hatrix.models.als:ALS",
+    "ImplicitALS": "hatrix.models.als:ImplicitALS",
+    "BayesianMF": "hatrix.models.bayesian:BayesianMF",
     "MF": "hatrix.models.mf:MF",
     "Bias": "hatrix.models.baseline:Bias",
     "BiasedMF": "hatrix.models.mf:BiasedMF",

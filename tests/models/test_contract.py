@@ -18,6 +18,8 @@ SMALL = {
     "biased-mf": {"epochs": 6, "factors": 12},
     "svdpp": {"epochs": 6, "factors": 12},
     "bias": {},
+    "als": {"epochs": 5, "factors": 12},
+    "implicit-als": {"epochs": 4, "factors": 12},
     "popular": {},
     "spectral-mf": {"factors": 12},
     "bayesian-mf": {"epochs": 30, "burn_in": 4, "draws": 5, "factors": 4},
@@ -253,3 +255,26 @@ def test_as_many_times_as_pairs(recipe, ratings):
     model = recipe.fit(ratings)
     with pytest.raises(hx.HatrixError, match="3 times for 2 predictions"):
         model.predict([1, 2], 1003, times=[1, 2, 3])
+
+
+@every_recipe
+def test_a_run_that_broke_off_resumes_to_the_same_bits(recipe, ratings, tmp_path, monkeypatch):
+    if recipe.rounds == 1:
+        pytest.skip("a single step leaves nothing to resume")
+    whole = recipe.fit(ratings)
+    checkpoint = hx.Checkpoint(tmp_path / "state.hatrix", epochs=1)
+    step = type(recipe).step
+
+    def breaks_off(self, state, epoch):
+        if epoch == recipe.rounds // 2:
+            raise InterruptedError
+        return step(self, state, epoch)
+
+    monkeypatch.setattr(type(recipe), "step", breaks_off)
+    with pytest.raises(InterruptedError):
+        recipe.fit(ratings, checkpoint=checkpoint)
+    monkeypatch.undo()
+    again = recipe.fit(ratings, resume=checkpoint.path)
+    assert_same_bits(whole, again)
+    figures = [name for name in whole.history if name != "seconds"]
+    pd.testing.assert_frame_equal(whole.history[figures], again.history[figures], check_exact=True)

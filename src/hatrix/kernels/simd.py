@@ -20,7 +20,7 @@ from numba.extending import intrinsic, register_model
 
 from hatrix.kernels.compile import FAST_MATH
 
-__all__ = ["combine", "dot", "load", "prefetch", "store"]
+__all__ = ["combine", "dot", "load", "multiply", "prefetch", "store"]
 
 _FLAGS = tuple(sorted(FAST_MATH))
 _I8, _I32, _I64 = ir.IntType(8), ir.IntType(32), ir.IntType(64)
@@ -115,6 +115,16 @@ def combine(typing_context: Any, x: Any, a: Any, y: Any, b: Any) -> Any:  # noqa
         return builder.fadd(left, right, flags=_FLAGS)
 
     return a(a.dtype, a, a.dtype, b), generate
+
+
+@intrinsic
+def multiply(typing_context: Any, a: Any, b: Any) -> Any:  # noqa: ARG001
+    """The products of the numbers of rows a and b, place by place."""
+
+    def generate(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:  # noqa: ARG001
+        return builder.fmul(*arguments, flags=_FLAGS)
+
+    return a(a, b), generate
 
 
 @intrinsic(prefer_literal=True)

@@ -12,6 +12,8 @@ if TYPE_CHECKING:
 
 ALGORITHMS = {
     "bias": "hatrix.models.baseline:Bias",
+    "als": "hatrix.models.als:ALS",
+    "implicit-als": "hatrix.models.als:ImplicitALS",
     "popular": "hatrix.models.baseline:Popular",
     "mf": "hatrix.models.mf:MF",
     "biased-mf": "hatrix.models.mf:BiasedMF",

@@ -1,0 +1,447 @@
+"""Ridge regressions of many rows at once: what alternating least squares and fold-in solve.
+
+Row u has entries n with regressors y_n (rows of the other side's factors), targets t_n and weights w_n, and wants ::
+
+    min  Σ_n w_n (t_n - β - x·y_n)²  +  Σ_a (c_u + g_a) x_a²  +  bias_ridge_u β²           (β = 0 without biases)
+
+The penalty is diagonal: where it comes from a Gram matrix (implicit feedback), both sides are first rotated into
+its eigenvectors, which changes no score. A row with as many entries as factors, or more, is solved from its normal
+equations; the bias comes from a second right-hand side. A shorter one is solved exactly in its dual, one number per
+entry: with ``K = Σ_a y_na y_ma / (c_u + g_a) + 1 / bias_ridge_u``, ``(diag(1/w) + K) z = t`` and then
+``x_a = Σ_n z_n y_na / (c_u + g_a)``, ``β = Σ z_n / bias_ridge_u``.
+
+Gram matrices and their Cholesky factors are made of tiles of 16 × 16 numbers, each of which stays in 16 vector
+registers while it is summed. Rows are padded with zeros to a multiple of 16.
+"""
+
+from __future__ import annotations
+
+from functools import lru_cache
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from hatrix.kernels import schedule
+from hatrix.kernels.compile import compiled
+from hatrix.kernels.simd import combine, dot, load, multiply, store
+
+if TYPE_CHECKING:
+    from numpy.typing import NDArray
+
+__all__ = [
+    "TILE",
+    "conjugate_gradient",
+    "entry_scores",
+    "newton_block",
+    "padded_rows",
+    "solve_rows",
+    "squared_errors",
+]
+
+TILE = 16
+CHUNK = 64
+"""Entries gathered at once: a chunk of rows stays in the first cache."""
+
+
+def padded_rows(rows: NDArray[Any]) -> NDArray[np.float32]:
+    """A float32 copy, its rows padded with zeros to whole tiles and aligned."""
+    from hatrix.kernels.sgd import aligned_rows
+
+    n, factors = rows.shape
+    wide = np.zeros((n, -(-max(1, factors) // TILE) * TILE), np.float32)
+    wide[:, :factors] = rows
+    return aligned_rows(wide, np.float32)
+
+
+def solve_rows(
+    start: NDArray[np.int64],
+    other: NDArray[Any],
+    weight: NDArray[np.float32],
+    target: NDArray[np.float32],
+    Y: NDArray[np.float32],
+    diagonal: NDArray[np.float32],
+    ridge: NDArray[np.float32],
+    X: NDArray[np.float32],
+    *,
+    bias: NDArray[np.float32] | None = None,
+    bias_ridge: NDArray[np.float32] | None = None,
+    nonnegative: bool = False,
+    threads: int = 1,
+) -> None:
+    """Solve every row exactly, into ``X`` and ``bias``; a row without entries becomes zero.
+
+    Parameters
+    ----------
+    start, other
+        Entries of row u are ``other[start[u]:start[u + 1]]``, rows of ``Y``.
+    weight, target
+        Of each entry; weights are above 0.
+    Y, X
+        Padded rows (see `padded_rows`).
+    diagonal
+        g, one number per padded column.
+    ridge, bias_ridge
+        c of each row, above 0, and the penalty of its bias.
+    nonnegative
+        Keep x at or above zero, by coordinate descent until the largest step is below 1e-5.
+    """
+    biased = bias is not None
+    kernel = _solve(X.shape[1], biased, nonnegative)
+    nothing = np.zeros(1, np.float32)
+    beta, beta_ridge = (nothing if bias is None else bias), (nothing if bias_ridge is None else bias_ridge)
+
+    def solve(first: int, last: int) -> None:
+        kernel(first, last, start, other, weight, target, Y, diagonal, ridge, beta_ridge, X, beta)
+
+    schedule.run_rows(solve, _work(start, X.shape[1]), threads=threads)
+
+
+def _work(start: NDArray[np.int64], lanes: int) -> NDArray[np.int64]:
+    """The running total of what rows cost, in entries."""
+    count = np.diff(start)
+    cost = count * np.minimum(count, lanes) + lanes
+    return np.asarray(np.concatenate([[0], np.cumsum(cost // lanes + 1)]) * (1 + lanes // TILE))
+
+
+@compiled
+def _tile(R, R2, blocks, first, last, row, column, A2, sign):
+    """Add sign Σ_n R[n, tile row] R[n, tile column]ᵀ to a tile of A; A2 and R2 are their views 16 numbers wide."""
+    one = R.dtype.type(1)
+    a = np.uint64(TILE) * row
+    zero = combine(one - one, load(R2, np.uint64(0), TILE), one - one, load(R2, np.uint64(0), TILE))
+    s0, s1, s2, s3, s4, s5, s6, s7 = zero, zero, zero, zero, zero, zero, zero, zero
+    s8, s9, s10, s11, s12, s13, s14, s15 = zero, zero, zero, zero, zero, zero, zero, zero
+    for n in range(first, last):
+        y = load(R2, n * blocks + column, TILE)
+        s0 = combine(one, s0, R[n, a], y)
+        s1 = combine(one, s1, R[n, a + np.uint64(1)], y)
+        s2 = combine(one, s2, R[n, a + np.uint64(2)], y)
+        s3 = combine(one, s3, R[n, a + np.uint64(3)], y)
+        s4 = combine(one, s4, R[n, a + np.uint64(4)], y)
+        s5 = combine(one, s5, R[n, a + np.uint64(5)], y)
+        s6 = combine(one, s6, R[n, a + np.uint64(6)], y)
+        s7 = combine(one, s7, R[n, a + np.uint64(7)], y)
+        s8 = combine(one, s8, R[n, a + np.uint64(8)], y)
+        s9 = combine(one, s9, R[n, a + np.uint64(9)], y)
+        s10 = combine(one, s10, R[n, a + np.uint64(10)], y)
+        s11 = combine(one, s11, R[n, a + np.uint64(11)], y)
+        s12 = combine(one, s12, R[n, a + np.uint64(12)], y)
+        s13 = combine(one, s13, R[n, a + np.uint64(13)], y)
+        s14 = combine(one, s14, R[n, a + np.uint64(14)], y)
+        s15 = combine(one, s15, R[n, a + np.uint64(15)], y)
+    place = a * blocks + column
+    for s in (s0, s1, s2, s3, s4, s5, s6, s7, s8, s9, s10, s11, s12, s13, s14, s15):
+        store(A2, place, combine(one, load(A2, place, TILE), sign, s))
+        place += blocks
+
+
+@compiled
+def _factor(A, A2, blocks, tiles, inverse):
+    """Cholesky: the upper triangle of A becomes U with A = Uᵀ U; ``inverse`` gets 1 / diagonal."""
+    one = A.dtype.type(1)
+    for row in range(tiles):
+        a = row * np.uint64(TILE)
+        for column in range(row, tiles):
+            _tile(A, A2, blocks, np.uint64(0), a, row, column, A2, -one)
+        for i in range(a, a + np.uint64(TILE)):
+            pivot = A[i, i]
+            for j in range(a, i):
+                pivot -= A[j, i] * A[j, i]
+            inverse[i] = one / np.sqrt(pivot)
+            for column in range(row, tiles):
+                place = i * blocks + column
+                line = load(A2, place, TILE)
+                for j in range(a, i):
+                    line = combine(one, line, -A[j, i], load(A2, j * blocks + column, TILE))
+                store(A2, place, combine(inverse[i], line, one - one, line))
+
+
+@compiled
+def _substitute(A, inverse, size, b):
+    """Solve Uᵀ U x = b in place."""
+    for i in range(size):
+        y = b[i] * inverse[i]
+        b[i] = y
+        for j in range(i + np.uint64(1), size):
+            b[j] -= A[i, j] * y
+    for i in range(size - np.uint64(1), np.uint64(0) - np.uint64(1), np.uint64(0) - np.uint64(1)):
+        s = b[i]
+        for j in range(i + np.uint64(1), size):
+            s -= A[i, j] * b[j]
+        b[i] = s * inverse[i]
+
+
+@lru_cache
+def _solve(lanes: int, biased: bool, nonnegative: bool) -> Any:
+    """The kernel for rows ``first`` to ``last``."""
+    blocks = np.uint64(lanes // TILE)
+
+    @compiled
+    def solve(first, last, start, other, weight, target, Y, diagonal, ridge, bias_ridge, X, bias):
+        one = Y.dtype.type(1)
+        A = np.empty((lanes, lanes), np.float32)
+        A2 = A.reshape(lanes * lanes // TILE, TILE)
+        R = np.empty((max(CHUNK, lanes), lanes), np.float32)
+        R2 = R.reshape(R.size // TILE, TILE)
+        scale, inverse = np.empty(lanes, np.float32), np.empty(lanes, np.float32)
+        b, s, z = (
+            np.empty((1, lanes), np.float32),
+            np.empty((1, lanes), np.float32),
+            np.empty(lanes, np.float32),
+        )
+        for u in range(np.uint64(first), np.uint64(last)):
+            begin, end = np.uint64(start[u]), np.uint64(start[u + np.uint64(1)])
+            count = end - begin
+            if count == np.uint64(0):
+                X[u, :] = 0
+                if biased:
+                    bias[u] = 0
+                continue
+            if count < np.uint64(lanes) and not nonnegative:
+                # The dual: R holds the scaled regressors, A the kernel matrix.
+                for a in range(lanes):
+                    scale[a] = one / np.sqrt(ridge[u] + diagonal[a])
+                level = one / bias_ridge[u] if biased else one - one
+                tiles = (count + np.uint64(TILE - 1)) // np.uint64(TILE)
+                for p in range(count):
+                    o = np.uint64(other[begin + p])
+                    for a in range(np.uint64(lanes)):
+                        R[p, a] = Y[o, a] * scale[a]
+                    z[p] = target[begin + p]
+                for p in range(count, tiles * np.uint64(TILE)):
+                    z[p] = 0
+                for p in range(tiles * np.uint64(TILE)):
+                    if p < count:
+                        mine = load(R, p, lanes)
+                        for q in range(p, count):
+                            A[p, q] = level + dot(mine, load(R, q, lanes))
+                        A[p, p] += one / weight[begin + p]
+                        for q in range(count, tiles * np.uint64(TILE)):
+                            A[p, q] = 0
+                    else:
+                        for q in range(p, tiles * np.uint64(TILE)):
+                            A[p, q] = 0
+                        A[p, p] = 1
+                _factor(A, A2, blocks, tiles, inverse)
+                _substitute(A, inverse, count, z)
+                total, beta = load(R, np.uint64(0), lanes), one - one
+                total = combine(one - one, total, one - one, total)
+                for p in range(count):
+                    total = combine(one, total, z[p], load(R, p, lanes))
+                    beta += z[p]
+                store(X, u, total)
+                for a in range(lanes):
+                    X[u, a] *= scale[a]
+                if biased:
+                    bias[u] = beta * level
+                continue
+            A[:, :] = 0
+            b[:, :] = 0
+            s[:, :] = 0
+            weights, targets = 0.0, 0.0
+            chunk = begin
+            while chunk < end:
+                some = min(np.uint64(CHUNK), end - chunk)
+                right, sums = load(b, np.uint64(0), lanes), load(s, np.uint64(0), lanes)
+                for p in range(some):
+                    root = np.sqrt(weight[chunk + p])
+                    y = load(Y, np.uint64(other[chunk + p]), lanes)
+                    line = combine(root, y, one - one, y)
+                    store(R, p, line)
+                    right = combine(one, right, root * target[chunk + p], line)
+                    if biased:
+                        sums = combine(one, sums, root, line)
+                        weights += weight[chunk + p]
+                        targets += weight[chunk + p] * target[chunk + p]
+                store(b, np.uint64(0), right)
+                store(s, np.uint64(0), sums)
+                for row in range(blocks):
+                    for column in range(row, blocks):
+                        _tile(R, R2, blocks, np.uint64(0), some, row, column, A2, one)
+                chunk += some
+            for a in range(lanes):
+                A[a, a] += ridge[u] + diagonal[a]
+            if nonnegative:
+                beta = _descend(
+                    A, b[0], s[0], weights, targets, bias_ridge[u] if biased else one, X[u], biased
+                )
+                if biased:
+                    bias[u] = beta
+                continue
+            _factor(A, A2, blocks, blocks, inverse)
+            if biased:
+                for a in range(lanes):
+                    z[a] = s[0, a]
+                _substitute(A, inverse, np.uint64(lanes), z)
+                _substitute(A, inverse, np.uint64(lanes), b[0])
+                along, across = 0.0, 0.0
+                for a in range(lanes):
+                    along += s[0, a] * b[0, a]
+                    across += s[0, a] * z[a]
+                beta = np.float32((targets - along) / (weights + bias_ridge[u] - across))
+                for a in range(lanes):
+                    X[u, a] = b[0, a] - beta * z[a]
+                bias[u] = beta
+            else:
+                _substitute(A, inverse, np.uint64(lanes), b[0])
+                for a in range(lanes):
+                    X[u, a] = b[0, a]
+
+    return solve
+
+
+@compiled
+def _descend(A, b, s, weights, targets, bias_ridge, x, biased):
+    """Coordinate descent on ½xᵀAx - bᵀx with x >= 0 (and a free bias); returns the bias. A's upper triangle counts."""
+    size = len(x)
+    for i in range(size):
+        for j in range(i):
+            A[i, j] = A[j, i]
+    beta, ahead = 0.0, 0.0
+    for _ in range(200):
+        largest = 0.0
+        if biased:
+            ahead = 0.0
+            for i in range(size):
+                ahead += s[i] * x[i]
+            fresh = (targets - ahead) / (weights + bias_ridge)
+            largest = abs(fresh - beta)
+            beta = fresh
+        for i in range(size):
+            slope = b[i] - beta * s[i]
+            for j in range(size):
+                slope -= A[i, j] * x[j]
+            fresh = max(0.0, x[i] + slope / A[i, i])
+            largest = max(largest, abs(fresh - x[i]))
+            x[i] = fresh
+        if largest < 1e-5:
+            break
+    return np.float32(beta)
+
+
+@lru_cache
+def conjugate_gradient(lanes: int) -> Any:
+    """The kernel that takes some conjugate gradient steps from X[u], preconditioned by the diagonal penalty."""
+
+    @compiled
+    def steps(first, last, start, other, weight, target, Y, diagonal, ridge, X, times):
+        one = Y.dtype.type(1)
+        zero = one - one
+        base, inverse = np.empty((1, lanes), np.float32), np.empty((1, lanes), np.float32)
+        top = np.uint64(0)
+        for u in range(np.uint64(first), np.uint64(last)):
+            begin, end = np.uint64(start[u]), np.uint64(start[u + np.uint64(1)])
+            x = load(X, u, lanes)
+            nothing = combine(zero, x, zero, x)
+            if begin == end:
+                store(X, u, nothing)
+                continue
+            for a in range(lanes):
+                base[0, a] = ridge[u] + diagonal[a]
+                inverse[0, a] = one / base[0, a]
+            r = combine(zero, x, -one, multiply(load(base, top, lanes), x))
+            for n in range(begin, end):
+                y = load(Y, np.uint64(other[n]), lanes)
+                r = combine(one, r, weight[n] * (target[n] - dot(x, y)), y)
+            z = multiply(load(inverse, top, lanes), r)
+            p, rz = z, dot(r, z)
+            for _ in range(times):
+                Ap = multiply(load(base, top, lanes), p)
+                for n in range(begin, end):
+                    y = load(Y, np.uint64(other[n]), lanes)
+                    Ap = combine(one, Ap, weight[n] * dot(p, y), y)
+                curve = dot(p, Ap)
+                if not curve > zero:
+                    break
+                step = rz / curve
+                x = combine(one, x, step, p)
+                r = combine(one, r, -step, Ap)
+                z = multiply(load(inverse, top, lanes), r)
+                fresh = dot(r, z)
+                p = combine(one, z, fresh / rz, p)
+                rz = fresh
+            store(X, u, x)
+
+    return steps
+
+
+@lru_cache
+def newton_block(lanes: int) -> Any:
+    """The kernel that solves for some columns of X exactly, the others fixed, and moves the scores of the entries.
+
+    ``Y`` and ``X`` are copies of those columns; ``score`` holds x·y of every entry over all columns.
+    """
+    blocks = np.uint64(lanes // TILE)
+
+    @compiled
+    def solve(first, last, start, other, weight, target, score, Y, diagonal, ridge, X):
+        one = Y.dtype.type(1)
+        A = np.empty((lanes, lanes), np.float32)
+        A2 = A.reshape(lanes * lanes // TILE, TILE)
+        R = np.empty((CHUNK, lanes), np.float32)
+        R2 = R.reshape(R.size // TILE, TILE)
+        inverse, b = np.empty(lanes, np.float32), np.empty((1, lanes), np.float32)
+        for u in range(np.uint64(first), np.uint64(last)):
+            begin, end = np.uint64(start[u]), np.uint64(start[u + np.uint64(1)])
+            if begin == end:
+                X[u, :] = 0
+                continue
+            A[:, :] = 0
+            for a in range(lanes):
+                b[0, a] = -(ridge[u] + diagonal[a]) * X[u, a]
+            chunk = begin
+            while chunk < end:
+                some = min(np.uint64(CHUNK), end - chunk)
+                right = load(b, np.uint64(0), lanes)
+                for p in range(some):
+                    n = chunk + p
+                    root = np.sqrt(weight[n])
+                    y = load(Y, np.uint64(other[n]), lanes)
+                    line = combine(root, y, one - one, y)
+                    store(R, p, line)
+                    right = combine(one, right, root * (target[n] - score[n]), line)
+                store(b, np.uint64(0), right)
+                for row in range(blocks):
+                    for column in range(row, blocks):
+                        _tile(R, R2, blocks, np.uint64(0), some, row, column, A2, one)
+                chunk += some
+            for a in range(lanes):
+                A[a, a] += ridge[u] + diagonal[a]
+            _factor(A, A2, blocks, blocks, inverse)
+            _substitute(A, inverse, np.uint64(lanes), b[0])
+            move = load(b, np.uint64(0), lanes)
+            for entry in range(begin, end):
+                score[entry] += dot(move, load(Y, np.uint64(other[entry]), lanes))
+            store(X, u, combine(one, load(X, u, lanes), one, move))
+
+    return solve
+
+
+@lru_cache
+def entry_scores(lanes: int) -> Any:
+    """The kernel of x·y of every entry."""
+
+    @compiled
+    def predict(first, last, start, other, Y, X, score):
+        for u in range(np.uint64(first), np.uint64(last)):
+            x = load(X, u, lanes)
+            for n in range(np.uint64(start[u]), np.uint64(start[u + np.uint64(1)])):
+                score[n] = dot(x, load(Y, np.uint64(other[n]), lanes))
+
+    return predict
+
+
+@lru_cache
+def squared_errors(lanes: int) -> Any:
+    """The kernel of Σ weight (target - bias - x·y)² of each row, in double precision."""
+
+    @compiled
+    def add_up(first, last, start, other, weight, target, Y, X, bias, total):
+        for u in range(np.uint64(first), np.uint64(last)):
+            x, sum_ = load(X, u, lanes), np.float64(0.0)
+            for n in range(np.uint64(start[u]), np.uint64(start[u + np.uint64(1)])):
+                e = np.float64(target[n] - bias[u] - dot(x, load(Y, np.uint64(other[n]), lanes)))
+                sum_ += weight[n] * e * e
+            total[u] = sum_
+
+    return add_up

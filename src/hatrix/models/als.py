@@ -1,0 +1,407 @@
+"""Alternating least squares: for ratings with biases, and for clicks with confidence weights."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from functools import partial
+from typing import TYPE_CHECKING, Any, ClassVar, Literal, NamedTuple, final
+
+import numpy as np
+from pydantic import Field
+
+from hatrix.errors import DataError
+from hatrix.models.fit import Algorithm, State
+from hatrix.models.model import Factors
+
+if TYPE_CHECKING:
+    from numpy.typing import NDArray
+
+    from hatrix.data.ratings import Csr, Ratings
+
+__all__ = ["ALS", "ImplicitALS"]
+
+
+class _Entries(NamedTuple):
+    """The ratings of each row of a side: the other side's rows, weights and targets."""
+
+    start: NDArray[np.int64]
+    other: NDArray[np.int32]
+    weight: NDArray[np.float32]
+    target: NDArray[np.float32]
+
+    @classmethod
+    def of(cls, by: Csr, other: NDArray[Any], weight: NDArray[Any], target: NDArray[Any]) -> _Entries:
+        rows = by.rows
+        return cls(by.start, other[rows], weight[rows].astype(np.float32), target[rows].astype(np.float32))
+
+
+class _State(State):
+    """Padded rows of both sides, and the entries by user and by item."""
+
+    def __init__(
+        self,
+        train: Ratings,
+        weight: NDArray[Any],
+        target: NDArray[Any],
+        recipe: ALS | ImplicitALS,
+        seed: int,
+        threads: int,
+    ) -> None:
+        from hatrix.kernels.least_squares import padded_rows
+
+        self.threads, self.factors = threads, recipe.factors
+        self.by_user = _Entries.of(train.by_user, train.item, weight, target)
+        self.by_item = _Entries.of(train.by_item, train.user, weight, target)
+        rng, rows = np.random.default_rng(seed), []
+        for count in (train.user_count, train.item_count):
+            drawn = rng.standard_normal((len(count), recipe.factors), np.float32)
+            drawn *= recipe.init_scale / np.sqrt(recipe.factors)
+            drawn[count == 0] = 0.0
+            rows.append(np.abs(drawn) if getattr(recipe, "nonnegative", False) else drawn)
+        self.variables = {
+            "user_factors": padded_rows(rows[0]),
+            "item_factors": padded_rows(rows[1]),
+            "user_bias": np.zeros(len(train.users), np.float32),
+            "item_bias": np.zeros(len(train.items), np.float32),
+        }
+        self.lanes = self.variables["user_factors"].shape[1]
+
+    def loss(self) -> float:
+        """Σ weight (target - bias - x·y)² over the entries, from the users' side."""
+        from hatrix.kernels import least_squares, schedule
+
+        v, side, total = self.variables, self.by_user, np.zeros(len(self.by_user.start) - 1)
+        target = side.target - v["item_bias"][side.other]
+        kernel = least_squares.squared_errors(self.lanes)
+
+        def add_up(first: int, last: int) -> None:
+            kernel(
+                first, last, side.start, side.other, side.weight, target, v["item_factors"], v["user_factors"],
+                v["user_bias"], total,
+            )  # fmt: skip
+
+        schedule.run_rows(add_up, side.start, threads=self.threads)
+        return float(total.sum())
+
+    def result(self, mean: float) -> Factors:
+        v, k = self.variables, self.factors
+        return Factors(
+            mean,
+            v["user_bias"].copy(),
+            v["item_bias"].copy(),
+            np.ascontiguousarray(v["user_factors"][:, :k]),
+            np.ascontiguousarray(v["item_factors"][:, :k]),
+        )
+
+
+def _penalty(rows: NDArray[np.float32], ridge: NDArray[np.float32]) -> float:
+    return float(np.einsum("nk,nk->n", rows, rows).astype(np.float64) @ ridge)
+
+
+@final
+class _ExplicitState(_State):
+    def __init__(self, train: Ratings, recipe: ALS, seed: int, threads: int) -> None:
+        self.mean = float(train.value.mean()) if recipe.biased else 0.0
+        super().__init__(train, np.ones(len(train)), train.value - self.mean, recipe, seed, threads)
+        counts = np.maximum(train.user_count, 1), np.maximum(train.item_count, 1)
+        self.ridge = [(recipe.regularization * n**recipe.nu).astype(np.float32) for n in counts]
+        self.bias_ridge = [(recipe.bias_regularization * n**recipe.nu).astype(np.float32) for n in counts]
+        self.diagonal = np.zeros(self.lanes, np.float32)
+
+    def sweep(self, recipe: ALS) -> None:
+        """Solve all users, then all items."""
+        from hatrix.kernels import least_squares
+
+        v = self.variables
+        for number, (mine, theirs, side) in enumerate(
+            (("user", "item", self.by_user), ("item", "user", self.by_item))
+        ):
+            target = side.target
+            if recipe.biased:
+                target = target - v[f"{theirs}_bias"][side.other]
+            least_squares.solve_rows(
+                side.start, side.other, side.weight, target, v[f"{theirs}_factors"], self.diagonal,
+                self.ridge[number], v[f"{mine}_factors"],
+                bias=v[f"{mine}_bias"] if recipe.biased else None, bias_ridge=self.bias_ridge[number],
+                nonnegative=recipe.nonnegative, threads=self.threads,
+            )  # fmt: skip
+
+    def penalty(self) -> float:
+        v, total = self.variables, 0.0
+        for number, side in enumerate(("user", "item")):
+            total += _penalty(v[f"{side}_factors"], self.ridge[number])
+            total += _penalty(v[f"{side}_bias"][:, None], self.bias_ridge[number])
+        return total
+
+
+@final
+class ALS(Algorithm):
+    """Mean, biases and factors as `BiasedMF` has them, fitted by alternating exact solutions.
+
+    Minimises, over the training ratings ::
+
+        Σ (r - mean - b_u - b_i - p_u·q_i)² + regularization (Σ_u n_u^nu |p_u|² + Σ_i n_i^nu |q_i|²)
+            + bias_regularization (Σ_u n_u^nu b_u² + Σ_i n_i^nu b_i²)
+
+    where n counts the ratings of a row. An epoch solves for every user's (p_u, b_u) with the items fixed, then
+    for every item's: each is a ridge regression, so the objective never rises. ``nu=1`` is weighted-lambda
+    regularization, ``nu=0`` the plain one. Without ``biased``, mean and biases are zero. With ``nonnegative``,
+    factors stay at or above zero (biases are free). Factors start normal with standard deviation
+    ``init_scale / √factors``; rows without a rating are zero.
+
+    Notes
+    -----
+    The defaults were chosen on validation parts of the training parts of MovieLens 100K and 1M.
+
+    Zhou, Wilkinson, Schreiber, Pan, "Large-scale parallel collaborative filtering for the Netflix prize", AAIM 2008.
+
+    Examples
+    --------
+    >>> from hatrix.data.ratings import Ratings
+    >>> ratings = Ratings.from_columns(["ann", "ann", "bob"], [1, 2, 1], [5.0, 3.0, 4.0])
+    >>> model = ALS(factors=2).fit(ratings)
+    >>> model.predict("ann", 1) > model.predict("ann", 2)
+    True
+    >>> model.history.objective.is_monotonic_decreasing
+    True
+    """
+
+    name: ClassVar[str] = "als"
+
+    factors: int = Field(
+        default=32,
+        ge=1,
+        le=1024,
+        description="latent factors per user and item",
+        json_schema_extra={"tune": [8, 128, "log"]},
+    )
+    epochs: int = Field(default=15, ge=1, le=100_000, description="sweeps over users and items")
+    regularization: float = Field(
+        default=0.08,
+        gt=0,
+        le=1e6,
+        description="weight of the squared factors",
+        json_schema_extra={"tune": [0.01, 0.5, "log"]},
+    )
+    bias_regularization: float = Field(
+        default=0.01,
+        gt=0,
+        le=1e6,
+        description="weight of the squared biases",
+        json_schema_extra={"tune": [0.001, 0.2, "log"]},
+    )
+    nu: float = Field(
+        default=1.0,
+        ge=0,
+        le=1,
+        description="power of a row's count that multiplies its penalty: 1 weighted, 0 plain",
+    )
+    biased: bool = Field(default=True, description="have a mean and biases")
+    nonnegative: bool = Field(default=False, description="keep factors at or above zero")
+    init_scale: float = Field(
+        default=0.1, gt=0, le=100, description="standard deviation at the start, times √factors"
+    )
+    patience: int | None = Field(
+        default=None, ge=1, description="stop after so many epochs without a better validation"
+    )
+
+    @property
+    def rounds(self) -> int:
+        return self.epochs
+
+    def init(self, train: Ratings, *, seed: int, threads: int) -> _ExplicitState:
+        return _ExplicitState(train, self, seed, threads)
+
+    def step(self, state: _ExplicitState, epoch: int) -> Mapping[str, float]:  # noqa: ARG002
+        state.sweep(self)
+        loss = state.loss()
+        return {"train_mse": loss / len(state.by_user.other), "objective": loss + state.penalty()}
+
+    def finish(self, state: _ExplicitState) -> Factors:
+        return state.result(state.mean)
+
+
+@final
+class _ImplicitState(_State):
+    """Both sides are rotated now and then into the eigenvectors of a Gram matrix: scores stay what they are."""
+
+    def __init__(self, train: Ratings, recipe: ImplicitALS, seed: int, threads: int) -> None:
+        if train.value.min() <= 0:
+            raise DataError(
+                f"a value is {train.value.min():g}: this model takes counts, or other confidences, above 0"
+            )
+        weight = recipe.alpha * train.value
+        # Hu, Koren, Volinsky weigh what was seen 1 + alpha r, all else 1: as one sum over all pairs, plus the rest.
+        target = np.ones(len(train)) if recipe.alpha0 is not None else 1 + 1 / weight
+        self.alpha0 = 1.0 if recipe.alpha0 is None else recipe.alpha0
+        self.constant = 0.0 if recipe.alpha0 is not None else -float(np.sum(1 / weight + 1))
+        super().__init__(train, weight, target, recipe, seed, threads)
+        sides = (train.user_count, len(train.items)), (train.item_count, len(train.users))
+        self.ridge = [
+            (recipe.regularization * (count + self.alpha0 * others) ** recipe.nu).astype(np.float32)
+            for count, others in sides
+        ]
+
+    def sweep(self, recipe: ImplicitALS) -> float:
+        """Solve all users, then all items; returns the objective."""
+        v = self.variables
+        self._solve(v["user_factors"], v["item_factors"], self.by_user, self.ridge[0], recipe)
+        users = self._solve(v["item_factors"], v["user_factors"], self.by_item, self.ridge[1], recipe)
+        items = np.einsum("nk,nk->k", v["item_factors"], v["item_factors"], dtype=np.float64)
+        penalty = _penalty(v["user_factors"], self.ridge[0]) + _penalty(v["item_factors"], self.ridge[1])
+        # The users' Gram matrix is diagonal by now, so only the diagonal of the items' counts.
+        return self.loss() + self.constant + float(users @ items) + penalty
+
+    def _solve(
+        self,
+        X: NDArray[np.float32],
+        Y: NDArray[np.float32],
+        side: _Entries,
+        ridge: NDArray[np.float32],
+        recipe: ImplicitALS,
+    ) -> NDArray[np.float64]:
+        """Solve the rows of X given Y; returns alpha0 times the eigenvalues of Y's Gram matrix."""
+        from hatrix.kernels import dense, least_squares, schedule
+
+        k = self.factors
+        values, vectors = np.linalg.eigh(dense.gram(Y, threads=self.threads)[:k, :k])
+        turn = np.eye(self.lanes, dtype=np.float32)
+        turn[:k, :k] = vectors
+        dense.rotate(Y, turn, Y, threads=self.threads)
+        diagonal = np.zeros(self.lanes)
+        diagonal[:k] = self.alpha0 * np.maximum(values, 0)
+        base = diagonal.astype(np.float32)
+        if recipe.solver == "exact":
+            least_squares.solve_rows(*side, Y, base, ridge, X, threads=self.threads)
+            return diagonal
+        dense.rotate(X, turn, X, threads=self.threads)
+        if recipe.solver == "ialspp":
+            self._solve_by_blocks(X, Y, side, base, ridge, recipe.block_size)
+            return diagonal
+        kernel = least_squares.conjugate_gradient(self.lanes)
+
+        def take_steps(first: int, last: int) -> None:
+            kernel(first, last, *side, Y, base, ridge, X, recipe.cg_steps)
+
+        schedule.run_rows(take_steps, side.start, threads=self.threads)
+        return diagonal
+
+    def _solve_by_blocks(
+        self,
+        X: NDArray[np.float32],
+        Y: NDArray[np.float32],
+        side: _Entries,
+        diagonal: NDArray[np.float32],
+        ridge: NDArray[np.float32],
+        size: int,
+    ) -> None:
+        from hatrix.kernels import least_squares, schedule
+
+        score = np.empty(len(side.other), np.float32)
+        predict = least_squares.entry_scores(self.lanes)
+
+        def start_scores(first: int, last: int) -> None:
+            predict(first, last, side.start, side.other, Y, X, score)
+
+        schedule.run_rows(start_scores, side.start, threads=self.threads)
+        for column in range(0, self.lanes, size):
+            part = slice(column, min(column + size, self.lanes))
+            mine, theirs = least_squares.padded_rows(X[:, part]), least_squares.padded_rows(Y[:, part])
+            kernel = least_squares.newton_block(mine.shape[1])
+            fixed = (*side, score, theirs, diagonal[part], ridge, mine)
+            schedule.run_rows(
+                partial(_call, kernel, fixed), side.start * (mine.shape[1] // 8), threads=self.threads
+            )
+            X[:, part] = mine
+
+
+def _call(kernel: Any, fixed: tuple[Any, ...], first: int, last: int) -> None:
+    kernel(first, last, *fixed)
+
+
+@final
+class ImplicitALS(Algorithm):
+    """Factors of clicks, plays or purchases: what was not seen counts too, with little weight.
+
+    With ``alpha0``, minimises (Rendle et al.'s iALS) ::
+
+        Σ_seen alpha r (1 - p_u·q_i)² + alpha0 Σ_all (p_u·q_i)² + Σ_u λ_u |p_u|² + Σ_i λ_i |q_i|²
+
+    where r is the count, and ``λ_u = regularization (n_u + alpha0 number of items)^nu``, for items likewise. With
+    ``alpha0=None``, the weights are those of Hu, Koren and Volinsky: ``1 + alpha r`` on what was seen, whose target is 1,
+    and 1 on all else, whose target is 0 (in λ, alpha0 is then 1).
+
+    An epoch solves for every user with the items fixed, then for every item. Both sides are first rotated into
+    the eigenvectors of the fixed side's Gram matrix, which changes no score and makes the part of all pairs
+    a diagonal penalty. ``solver="exact"`` solves each row exactly (`hatrix.kernels.least_squares`); "cg" takes
+    ``cg_steps`` preconditioned conjugate gradient steps from the last solution; "ialspp" solves for ``block_size`` columns
+    after the other. Factors start normal with standard deviation ``init_scale / √factors``.
+
+    Notes
+    -----
+    Hu, Koren, Volinsky, "Collaborative filtering for implicit feedback datasets", ICDM 2008; Takács, Pilászy, Tikk,
+    "Applications of the conjugate gradient method for implicit feedback collaborative filtering", RecSys 2011; Rendle et
+    al., "iALS++", arXiv:2110.14044, and "Revisiting the performance of iALS", RecSys 2022.
+
+    Examples
+    --------
+    >>> from hatrix.data.ratings import Ratings
+    >>> clicks = Ratings.from_columns(["ann", "ann", "bob", "bob"], ["tea", "milk", "tea", "jam"])
+    >>> model = ImplicitALS(factors=2).fit(clicks)
+    >>> model.predict("ann", "milk") > model.predict("ann", "jam")
+    True
+    """
+
+    name: ClassVar[str] = "implicit-als"
+    task: ClassVar[Literal["rating", "ranking"]] = "ranking"
+
+    factors: int = Field(
+        default=64,
+        ge=1,
+        le=2048,
+        description="latent factors per user and item",
+        json_schema_extra={"tune": [16, 512, "log"]},
+    )
+    epochs: int = Field(default=16, ge=1, le=100_000, description="sweeps over users and items")
+    alpha: float = Field(default=1.0, gt=0, le=1e6, description="weight of what was seen, per count")
+    alpha0: float | None = Field(
+        default=0.1,
+        gt=0,
+        le=1e3,
+        description="weight of every pair, seen or not; none for weights 1 + alpha r",
+        json_schema_extra={"tune": [0.003, 1.0, "log"]},
+    )
+    regularization: float = Field(
+        default=0.003,
+        gt=0,
+        le=1e6,
+        description="weight of the squared factors",
+        json_schema_extra={"tune": [0.0003, 0.1, "log"]},
+    )
+    nu: float = Field(
+        default=1.0, ge=0, le=1, description="power of a row's weight in all that multiplies its penalty"
+    )
+    solver: Literal["exact", "cg", "ialspp"] = Field(default="exact", description="how a row is solved")
+    cg_steps: int = Field(default=3, ge=1, le=1000, description="conjugate gradient steps of solver cg")
+    block_size: int = Field(
+        default=32, ge=16, le=512, multiple_of=16, description="columns of a block of solver ialspp"
+    )
+    init_scale: float = Field(
+        default=0.1, gt=0, le=100, description="standard deviation at the start, times √factors"
+    )
+    patience: int | None = Field(
+        default=None, ge=1, description="stop after so many epochs without a better validation"
+    )
+
+    @property
+    def rounds(self) -> int:
+        return self.epochs
+
+    def init(self, train: Ratings, *, seed: int, threads: int) -> _ImplicitState:
+        return _ImplicitState(train, self, seed, threads)
+
+    def step(self, state: _ImplicitState, epoch: int) -> Mapping[str, float]:  # noqa: ARG002
+        return {"objective": state.sweep(self)}
+
+    def finish(self, state: _ImplicitState) -> Factors:
+        return state.result(0.0)
