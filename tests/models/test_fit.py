@@ -9,6 +9,7 @@ import textwrap
 import threading
 import time
 from collections.abc import Mapping
+from pathlib import Path
 from typing import ClassVar
 
 import numpy as np
@@ -16,6 +17,7 @@ import pytest
 
 import hatrix as hx
 from hatrix.errors import DataError, DivergenceError, ParameterError
+from hatrix.models import container
 from hatrix.models.fit import Algorithm, State
 from hatrix.models.model import Factors
 
@@ -175,12 +177,10 @@ def test_a_recipe_is_frozen():
 
 
 @pytest.mark.parametrize("every", [hx.Checkpoint, lambda path: hx.Checkpoint(path, epochs=2), str])
-def test_resume_ends_in_the_same_bits(ratings, tmp_path, every):
+def test_a_finished_run_is_resumed_at_its_end(ratings, tmp_path, every):
     path = tmp_path / "state.hatrix"
     recipe = hx.BiasedMF(epochs=9, factors=8)
-    whole = recipe.fit(ratings, valid=0.2)
-    recipe.model_copy(update={"epochs": 9}).fit(ratings, valid=0.2, checkpoint=every(path))
-    assert path.exists()
+    whole = recipe.fit(ratings, valid=0.2, checkpoint=every(path))
     again = recipe.fit(ratings, valid=0.2, resume=path)
     np.testing.assert_array_equal(whole.user_factors, again.user_factors)
     np.testing.assert_array_equal(whole.item_bias, again.item_bias)
@@ -205,7 +205,8 @@ def test_resume_refuses_another_run(ratings, tmp_path, change, message):
         recipe.fit(data, resume=path, seed=7 if change == "seed" else 42)
 
 
-PROGRAM = textwrap.dedent("""
+EPOCHS = 300
+PROGRAM = textwrap.dedent(f"""
     import sys
     import numpy as np
     import hatrix as hx
@@ -213,23 +214,21 @@ PROGRAM = textwrap.dedent("""
     user, item, value = (rng.integers(1, top, 30000) for top in (300, 200, 6))
     ratings = hx.Ratings.from_columns(user, item, value)
     out, checkpoint = sys.argv[1:]
-    how = {}
+    how = dict()
     if checkpoint != "none":
-        how = {"checkpoint": hx.Checkpoint(checkpoint, epochs=1), "resume": checkpoint}
-    print("ready", flush=True)
-    model = hx.BiasedMF(epochs=150, factors=16, patience=150).fit(ratings, valid=0.1, **how)
+        how = dict(checkpoint=hx.Checkpoint(checkpoint, epochs=1), resume=checkpoint)
+    model = hx.BiasedMF(epochs={EPOCHS}, factors=16, patience={EPOCHS}).fit(ratings, valid=0.1, **how)
     np.savez(out, p=model.user_factors, q=model.item_factors, b=model.user_bias, mse=model.history.train_mse,
              valid=model.history.valid_rmse)
 """)
 
 
-def _start(*arguments: object) -> subprocess.Popen[str]:
-    return subprocess.Popen(
-        [sys.executable, "-c", PROGRAM, *map(str, arguments)],
-        stdout=subprocess.PIPE,
-        text=True,
-        env=os.environ.copy(),
-    )
+def _start(*arguments: object) -> subprocess.Popen[bytes]:
+    return subprocess.Popen([sys.executable, "-c", PROGRAM, *map(str, arguments)], env=os.environ.copy())
+
+
+def _saved(checkpoint: Path) -> int:
+    return checkpoint.stat().st_ino if checkpoint.exists() else 0
 
 
 def test_a_killed_run_resumes_to_the_same_bits(tmp_path):
@@ -237,20 +236,20 @@ def test_a_killed_run_resumes_to_the_same_bits(tmp_path):
     calm, disturbed, checkpoint = tmp_path / "calm.npz", tmp_path / "disturbed.npz", tmp_path / "state.hatrix"
     assert _start(calm, "none").wait() == 0
     chance = random.Random(1)
-    kills = 0
-    for _ in range(20):
+    killed_after = []
+    for _ in range(4):
+        before = _saved(checkpoint)
         process = _start(disturbed, checkpoint)
-        assert process.stdout is not None
-        process.stdout.readline()
-        try:
-            process.wait(chance.uniform(0.02, 0.5) if kills < 4 else 60)
-        except subprocess.TimeoutExpired:
-            process.send_signal(signal.SIGKILL)
-            process.wait()
-            kills += 1
-            continue
-        break
-    assert kills >= 1
+        while _saved(checkpoint) == before and process.poll() is None:
+            time.sleep(0.002)
+        time.sleep(chance.uniform(0.0, 0.1))
+        process.send_signal(signal.SIGKILL)
+        if process.wait() == 0:
+            break
+        killed_after.append(len(container.read(checkpoint)[1]["history"]))
+    assert 0 < killed_after[0] < EPOCHS
+    assert killed_after == sorted(set(killed_after))
+    assert _start(disturbed, checkpoint).wait() == 0
     with np.load(calm) as a, np.load(disturbed) as b:
         for name in a.files:
             np.testing.assert_array_equal(a[name], b[name], err_msg=name)
