@@ -18,6 +18,8 @@ SMALL = {
     "biased-mf": {"epochs": 6, "factors": 12},
     "svdpp": {"epochs": 6, "factors": 12},
     "bias": {},
+    "als": {"epochs": 5, "factors": 12},
+    "implicit-als": {"epochs": 4, "factors": 12},
     "popular": {},
     "spectral-mf": {"factors": 12},
     "bayesian-mf": {"epochs": 30, "burn_in": 4, "draws": 5, "factors": 4},
