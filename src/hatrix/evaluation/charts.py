@@ -75,7 +75,7 @@ def theme() -> dict[str, Any]:
 def loss(
     history: pd.DataFrame, *, measure: Literal["rmse", "mse"] = "rmse", unit: str = "points"
 ) -> alt.LayerChart:
-    """Training and validation error after each epoch; the best validation is marked.
+    """Training error (as met during an epoch) and validation error (after it); the best validation is marked.
 
     Parameters
     ----------
@@ -126,7 +126,7 @@ def loss(
             ),
         ]
     return _finished(
-        alt.LayerChart(layer=layers), "Error on training and validation ratings after each epoch"
+        alt.LayerChart(layer=layers), "Error on training and validation ratings by epoch"
     )
 
 

@@ -183,7 +183,7 @@ def _training(evaluation: Evaluation, unit: str) -> Section:
         return Section("training", "Training", "How it learned", ("The model has no training history.",), ())
     figures = []
     if len(history) > 1 and ("train_mse" in history or "valid_rmse" in history):
-        figures.append(figure("loss", "Error after each epoch", charts.loss(history, unit=unit)))
+        figures.append(figure("loss", "Error by epoch", charts.loss(history, unit=unit)))
     shown = history.iloc[:: max(1, math.ceil(len(history) / MOST_EPOCHS))]
     formats = {
         "epoch": ",",
