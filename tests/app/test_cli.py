@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
 import os
 import signal
@@ -107,9 +108,13 @@ def refused(outcome: Outcome, *parts: str) -> None:
             ["one of float32, float64", "'float16'"],
         ),
         (["run", "ml-100k", "--decy", "1", "--out", "d"], ["--decy", "--decay"]),
-        (["run", "ml-100k", "mf", "--decay", "1", "--out", "d"], ["--decay is a flag of biased-mf only"]),
-        (["run", "ml-100k", "mf", "--decay=1", "--out", "d"], ["--decay is a flag of biased-mf only"]),
+        (["run", "ml-100k", "mf", "--decay", "1", "--out", "d"], ["--decay is a flag of biased-mf and "]),
+        (["run", "ml-100k", "mf", "--decay=1", "--out", "d"], ["--decay is a flag of biased-mf and "]),
         (["run", "ml-100k", "--seed", "-1", "--out", "d"], ["--seed", "from 0 to 4294967295"]),
+        (
+            ["run", "x", "implicit-als", "--block-size", "17", "--out", "d"],
+            ["16 to 512 in steps of 16", "'17'"],
+        ),
         (["run", "ml-100k", "--seed", "1.0", "--out", "d"], ["--seed", "whole number"]),
         (["run", "ml-100k", "--threads", "0", "--out", "d"], ["--threads", "from 1 up"]),
         (["run", "ml-100k", "--valid", "1", "--out", "d"], ["--valid", "between 0 and 1"]),
@@ -149,7 +154,8 @@ def test_help_shows_every_hyper_parameter_with_its_bounds(hatrix: Callable[..., 
     for field, info in algorithm(name).model_fields.items():
         assert f"--{field.replace('_', '-')}" in text
         for bound in info.metadata:
-            assert f"{getattr(bound, 'ge', getattr(bound, 'le', getattr(bound, 'gt', None))):g}" in text
+            [limit] = dataclasses.astuple(bound)
+            assert f"{limit:g}" in text
 
 
 def test_help_of_run_alone_is_that_of_its_default(hatrix: Callable[..., Outcome]) -> None:
@@ -288,6 +294,24 @@ def test_an_unwritable_folder_is_told_before_training(
         refused(
             hatrix("run", ratings_file, *COLUMNS, "--out", "/proc/self/new"), "/proc/self", "another place"
         )
+
+
+@pytest.mark.parametrize(
+    "tokens",
+    [
+        ["fit", "ratings.csv", "bias", *COLUMNS, "--out", "./ratings.csv"],
+        ["fit", "ratings.csv", "bias", *COLUMNS, "--out", "m", "--checkpoint", "ratings.csv"],
+        ["run", "ratings.csv", "bias", *COLUMNS, "--out", "d", "--checkpoint", "ratings.csv"],
+        ["evaluate", "m.hatrix", "ratings.csv", "--report", "ratings.csv"],
+    ],
+    ids=" ".join,
+)
+def test_what_is_read_is_never_replaced(
+    hatrix: Callable[..., Outcome], ratings_file: Path, tokens: list[str]
+) -> None:
+    content = ratings_file.read_text()
+    refused(hatrix(*tokens), "ratings.csv is what is read")
+    assert ratings_file.read_text() == content
 
 
 @pytest.mark.skipif(not hasattr(os, "geteuid") or os.geteuid() == 0, reason="root may write anywhere")

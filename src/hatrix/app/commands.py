@@ -97,8 +97,8 @@ def run(
     """Train on a part of the ratings, measure the error on the rest, and write a report."""
     started = time.perf_counter()
     parting.check()
-    training.check(recipe)
-    with _staged(out, (MODEL, REPORT, METRICS, HISTORY)) as stage:
+    training.check(recipe, source)
+    with _staged(out, (MODEL, REPORT, METRICS, HISTORY), source) as stage:
         ratings = _load(source, columns, output, recipe)
         split = parting.part(ratings, training.seed)
         output.note(f"training {algorithm} on {len(split.train):,} of them ({split.protocol})")
@@ -144,8 +144,8 @@ def fit(
     output: Output = Output(),  # noqa: B008
 ) -> None:
     """Train on all ratings and save the model."""
-    training.check(recipe)
-    with _staged(out.parent, [out.name]) as stage:
+    training.check(recipe, source)
+    with _staged(out.parent, [out.name], source) as stage:
         ratings = _load(source, columns, output, recipe)
         output.note(f"training {algorithm} on them")
         model, seconds = _fit(recipe, ratings, training, output)
@@ -168,7 +168,7 @@ def evaluate(
 ) -> None:
     """Measure the error of a model on ratings."""
     if report is not None:
-        refuse_unwritable(report.parent, [report.name], "--report")
+        refuse_unwritable(report.parent, [report.name], "--report", [model, source])
     fitted = hatrix.load(model)
     ratings = _load(source, columns, output, fitted.recipe)
     seen = _seen_rows(fitted, ratings)
@@ -260,9 +260,9 @@ def _fit(recipe: Algorithm, train: Ratings, training: Training, output: Output) 
 
 
 @contextmanager
-def _staged(folder: Path, names: Iterable[str]) -> Iterator[Path]:
+def _staged(folder: Path, names: Iterable[str], source: str) -> Iterator[Path]:
     """A hidden folder for files of these names, which move to ``folder`` when all went well, and only then."""
-    home = refuse_unwritable(folder, names, "--out")
+    home = refuse_unwritable(folder, names, "--out", [source])
     try:
         stage = Path(tempfile.mkdtemp(prefix=".hatrix-", dir=home))
     except OSError as error:

@@ -269,7 +269,7 @@ class Training:
         "to a user")
     ] = False  # fmt: skip
 
-    def check(self, recipe: Algorithm) -> None:
+    def check(self, recipe: Algorithm, source: str) -> None:
         """Refuse what cannot work before any time is spent."""
         for name in ("checkpoint_epochs", "checkpoint_seconds", "resume"):
             if getattr(self, name) not in (None, False) and self.checkpoint is None:
@@ -277,7 +277,7 @@ class Training:
         if getattr(recipe, "patience", None) is not None and self.valid is None:
             raise ParameterError("--patience needs ratings to validate on: add --valid 0.1")
         if self.checkpoint is not None:
-            refuse_unwritable(self.checkpoint.parent, [self.checkpoint.name], "--checkpoint")
+            refuse_unwritable(self.checkpoint.parent, [self.checkpoint.name], "--checkpoint", [source])
 
     def fit(self, recipe: Algorithm, train: Ratings, *, progress: bool) -> FactorModel:
         """Fit the recipe to the ratings."""
@@ -299,14 +299,22 @@ class Training:
         )
 
 
-def refuse_unwritable(folder: Path, names: Iterable[str], given_as: str) -> Path:
-    """The folder, or the nearest one above it that exists; an error unless the files can be written there."""
+def refuse_unwritable(
+    folder: Path, names: Iterable[str], given_as: str, inputs: Iterable[str | Path] = ()
+) -> Path:
+    """The folder, or the nearest one above it that exists; an error unless the files can be written there.
+
+    None of them may be an input: what a user trains on is not replaced by what comes out.
+    """
+    inputs = [path for path in inputs if os.path.exists(path)]
     home = next(place for place in (folder, *folder.parents, Path("/")) if os.path.lexists(place))
     if not os.path.isdir(home):
         raise ParameterError(f"{given_as}: {home} is a file, not a folder: give another place")
     for name in names:
         if (folder / name).is_dir():
             raise ParameterError(f"{given_as}: {folder / name} is a folder: give another place")
+        if (folder / name).exists() and any(os.path.samefile(folder / name, path) for path in inputs):
+            raise ParameterError(f"{given_as}: {folder / name} is what is read: give another place")
     if not os.access(home, os.W_OK | os.X_OK):
         raise ParameterError(f"{given_as}: no permission to write in {home}: give another place")
     return home
@@ -372,6 +380,7 @@ def _checked(field: FieldInfo, bounds: str) -> Callable[[Any, Sequence[Token]], 
 def _bounds(field: FieldInfo) -> str:
     """The bounds of a field in words."""
     words = {"ge": "from {}", "gt": "above {}", "le": "to {}", "lt": "below {}"}
+    words["multiple_of"] = "in steps of {}"
     found = {sign: getattr(bound, sign) for sign in words for bound in field.metadata if hasattr(bound, sign)}
     text = " ".join(words[sign].format(f"{value:g}") for sign, value in found.items())
     return f"{text} up" if list(found) == ["ge"] else text
