@@ -96,6 +96,18 @@ def test_what_cannot_be_evaluated(model, split):
         hx.evaluate(hx.Bias(), split.test)
 
 
+def test_the_report_gives_range_and_bias_themselves_not_those_of_rounded_figures(tmp_path):
+    rng = np.random.default_rng(0)
+    percent = hx.Ratings.from_columns(*rng.integers(0, 30, (2, 600)), rng.uniform(0, 100, 600))
+    split = hx.split.per_user(percent)
+    result = hx.evaluate(hx.Bias().fit(split.train), split.test)
+    result.report(tmp_path / "report.html")
+    page = (tmp_path / "report.html").read_text()
+    raw, bias = result.raw_predicted, (result.predicted - split.test.value).mean()
+    assert f"predictions go from {raw.min():.2f} to {raw.max():.2f}" in page
+    assert f"on the whole they are {abs(bias):.2f} points too {'high' if bias > 0 else 'low'}" in page
+
+
 def test_the_report_says_what_its_intervals_cover(model, split, tmp_path):
     hx.evaluate(model, split.test, confidence=0.9).report(tmp_path / "report.html")
     page = (tmp_path / "report.html").read_text()

@@ -133,6 +133,8 @@ def handmade(model: hx.FactorModel, test: hx.Ratings, **changed: Any) -> Any:
         **figures["clipped"],
         raw=SimpleNamespace(**figures["raw"]),
         coverage="95 %",
+        raw_predicted=raw,
+        predicted=predicted,
         intervals={name: (value * 0.9, value * 1.1) for name, value in figures["clipped"].items()},
         clipped_share=float(np.mean(raw != predicted)),
         fallbacks={},

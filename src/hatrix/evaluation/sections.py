@@ -267,8 +267,8 @@ def _range(evaluation: Evaluation, unit: str) -> Section:
     """Predictions before clipping."""
     table, scale = evaluation.anatomy.prediction_range, evaluation.model.scale
     words = findings.ranged(
-        float(table["predicted"].min()),
-        float(table["predicted"].max()),
+        float(evaluation.raw_predicted.min()),
+        float(evaluation.raw_predicted.max()),
         scale,
         share=evaluation.clipped_share,
         raw=evaluation.raw.rmse,
@@ -292,7 +292,7 @@ def _level(evaluation: Evaluation, unit: str) -> Section:
     """Calibration, residuals, and the ratings that are predicted against those that are given."""
     calibration, residuals = evaluation.anatomy.calibration, evaluation.anatomy.residuals
     confusion = evaluation.anatomy.confusion
-    bias = _mean_residual(residuals)
+    bias = float((evaluation.predicted - evaluation.test.value).mean())
     parts = [
         Part(
             "Calibration",
@@ -446,12 +446,6 @@ def _totals(confusion: pd.DataFrame) -> pd.DataFrame:
     predicted = confusion.groupby("predicted")["count"].sum()
     table = pd.DataFrame({"actual": given, "predicted": predicted}).fillna(0).astype(int)
     return table.rename_axis("rating").reset_index()
-
-
-def _mean_residual(residuals: pd.DataFrame) -> float:
-    rows = records(residuals)
-    total = sum(row["count"] for row in rows)
-    return sum(row["count"] * (row["low"] + row["high"]) / 2 for row in rows) / total if total else 0.0
 
 
 def _seconds(history: pd.DataFrame) -> float | None:
