@@ -275,6 +275,14 @@ def test_names_that_look_like_patterns(tmp_path):
     assert rows(hx.read(tmp_path / "p[1].parquet")) == [(1, 2, 3.0)]
 
 
+@pytest.mark.parametrize("separator", ["\t", ";", "|", " "])
+def test_a_decimal_comma_is_no_separator(tmp_path, separator):
+    content = "1;2;3,5\n2;3;4,5\n".replace(";", separator)
+    refused(written(tmp_path, content), "line 1: rating '3,5' is not a finite number")
+    assert rows(hx.read(written(tmp_path, "1,2,3\n2,3,4\n"))) == [(1, 2, 3.0), (2, 3, 4.0)]
+    assert rows(hx.read(written(tmp_path, "1,a;b,3\n2,c;d,4\n"))) == [(1, "a;b", 3.0), (2, "c;d", 4.0)]
+
+
 @pytest.mark.parametrize("separator", ["", '"', "\n", "\0"])
 def test_separators_that_cannot_be(tmp_path, separator):
     refused(written(tmp_path, "1;2;3\n"), "give what stands between fields", separator=separator)

@@ -39,6 +39,7 @@ PIECE = 1 << 23
 RECORDS_AT_ONCE = 100_000
 LONGEST_QUOTE = 100
 _INTEGER = re.compile(r"-?[1-9][0-9]{0,18}|0")
+_DECIMAL_COMMA = re.compile(r"(?<=[0-9]),(?=[0-9])")
 _DATE = re.compile(r"[0-9]{4}-[0-9]{2}-[0-9]{2}([T ]([01][0-9]|2[0-3]):[0-9]{2}(:[0-9]{2}([.][0-9]+)?)?Z?)?")
 
 
@@ -161,6 +162,9 @@ def sniff(
     if separator is None:
         counts = {mark: [line.count(mark) for line in lines] for mark in SEPARATORS}
         steady = [mark for mark in SEPARATORS if min(counts[mark]) and len(set(counts[mark])) == 1]
+        inside = sum(len(_DECIMAL_COMMA.findall(line)) for line in lines) == sum(counts[","])
+        if inside and any(counts[mark][0] > counts[","][0] for mark in steady):
+            steady = [mark for mark in steady if mark != ","]  # 1;2;3,5
         present = [mark for mark in SEPARATORS if counts[mark][0]]
         separator = next(iter(steady or present), None)
         if separator is None:
