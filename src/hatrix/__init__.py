@@ -15,7 +15,10 @@ if TYPE_CHECKING:
     from hatrix.data.read import read
     from hatrix.data.split import Split
     from hatrix.errors import HatrixError
+    from hatrix.evaluation.compare import compare
+    from hatrix.evaluation.comparison import Comparison
     from hatrix.evaluation.evaluate import Evaluation, evaluate
+    from hatrix.evaluation.folds import CrossValidation, cross_validate
     from hatrix.evaluation.ranking import RankingEvaluation, evaluate_ranking
     from hatrix.models.als import ALS, ImplicitALS
     from hatrix.models.artifact import load
@@ -36,6 +39,8 @@ __all__ = [
     "Bias",
     "BiasedMF",
     "Checkpoint",
+    "Comparison",
+    "CrossValidation",
     "Evaluation",
     "FactorModel",
     "HatrixError",
@@ -48,6 +53,8 @@ __all__ = [
     "SpectralMF",
     "Split",
     "__version__",
+    "compare",
+    "cross_validate",
     "datasets",
     "evaluate",
     "evaluate_ranking",
@@ -65,6 +72,8 @@ _HOME = {
     "Bias": "hatrix.models.baseline:Bias",
     "BiasedMF": "hatrix.models.mf:BiasedMF",
     "Checkpoint": "hatrix.models.fit:Checkpoint",
+    "Comparison": "hatrix.evaluation.comparison:Comparison",
+    "CrossValidation": "hatrix.evaluation.folds:CrossValidation",
     "Evaluation": "hatrix.evaluation.evaluate:Evaluation",
     "FactorModel": "hatrix.models.model:FactorModel",
     "HatrixError": "hatrix.errors:HatrixError",
@@ -75,6 +84,8 @@ _HOME = {
     "SVDpp": "hatrix.models.svdpp:SVDpp",
     "SpectralMF": "hatrix.models.spectral:SpectralMF",
     "Split": "hatrix.data.split:Split",
+    "compare": "hatrix.evaluation.compare:compare",
+    "cross_validate": "hatrix.evaluation.folds:cross_validate",
     "datasets": "hatrix.data.datasets",
     "evaluate": "hatrix.evaluation.evaluate:evaluate",
     "evaluate_ranking": "hatrix.evaluation.ranking:evaluate_ranking",

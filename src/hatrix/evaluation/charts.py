@@ -98,7 +98,7 @@ def loss(
     rows, best = _loss_rows(history, measure)
     sets = list(dict.fromkeys(row["set"] for row in rows))
     short, unit = ("RMSE", unit) if measure == "rmse" else ("MSE", f"{unit}²")
-    chart = _chart(rows).encode(
+    chart = inline(rows).encode(
         alt.X(
             "epoch:Q", title="epoch", axis=alt.Axis(tickMinStep=1, grid=False), scale=alt.Scale(nice=False)
         ),
@@ -118,16 +118,14 @@ def loss(
     if best is not None:
         words = f"best: {best['error']:.4f} after epoch {best['epoch']}"
         late = best["epoch"] > rows[-1]["epoch"] / 2
-        mark = _chart([best]).encode(x="epoch:Q", y="error:Q", tooltip=alt.value(words))
+        mark = inline([best]).encode(x="epoch:Q", y="error:Q", tooltip=alt.value(words))
         layers += [
             mark.mark_point(size=110, color=ORANGE, filled=True, opacity=1),
             mark.mark_text(
                 text=words, dy=-14, dx=6 if late else -6, align="right" if late else "left", baseline="bottom"
             ),
         ]
-    return _finished(
-        alt.LayerChart(layer=layers), "Error on training and validation ratings by epoch"
-    )
+    return finished(alt.LayerChart(layer=layers), "Error on training and validation ratings by epoch")
 
 
 def slices(
@@ -164,10 +162,10 @@ def slices(
         raise ParameterError(f"measure is {measure!r}: give 'error', 'bias' or None for both")
     if measure is None:
         both = [_slices(table, by, one, overall, unit) for one in ("error", "bias")]
-        return _finished(
+        return finished(
             alt.hconcat(*(chart.properties(width=WIDTH * 0.6) for chart in both)), f"Error and bias by {by}"
         )
-    return _finished(_slices(table, by, measure, overall, unit), f"{measure.capitalize()} by {by}")
+    return finished(_slices(table, by, measure, overall, unit), f"{measure.capitalize()} by {by}")
 
 
 def _slices(table: pd.DataFrame, by: str, measure: str, overall: float | None, unit: str) -> alt.LayerChart:
@@ -188,7 +186,7 @@ def _slices(table: pd.DataFrame, by: str, measure: str, overall: float | None, u
     axis: dict[str, Any] = {"ticks": False, "domain": False, "minExtent": 40, "labelPadding": 6}
     axis |= {"titleAngle": 0, "titleAlign": "right", "titleX": -6, "titleY": -8}
     axis |= {"titleFontStyle": "italic", "titleBaseline": "middle"}
-    chart = _chart(rows).encode(y=alt.Y("slice:N", sort=None, title=by, axis=alt.Axis(**axis)))
+    chart = inline(rows).encode(y=alt.Y("slice:N", sort=None, title=by, axis=alt.Axis(**axis)))
     x = alt.X(
         "value:Q",
         title=title,
@@ -203,10 +201,10 @@ def _slices(table: pd.DataFrame, by: str, measure: str, overall: float | None, u
         bars = bars.encode(color=alt.Color("sign:N", scale=sign))
     layers: list[Any] = [bars.encode(x, tooltip=tooltip)]
     if overall is not None and measure == "error":
-        line = _chart([{"value": overall}])
+        line = inline([{"value": overall}])
         layers.append(line.mark_rule(strokeDash=[5, 4], strokeWidth=1.5).encode(x="value:Q"))
     if measure == "bias":
-        layers.append(_chart([{"value": 0}]).mark_rule().encode(x="value:Q"))
+        layers.append(inline([{"value": 0}]).mark_rule().encode(x="value:Q"))
     layers.append(
         chart.transform_filter("isValid(datum.low) && isValid(datum.high)")
         .mark_rule(strokeWidth=2, clip=True)
@@ -216,7 +214,7 @@ def _slices(table: pd.DataFrame, by: str, measure: str, overall: float | None, u
     counts = chart.mark_text(**outside).encode(
         x=alt.value("width"), text=alt.Text("count:Q", format=","), tooltip=tooltip
     )
-    head = _chart([{}]).mark_text(text="ratings", **outside, fontStyle="italic")
+    head = inline([{}]).mark_text(text="ratings", **outside, fontStyle="italic")
     layers += [counts, head.encode(x=alt.value("width"), y=alt.value(-8))]
     return alt.LayerChart(layer=layers, height=ROW * max(len(rows), 1))
 
@@ -255,7 +253,7 @@ def residuals(table: pd.DataFrame, *, unit: str = "points") -> alt.LayerChart:
         row["range"] = f"{signed(row['low'])} to {signed(row['high'])}"
     sign = alt.Scale(domain=["too low", "too high"], range=[BLUE, ORANGE])
     bars = (
-        _chart(rows)
+        inline(rows)
         .mark_bar(opacity=0.85, binSpacing=1)
         .encode(
             alt.X("low:Q", bin="binned", title=f"predicted − actual ({unit})", axis=alt.Axis(grid=False)),
@@ -269,8 +267,8 @@ def residuals(table: pd.DataFrame, *, unit: str = "points") -> alt.LayerChart:
             ],
         )
     )
-    zero = _chart([{"value": 0}]).mark_rule(strokeDash=[5, 4]).encode(x="value:Q")
-    return _finished(alt.LayerChart(layer=[bars, zero]), "Number of test ratings by predicted minus actual")
+    zero = inline([{"value": 0}]).mark_rule(strokeDash=[5, 4]).encode(x="value:Q")
+    return finished(alt.LayerChart(layer=[bars, zero]), "Number of test ratings by predicted minus actual")
 
 
 def calibration(table: pd.DataFrame, *, unit: str = "points") -> alt.LayerChart:
@@ -298,7 +296,7 @@ def calibration(table: pd.DataFrame, *, unit: str = "points") -> alt.LayerChart:
     ends = [end for end in ends if end is not None] or [0, 1]
     low, high = math.floor(2 * min(ends)) / 2, math.ceil(2 * max(ends)) / 2
     domain = alt.Scale(domain=[low, high], nice=False, zero=False)
-    chart = _chart(rows).encode(
+    chart = inline(rows).encode(
         alt.X("predicted:Q", title=f"mean prediction ({unit})", scale=domain, axis=alt.Axis(tickCount=6)),
         tooltip=[
             alt.Tooltip("predicted:Q", title=f"mean prediction, {unit}", format=".2f"),
@@ -306,14 +304,14 @@ def calibration(table: pd.DataFrame, *, unit: str = "points") -> alt.LayerChart:
             alt.Tooltip("count:Q", title="test ratings", format=","),
         ],
     )
-    ideal = _chart([{"at": low}, {"at": high}]).mark_line(color=INK, strokeDash=[5, 4], strokeWidth=1.5)
+    ideal = inline([{"at": low}, {"at": high}]).mark_line(color=INK, strokeDash=[5, 4], strokeWidth=1.5)
     y = alt.Y("actual:Q", title=f"mean actual rating ({unit})", scale=domain, axis=alt.Axis(tickCount=6))
     most = max((row["count"] for row in rows), default=1)
     sizes = sorted({float(f"{most * share:.1g}") for share in (0.1, 0.4, 0.9)})
     legend = alt.Legend(title="test ratings", format=",.0f", values=sizes, symbolFillColor=BLUE)
     size = alt.Size("count:Q", scale=alt.Scale(range=[25, 420], zero=True), legend=legend)
     whiskers = chart.transform_filter("isValid(datum.low) && isValid(datum.high)").mark_rule(strokeWidth=1.5)
-    return _finished(
+    return finished(
         alt.LayerChart(
             layer=[
                 ideal.encode(x="at:Q", y="at:Q"),
@@ -344,7 +342,7 @@ def rating_distribution(table: pd.DataFrame, *, unit: str = "points") -> alt.Lay
     ]
     domain = [names[key] for key in totals]
     bars = (
-        _chart(rows)
+        inline(rows)
         .mark_bar(opacity=0.9, cornerRadiusEnd=2)
         .encode(
             alt.X("rating:O", sort=None, title=f"rating ({unit})", axis=alt.Axis(labelAngle=0)),
@@ -359,7 +357,7 @@ def rating_distribution(table: pd.DataFrame, *, unit: str = "points") -> alt.Lay
             ],
         )
     )
-    return _finished(
+    return finished(
         alt.LayerChart(layer=[bars]), "Number of test ratings of each value, actual and predicted"
     )
 
@@ -382,7 +380,7 @@ def confusion(table: pd.DataFrame, *, unit: str = "points") -> alt.LayerChart:
             row = {"count": count, "share": share, "label": share_in_words(share, digits=0)}
             rows.append(row | {"actual": plain(actual), "predicted": plain(predicted)})
     most = max((row["share"] for row in rows), default=1.0) or 1.0
-    chart = _chart(rows).encode(
+    chart = inline(rows).encode(
         alt.X(
             "predicted:O",
             title=f"predicted, rounded ({unit})",
@@ -408,7 +406,7 @@ def confusion(table: pd.DataFrame, *, unit: str = "points") -> alt.LayerChart:
         # Cells are opaque on either background, so their text needs no theme.
         dark = alt.condition(f"datum.share > {0.62 * most}", alt.value("#ffffff"), alt.value("#10243e"))
         layers.append(chart.mark_text().encode(text="label:N", color=dark))
-    return _finished(
+    return finished(
         alt.LayerChart(layer=layers, height=34 * max(len(levels["actual"]), 1)),
         "Share of each actual rating by rounded prediction",
     )
@@ -427,7 +425,7 @@ def _columns(
         row["share"], row["color"] = row["count"] / total, color[number] if color else BLUE
         row["at"] = plain(row[name])
         row["label"] = share_in_words(row["share"])
-    chart = _chart(rows).encode(
+    chart = inline(rows).encode(
         alt.X("at:O", sort=None, title=title, axis=alt.Axis(labelAngle=0, labelOverlap=True)),
         alt.Y("count:Q", title="test ratings", axis=alt.Axis(tickCount=5)),
         tooltip=[
@@ -441,7 +439,7 @@ def _columns(
     ]
     if len(rows) <= MOST_LABELLED:
         layers.append(chart.mark_text(dy=-8).encode(text="label:N"))
-    return _finished(alt.LayerChart(layer=layers), description)
+    return finished(alt.LayerChart(layer=layers), description)
 
 
 def _loss_rows(history: pd.DataFrame, measure: str) -> tuple[list[dict[str, Any]], dict[str, Any] | None]:
@@ -486,13 +484,13 @@ def _slice(row: dict[str, Any], column: str) -> dict[str, Any]:
     }
 
 
-def _chart(rows: list[dict[str, Any]]) -> Any:
+def inline(rows: list[dict[str, Any]]) -> Any:
     import altair as alt
 
     return alt.Chart(alt.InlineData(values=rows))
 
 
-def _finished(chart: Figure, description: str) -> Figure:
+def finished(chart: Figure, description: str) -> Figure:
     """The chart with its look, and with words for those who cannot see it."""
     done: Any = chart
     finished: Figure = done.properties(description=description).configure(**theme())

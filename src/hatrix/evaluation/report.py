@@ -15,8 +15,9 @@ from hatrix.errors import DataError, ParameterError
 
 if TYPE_CHECKING:
     from hatrix.evaluation.evaluate import Evaluation
+    from hatrix.evaluation.layout import Story
 
-__all__ = ["render", "write"]
+__all__ = ["page", "render", "save", "write"]
 
 HERE = Path(__file__).parent
 LIBRARIES = ("vega.min.js", "vega-lite.min.js", "vega-embed.min.js")
@@ -59,24 +60,7 @@ def write(
     DataError
         If a baseline was evaluated on other ratings.
     """
-    target = Path(path)
-    if target.is_dir():
-        raise ParameterError(f"{target} is a folder: give the name of a file in it, such as report.html")
-    if not target.parent.is_dir():
-        raise ParameterError(f"there is no folder {target.parent}: create it, or give another path")
-    page = render(evaluation, title=title, baselines=baselines, protocol=protocol, command=command)
-    # Ids may hold halves of surrogate pairs, which UTF-8 has no bytes for.
-    data = page.encode("utf-8", "replace")
-    draft = target.with_name(f".{target.name[:100]}.{secrets.token_hex(6)}")
-    try:
-        with open(draft, "xb") as file:
-            file.write(data)
-            file.flush()
-            os.fsync(file.fileno())
-        os.replace(draft, target)
-    except BaseException:
-        draft.unlink(missing_ok=True)
-        raise
+    save(render(evaluation, title=title, baselines=baselines, protocol=protocol, command=command), path)
 
 
 def render(
@@ -88,12 +72,7 @@ def render(
     command: str | None = None,
 ) -> str:
     """The HTML of the report; `write` describes the parameters."""
-    from jinja2 import Environment, FileSystemLoader, StrictUndefined
-    from jinja2.utils import htmlsafe_json_dumps
-    from markupsafe import Markup
-
-    import hatrix
-    from hatrix.evaluation import charts, sections
+    from hatrix.evaluation import sections
 
     for name, other in (baselines or {}).items():
         if other.n != evaluation.n:
@@ -101,6 +80,19 @@ def render(
                 f"baseline {name!r} was evaluated on {other.n:,} ratings and the model on {evaluation.n:,}: "
                 "evaluate both on the same test part"
             )
+    story = sections.story(evaluation, baselines or {}, protocol=protocol, command=command)
+    return page(story, title=title)
+
+
+def page(story: Story, *, title: str | None = None) -> str:
+    """The HTML of a story: a page that loads nothing, and runs no script but its own."""
+    from jinja2 import Environment, FileSystemLoader, StrictUndefined
+    from jinja2.utils import htmlsafe_json_dumps
+    from markupsafe import Markup
+
+    import hatrix
+    from hatrix.evaluation import charts
+
     template = HERE / "template"
     style = (template / "report.css").read_text(encoding="utf-8")
     scripts = [_library(name) for name in LIBRARIES] + [(template / "report.js").read_text(encoding="utf-8")]
@@ -114,7 +106,6 @@ def render(
     environment.filters["json"] = lambda value: htmlsafe_json_dumps(
         value, allow_nan=False, separators=(",", ":")
     )
-    story = sections.story(evaluation, baselines or {}, protocol=protocol, command=command)
     return environment.get_template("report.html.jinja").render(
         **story._asdict() | {"title": title or story.title},
         policy=_policy(style, scripts),
@@ -125,6 +116,33 @@ def render(
         version=hatrix.__version__,
         date=f"{datetime.now(UTC):%d %B %Y, %H:%M} UTC",
     )
+
+
+def save(html: str, path: str | os.PathLike[str]) -> None:
+    """Write a page to a file, atomically.
+
+    Raises
+    ------
+    ParameterError
+        If the path is a folder or lies in none.
+    """
+    target = Path(path)
+    if target.is_dir():
+        raise ParameterError(f"{target} is a folder: give the name of a file in it, such as report.html")
+    if not target.parent.is_dir():
+        raise ParameterError(f"there is no folder {target.parent}: create it, or give another path")
+    # Ids may hold halves of surrogate pairs, which UTF-8 has no bytes for.
+    data = html.encode("utf-8", "replace")
+    draft = target.with_name(f".{target.name[:100]}.{secrets.token_hex(6)}")
+    try:
+        with open(draft, "xb") as file:
+            file.write(data)
+            file.flush()
+            os.fsync(file.fileno())
+        os.replace(draft, target)
+    except BaseException:
+        draft.unlink(missing_ok=True)
+        raise
 
 
 def _library(name: str) -> str:
