@@ -67,7 +67,12 @@ def tradeoff(
             raise ParameterError(f"there is no figure {name!r}: choose from {', '.join(numeric)}")
     rows = []
     for row in records(table.reset_index()):
-        point = {"model": row["model"], "x": row[x], "y": row[y], "kind": "baseline" if row["baseline"] else "model"}
+        point = {
+            "model": row["model"],
+            "x": row[x],
+            "y": row[y],
+            "kind": "baseline" if row["baseline"] else "model",
+        }
         for axis, name in (("x", x), ("y", y)):
             point |= {f"{axis}_{end}": row.get(f"{name}_{end}") for end in ("low", "high")}
         if point["x"] is not None and point["y"] is not None:
@@ -76,7 +81,9 @@ def tradeoff(
     chart = inline(rows).encode(
         alt.X("x:Q", title=_meaning(x), scale=scales["x"], axis=alt.Axis(tickCount=6)),
         alt.Y("y:Q", title=_meaning(y), scale=scales["y"], axis=alt.Axis(tickCount=6)),
-        color=alt.Color("kind:N", scale=alt.Scale(domain=["model", "baseline"], range=[BLUE, INK]), legend=None),
+        color=alt.Color(
+            "kind:N", scale=alt.Scale(domain=["model", "baseline"], range=[BLUE, INK]), legend=None
+        ),
         tooltip=[
             alt.Tooltip("model:N"),
             alt.Tooltip("x:Q", title=_meaning(x), format=".4~g"),
@@ -95,7 +102,9 @@ def tradeoff(
     for side, test in (("left", "<"), ("right", ">=")):
         words = chart.transform_filter(f"datum.x {test} {middle!r}")
         shift = 9 if side == "left" else -9
-        layers.append(words.mark_text(align=side, dx=shift, dy=-9).encode(text="model:N", color=alt.value(INK)))
+        layers.append(
+            words.mark_text(align=side, dx=shift, dy=-9).encode(text="model:N", color=alt.value(INK))
+        )
     return finished(alt.LayerChart(layer=layers), f"{_meaning(y)} against {_meaning(x)}")
 
 
@@ -137,7 +146,9 @@ def intervals(
         chart.transform_filter("isValid(datum.low) && isValid(datum.high)")
         .mark_rule(strokeWidth=2)
         .encode(x=alt.X("low:Q", scale=x), x2="high:Q"),
-        chart.mark_point(size=70, filled=True, opacity=1).encode(x=alt.X("value:Q", title=_meaning(what), scale=x)),
+        chart.mark_point(size=70, filled=True, opacity=1).encode(
+            x=alt.X("value:Q", title=_meaning(what), scale=x)
+        ),
         chart.mark_text(dy=-11).encode(
             x=alt.X("value:Q"), text=alt.Text("value:Q", format=".4f"), color=alt.value(INK)
         ),
@@ -166,7 +177,9 @@ def search(trials: pd.DataFrame, *, metric: str) -> alt.LayerChart:
         if row["state"] == "complete":
             best = min(best, sign * row["value"])
         so_far = None if math.isinf(best) else sign * best
-        points.append({key: row[key] for key in ("number", "state", "value", "epochs", "seconds")} | {"best": so_far})
+        points.append(
+            {key: row[key] for key in ("number", "state", "value", "epochs", "seconds")} | {"best": so_far}
+        )
     title = _title(metric)
     y = alt.Y("value:Q", title=title, scale=alt.Scale(zero=False, domain=_inner(points), nice=False))
     chart = inline(points).encode(
@@ -196,7 +209,13 @@ def slices(trials: pd.DataFrame, name: str, *, metric: str, log: bool = False) -
     import altair as alt
 
     rows = [
-        {"number": row["number"], "value": row["value"], "at": row[name], "state": row["state"], "kind": "trial"}
+        {
+            "number": row["number"],
+            "value": row["value"],
+            "at": row[name],
+            "state": row["state"],
+            "kind": "trial",
+        }
         for row in records(trials)
         if row["value"] is not None and row[name] is not None and row["state"] == "complete"
     ]
@@ -215,7 +234,9 @@ def slices(trials: pd.DataFrame, name: str, *, metric: str, log: bool = False) -
             axis=alt.Axis(tickCount=5, labelAngle=0, labelOverlap=True),
         ),
         alt.Y("value:Q", title=_title(metric), scale=alt.Scale(zero=False, domain=_inner(rows), nice=False)),
-        color=alt.Color("kind:N", scale=alt.Scale(domain=["trial", "best"], range=[BLUE, ORANGE]), legend=None),
+        color=alt.Color(
+            "kind:N", scale=alt.Scale(domain=["trial", "best"], range=[BLUE, ORANGE]), legend=None
+        ),
         tooltip=[
             alt.Tooltip("number:Q", title="trial"),
             alt.Tooltip("at:N", title=name),
@@ -224,7 +245,8 @@ def slices(trials: pd.DataFrame, name: str, *, metric: str, log: bool = False) -
     )
     points = chart.mark_point(size=45, filled=True, opacity=0.9, clip=True)
     return finished(
-        alt.LayerChart(layer=[points], width=WIDTH, height=170), f"{_title(metric)} against {name.replace('_', ' ')}"
+        alt.LayerChart(layer=[points], width=WIDTH, height=170),
+        f"{_title(metric)} against {name.replace('_', ' ')}",
     )
 
 
