@@ -20,10 +20,12 @@ if TYPE_CHECKING:
     from hatrix.evaluation.evaluate import Evaluation, evaluate
     from hatrix.evaluation.folds import CrossValidation, cross_validate
     from hatrix.evaluation.ranking import RankingEvaluation, evaluate_ranking
+    from hatrix.evaluation.tune import Tuning, tune
     from hatrix.models.als import ALS, ImplicitALS
     from hatrix.models.artifact import load
     from hatrix.models.baseline import Bias, Popular
     from hatrix.models.bayesian import BayesianMF
+    from hatrix.models.bpr import BPR
     from hatrix.models.fit import Checkpoint
     from hatrix.models.mf import MF, BiasedMF
     from hatrix.models.model import FactorModel
@@ -34,6 +36,7 @@ __version__ = "0.1.0"
 
 __all__ = [
     "ALS",
+    "BPR",
     "MF",
     "BayesianMF",
     "Bias",
@@ -52,6 +55,7 @@ __all__ = [
     "SVDpp",
     "SpectralMF",
     "Split",
+    "Tuning",
     "__version__",
     "compare",
     "cross_validate",
@@ -62,9 +66,11 @@ __all__ = [
     "read",
     "split",
     "synthetic",
+    "tune",
 ]
 
 _HOME = {
+    "BPR": "hatrix.models.bpr:BPR",
     "ALS": "hatrix.models.als:ALS",
     "ImplicitALS": "hatrix.models.als:ImplicitALS",
     "BayesianMF": "hatrix.models.bayesian:BayesianMF",
@@ -84,6 +90,7 @@ _HOME = {
     "SVDpp": "hatrix.models.svdpp:SVDpp",
     "SpectralMF": "hatrix.models.spectral:SpectralMF",
     "Split": "hatrix.data.split:Split",
+    "Tuning": "hatrix.evaluation.tune:Tuning",
     "compare": "hatrix.evaluation.compare:compare",
     "cross_validate": "hatrix.evaluation.folds:cross_validate",
     "datasets": "hatrix.data.datasets",
@@ -93,6 +100,7 @@ _HOME = {
     "read": "hatrix.data.read:read",
     "split": "hatrix.data.split",
     "synthetic": "hatrix.data.synthetic",
+    "tune": "hatrix.evaluation.tune:tune",
 }
 
 

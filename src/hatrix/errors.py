@@ -27,3 +27,7 @@ class ModelFileError(HatrixError, ValueError):
 
 class DivergenceError(HatrixError, ArithmeticError):
     """Training left the finite numbers."""
+
+
+class MissingExtraError(HatrixError, ImportError):
+    """A package of an optional extra is not installed."""

@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     import altair as alt
     import pandas as pd
 
-__all__ = ["MEANINGS", "intervals", "search", "slices", "tradeoff"]
+__all__ = ["MEANINGS", "intervals", "search", "slices", "title_of", "tradeoff"]
 
 MEANINGS = {
     "rmse": "RMSE",
@@ -180,7 +180,7 @@ def search(trials: pd.DataFrame, *, metric: str) -> alt.LayerChart:
         points.append(
             {key: row[key] for key in ("number", "state", "value", "epochs", "seconds")} | {"best": so_far}
         )
-    title = _title(metric)
+    title = title_of(metric)
     y = alt.Y("value:Q", title=title, scale=alt.Scale(zero=False, domain=_inner(points), nice=False))
     chart = inline(points).encode(
         alt.X("number:Q", title="trial", axis=alt.Axis(tickMinStep=1, grid=False, format="d")),
@@ -233,20 +233,22 @@ def slices(trials: pd.DataFrame, name: str, *, metric: str, log: bool = False) -
             scale=scale,
             axis=alt.Axis(tickCount=5, labelAngle=0, labelOverlap=True),
         ),
-        alt.Y("value:Q", title=_title(metric), scale=alt.Scale(zero=False, domain=_inner(rows), nice=False)),
+        alt.Y(
+            "value:Q", title=title_of(metric), scale=alt.Scale(zero=False, domain=_inner(rows), nice=False)
+        ),
         color=alt.Color(
             "kind:N", scale=alt.Scale(domain=["trial", "best"], range=[BLUE, ORANGE]), legend=None
         ),
         tooltip=[
             alt.Tooltip("number:Q", title="trial"),
             alt.Tooltip("at:N", title=name),
-            alt.Tooltip("value:Q", title=_title(metric), format=".5f"),
+            alt.Tooltip("value:Q", title=title_of(metric), format=".5f"),
         ],
     )
     points = chart.mark_point(size=45, filled=True, opacity=0.9, clip=True)
     return finished(
         alt.LayerChart(layer=[points], width=WIDTH, height=170),
-        f"{_title(metric)} against {name.replace('_', ' ')}",
+        f"{title_of(metric)} against {name.replace('_', ' ')}",
     )
 
 
@@ -267,7 +269,8 @@ def _meaning(name: str) -> str:
     return MEANINGS.get(name, name.replace("_", " "))
 
 
-def _title(metric: str) -> str:
+def title_of(metric: str) -> str:
+    """A validation figure in words."""
     return {"valid_rmse": "validation RMSE", "valid_ndcg": "validation NDCG@20"}.get(metric, metric)
 
 

@@ -14,6 +14,7 @@ from hatrix.evaluation.layout import (
     Table,
     Tile,
     change,
+    columns,
     figure,
     with_interval,
 )
@@ -21,8 +22,9 @@ from hatrix.evaluation.records import records
 
 if TYPE_CHECKING:
     from hatrix.evaluation.comparison import Comparison
+    from hatrix.evaluation.tune import Tuning
 
-__all__ = ["bytes_in_words", "of_comparison", "p_in_words", "verdicts"]
+__all__ = ["bytes_in_words", "found_in_words", "of_comparison", "of_search", "p_in_words", "verdicts"]
 
 LEVEL = 0.05
 FOLDED = "The numbers"
@@ -264,6 +266,123 @@ def _again(result: Comparison, command: str | None) -> Section:
         f"split = ...  # {result.split.protocol} of {result.split.train.name}",
         f"result = hx.compare([{recipes}], split, metric={result.metric!r}, seed={result.seed})",
         "print(result.table())",
+    ]
+    code = [("On the command line", command)] if command else []
+    code.append(("In Python", "\n".join(lines)))
+    return Section("reproduce", "Reproduce", "How to reproduce it", (), [Part(code=code)])
+
+
+def of_search(result: Tuning, *, command: str | None = None) -> Story:
+    """Everything the page of a search says."""
+    name, start = search_charts.title_of(result.metric), float(result.trials["value"].iloc[0])
+    states = result.trials["state"].value_counts()
+    seconds = float(result.trials["seconds"].sum())
+    ended = ", ".join(f"{count:,} {state}" for state, count in states.items())
+    return Story(
+        title=f"Tuning {type(result.best).__name__} on {result.data}",
+        lead=f"{len(result.trials):,} trials were fitted to {result.n_train:,} ratings and validated on {result.n_valid:,} "
+        f"others; none saw test ratings. Seed {result.seed}.",
+        tiles=[
+            Tile(f"Best {name}", f"{result.value:.4f}", f"trial {_best_number(result)}"),
+            Tile(
+                "The recipe as given",
+                "failed" if math.isnan(start) else f"{start:.4f}",
+                change(result.value, start),
+            ),
+            Tile("Trials", f"{len(result.trials):,}", ended),
+            Tile("Time of the trials", f"{seconds:.3g} s"),
+        ],
+        findings=[found_in_words(result)],
+        warnings=[*result.warnings, *result.notes],
+        sections=[_found(result), _course(result), _knobs(result), _again_search(result, command)],
+    )
+
+
+def found_in_words(result: Tuning) -> str:
+    """What the search gained, and that the figure was chosen."""
+    start = float(result.trials["value"].iloc[0])
+    gain = "" if math.isnan(start) else f", from {start:.4f} with the recipe as given"
+    name = search_charts.title_of(result.metric)
+    return f"The best of {len(result.trials):,} trials has a {name} of {result.value:.4f}{gain}. It is "
+        "the best of many on one part of the ratings: expect a little less on others."
+
+
+def _best_number(result: Tuning) -> Any:
+    done = [row for row in records(result.trials) if row["state"] == "complete"]
+    return next(row["number"] for row in done if row["value"] == result.value)
+
+
+def _found(result: Tuning) -> Section:
+    rows: list[list[Cell]] = []
+    for name in type(result.best).model_fields:
+        given, best = getattr(result.start, name), getattr(result.best, name)
+        where = str(result.space[name]) if name in result.space else "not searched"
+        if name == "epochs" and name not in result.space and given != best:
+            where = "best of the validation"
+        rows.append([name, _value(best), _value(given), where])
+    head = [("hyper-parameter", False), ("found", True), ("given", True), ("searched", False)]
+    return Section(
+        "found", "Found", "What was found", (), [Part(tables=[Table("Hyper-parameters", head, rows)])]
+    )
+
+
+def _value(value: Any) -> str:
+    return f"{value:.5g}" if isinstance(value, float) else str(value)
+
+
+def _course(result: Tuning) -> Section:
+    formats = {"number": ",", "state": "", "value": ".5f", "epochs": ",", "seconds": ".2f"}
+    formats |= dict.fromkeys(result.space, ".4g")
+    trials = Table("All trials", *columns(result.trials, formats), wide=True, folded=FOLDED)
+    words = (
+        "A pruned trial was worse at some epoch than half of those before it; it stands at the best it had reached. Far "
+        "outliers lie outside the frame."
+    )
+    caption = f"{search_charts.title_of(result.metric)} of each trial; the line is the best so far"
+    return Section(
+        "course",
+        "Course",
+        "The course of the search",
+        (words,),
+        [Part(figures=[figure("course", caption, result.chart())], tables=[trials])],
+    )
+
+
+def _knobs(result: Tuning) -> Section:
+    name = search_charts.title_of(result.metric)
+    figures = [
+        figure(
+            f"knob-{knob}", f"{name} against {knob.replace('_', ' ')}; the best is orange", result.chart(knob)
+        )
+        for knob in result.space
+    ]
+    return Section(
+        "knobs",
+        "Hyper-parameters",
+        "Each hyper-parameter",
+        (
+            "Complete trials only. All hyper-parameters differ between trials, so a point is not due to one alone.",
+        ),
+        [Part(figures=figures)],
+    )
+
+
+def _again_search(result: Tuning, command: str | None) -> Section:
+    given = {name: getattr(result.start, name) for name in type(result.start).model_fields}
+    default = type(result.start)()
+    start = ", ".join(f"{k}={v!r}" for k, v in given.items() if v != getattr(default, k))
+    found = ", ".join(f"{k}={v!r}" for k, v in result.best.model_dump(exclude_defaults=True).items())
+    recipe = f"hx.{type(result.best).__name__}"
+    space = {name: one.plain() for name, one in result.space.items()}
+    lines = [
+        "import hatrix as hx",
+        "",
+        f"train = ...  # of {result.data}",
+        f"result = hx.tune({recipe}({start}), train, trials={len(result.trials)}, seed={result.seed},",
+        f"                 space={space})",
+        "",
+        "# the recipe that was found",
+        f"{recipe}({found})",
     ]
     code = [("On the command line", command)] if command else []
     code.append(("In Python", "\n".join(lines)))

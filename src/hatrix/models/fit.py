@@ -8,7 +8,7 @@ import signal
 import threading
 import time
 from abc import ABC, abstractmethod
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from numbers import Real
@@ -133,9 +133,20 @@ class Algorithm(BaseModel, ABC):
         """
         return _Loop(self, train, valid, seed, threads, progress, checkpoint, resume).run().finish()
 
-    def train(self, train: Ratings, *, seed: int = 42, threads: int | None = None) -> Trained:
-        """Train as `fit` does, and keep what was learned: `Trained.finish` makes models of it."""
-        return _Loop(self, train, None, seed, threads, False, None, None).run()
+    def train(
+        self,
+        train: Ratings,
+        valid: Ratings | float | None = None,
+        *,
+        seed: int = 42,
+        threads: int | None = None,
+        after_epoch: Callable[[Mapping[str, float]], bool] | None = None,
+    ) -> Trained:
+        """Train as `fit` does, and keep what was learned: `Trained.finish` makes models of it.
+
+        ``after_epoch`` gets each row of the history, and ends training by returning True.
+        """
+        return _Loop(self, train, valid, seed, threads, False, None, None).run(after_epoch)
 
     def shares_training(self, other: Algorithm) -> bool:
         """Whether what ``other`` learned can be finished by this recipe: they differ in ``late`` alone."""
@@ -157,6 +168,11 @@ class Trained:
 
     def __init__(self, loop: _Loop, state: State) -> None:
         self._loop, self.recipe, self.state = loop, loop.recipe, state
+
+    @property
+    def interrupted(self) -> bool:
+        """Whether Ctrl-C ended the training."""
+        return self._loop.interrupted
 
     def finish(self, recipe: Algorithm | None = None) -> FactorModel:
         """The model of a recipe that shares this training, by default of the one that was trained.
@@ -209,8 +225,9 @@ class _Loop:
         self.history: list[dict[str, float]] = []
         self.best: tuple[float, int, dict[str, NDArray[Any]]] | None = None
         self.notes: list[str] = []
+        self.interrupted = False
 
-    def run(self) -> Trained:
+    def run(self, after_epoch: Callable[[Mapping[str, float]], bool] | None = None) -> Trained:
         started = time.perf_counter()
         state = self.recipe.init(self.train, seed=self.seed, threads=self.threads)
         if self.resume is not None and Path(self.resume).exists():
@@ -231,7 +248,10 @@ class _Loop:
                     self._save(state)
                     saved_at, saved_epoch = time.perf_counter(), len(self.history)
                 if stop.is_set():
+                    self.interrupted = True
                     self.notes.append(f"stopped by Ctrl-C after epoch {epoch + 1} of {self.recipe.rounds}")
+                    break
+                if after_epoch is not None and after_epoch(self.history[-1]):
                     break
         if self.checkpoint and saved_epoch < len(self.history):
             self._save(state)

@@ -1,0 +1,144 @@
+"""Where to search a hyper-parameter: what its field declares, or what the caller gives."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from numbers import Real
+from typing import TYPE_CHECKING, Any, Literal, NamedTuple, get_args, get_origin
+
+from hatrix.errors import ParameterError
+
+if TYPE_CHECKING:
+    from hatrix.models.fit import Algorithm
+
+__all__ = ["Range", "changed", "declared", "given"]
+
+EDGE = 0.02
+"""Share of a range, at either end, that counts as its edge."""
+
+HOW = "give (low, high), (low, high, 'log') or a list of values to choose from"
+
+
+class Range(NamedTuple):
+    """Where to search: from ``low`` to ``high``, evenly or on a logarithmic scale; or ``choices``.
+
+    ``open_low`` and ``open_high`` tell whether the hyper-parameter itself may go beyond the ends.
+    """
+
+    low: float = math.nan
+    high: float = math.nan
+    log: bool = False
+    whole: bool = False
+    choices: tuple[Any, ...] = ()
+    open_low: bool = True
+    open_high: bool = True
+
+    def suggest(self, trial: Any, name: str) -> Any:
+        """A value for an optuna trial."""
+        if self.choices:
+            return trial.suggest_categorical(name, self.choices)
+        if self.whole:
+            return trial.suggest_int(name, int(self.low), int(self.high), log=self.log)
+        return trial.suggest_float(name, self.low, self.high, log=self.log)
+
+    def holds(self, value: Any) -> bool:
+        """Whether a value can be suggested."""
+        if self.choices:
+            return value in self.choices
+        return isinstance(value, Real) and self.low <= float(value) <= self.high
+
+    def edge(self, value: Any) -> Literal["", "low", "high"]:
+        """At which end of the range a value lies, if the hyper-parameter could go further there."""
+        if self.choices:
+            return ""
+        low, high, at = (self._place(end) for end in (self.low, self.high, value))
+        margin = 0.0 if self.whole and self.high - self.low < 1 / EDGE else EDGE * (high - low)
+        if self.open_low and at <= low + margin:
+            return "low"
+        return "high" if self.open_high and at >= high - margin else ""
+
+    def _place(self, value: float) -> float:
+        return math.log(value) if self.log else float(value)
+
+    def __str__(self) -> str:
+        if self.choices:
+            return "one of " + ", ".join(map(str, self.choices))
+        return f"{self.low:g} to {self.high:g}{' (log)' if self.log else ''}"
+
+    def plain(self) -> list[Any]:
+        """The range as `given` takes it."""
+        if self.choices:
+            return list(self.choices)
+        ends: list[Any] = [int(end) if self.whole else end for end in (self.low, self.high)]
+        return [*ends, "log"] if self.log else ends
+
+
+def declared(recipe: Algorithm) -> dict[str, Range]:
+    """The ranges that the recipe's fields declare, but for hyper-parameters that were given by hand."""
+    found = {}
+    for name, field in type(recipe).model_fields.items():
+        extra = field.json_schema_extra
+        if isinstance(extra, dict) and "tune" in extra and name not in recipe.model_fields_set:
+            found[name] = _range(recipe, name, extra["tune"])
+    return found
+
+
+def given(recipe: Algorithm, space: Mapping[str, Any]) -> dict[str, Range]:
+    """The ranges of a caller's space, each checked against the bounds of its field."""
+    if not isinstance(space, Mapping):
+        raise ParameterError(f"space is a {type(space).__name__}: give {{hyper-parameter: range}}; {HOW}")
+    known = type(recipe).model_fields
+    for name in space:
+        if name not in known:
+            raise ParameterError(
+                f"{type(recipe).__name__} has no {name}: it has {', '.join(known) or 'none'}"
+            )
+    return {name: _range(recipe, name, ends) for name, ends in space.items()}
+
+
+def changed(recipe: Algorithm, values: Mapping[str, Any]) -> Algorithm:
+    """The recipe with other values, checked."""
+    return type(recipe)(**(recipe.model_dump() | dict(values)))
+
+
+def _range(recipe: Algorithm, name: str, ends: Any) -> Range:
+    if not isinstance(ends, list | tuple | set | frozenset) or not ends:
+        raise ParameterError(f"the range of {name} is {ends!r}: {HOW}")
+    parts = sorted(ends, key=str) if isinstance(ends, set | frozenset) else list(ends)
+    log = parts[-1] == "log" and len(parts) == 3
+    numbers = parts[:2] if log else parts
+    if len(numbers) == 2 and all(isinstance(end, Real) and not isinstance(end, bool) for end in numbers):
+        found = _between(recipe, name, float(numbers[0]), float(numbers[1]), log)
+        tried: list[Any] = [int(end) if found.whole else end for end in (found.low, found.high)]
+    else:
+        found, tried = Range(choices=tuple(parts)), parts
+    for value in tried:
+        try:
+            changed(recipe, {name: value})
+        except ParameterError as error:
+            raise ParameterError(f"the range of {name} goes beyond what it may be: {error}") from None
+    return found
+
+
+def _between(recipe: Algorithm, name: str, low: float, high: float, log: bool) -> Range:
+    field = type(recipe).model_fields[name]
+    kinds = get_args(field.annotation) or (field.annotation,)
+    if get_origin(field.annotation) is Literal or not {int, float} & set(kinds):
+        raise ParameterError(f"{name} is no number: give a list of the values to choose from")
+    if not (math.isfinite(low) and math.isfinite(high) and low < high):
+        raise ParameterError(
+            f"the range of {name} goes from {low:g} to {high:g}: give finite ends, the lower first"
+        )
+    if log and low <= 0:
+        raise ParameterError(f"the range of {name} starts at {low:g}: a logarithmic one has to start above 0")
+    whole = int in kinds and float not in kinds
+    if whole and (low != int(low) or high != int(high)):
+        raise ParameterError(f"the range of {name} goes from {low:g} to {high:g}: give whole numbers")
+    ends = {
+        sign: getattr(bound, sign)
+        for sign in ("ge", "le")
+        for bound in field.metadata
+        if hasattr(bound, sign)
+    }
+    return Range(low, high, log, whole, (), low > ends.get("ge", -math.inf), high < ends.get("le", math.inf))

@@ -1,0 +1,477 @@
+"""Searching good hyper-parameters on a part held out of the training ratings."""
+
+from __future__ import annotations
+
+import math
+import sys
+import time
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from numbers import Integral, Real
+from typing import TYPE_CHECKING, Any
+
+from hatrix.data.ratings import Ratings
+from hatrix.data.split import Split, random
+from hatrix.errors import DataError, DivergenceError, ParameterError
+from hatrix.evaluation import cautions, ranges
+from hatrix.evaluation.ranges import Range
+from hatrix.evaluation.study import Study
+from hatrix.models.fit import Algorithm, Trained, cores
+
+if TYPE_CHECKING:
+    import os
+
+    import altair as alt
+    import pandas as pd
+
+    from hatrix.models.model import FactorModel
+
+__all__ = ["Tuning", "tune"]
+
+SHARING = 8
+"""Trials in a row that share a training, where recipes can be finished anew."""
+PATIENCE = 5
+
+
+@dataclass(frozen=True, eq=False, repr=False)
+class Tuning:
+    """What a search found; `tune` makes it.
+
+    Attributes
+    ----------
+    best
+        The recipe with the values found, and as many epochs as were best.
+    model
+        ``best`` fitted to all of the training ratings; None with ``refit=False``.
+    value
+        The validation figure of the best trial. It was chosen as the best of many, so expect a little less of new data.
+    metric
+        ``"valid_rmse"``, or ``"valid_ndcg"`` (at 20) of recipes that rank.
+    trials
+        A row for each trial: ``number``, ``state`` (complete; pruned, as it was worse than half of the others at the
+        same epoch; or failed, as training diverged or the values do not go together), ``value``, ``epochs`` (the best),
+        ``seconds``, ``shared`` (whether it needed no training of its own), and the values tried.
+    space
+        Where each hyper-parameter was searched.
+    start
+        The recipe that was given.
+    warnings
+        What deserves attention, each beginning with a code (`hatrix.evaluation.cautions.CODES`).
+    seed, data, n_train, n_valid
+        Of the search, what the data are called, and the ratings of its two parts.
+    """
+
+    best: Algorithm
+    model: FactorModel | None
+    value: float
+    metric: str
+    trials: pd.DataFrame
+    space: dict[str, Range]
+    start: Algorithm
+    warnings: tuple[str, ...]
+    seed: int
+    data: str
+    n_train: int
+    n_valid: int
+    notes: tuple[str, ...] = field(default=())
+
+    @property
+    def values(self) -> dict[str, Any]:
+        """The values found, by hyper-parameter."""
+        found: dict[str, Any] = {name: getattr(self.best, name) for name in self.space}
+        return found | ({"epochs": self.best.rounds} if "epochs" in type(self.best).model_fields else {})
+
+    def chart(self, name: str | None = None) -> alt.LayerChart:
+        """The course of the search; or, for a hyper-parameter, the figure against its values."""
+        from hatrix.evaluation import search_charts
+
+        if name is None:
+            return search_charts.search(self.trials, metric=self.metric)
+        if name not in self.space:
+            raise ParameterError(f"{name!r} was not searched: choose from {', '.join(self.space)}")
+        return search_charts.slices(self.trials, name, metric=self.metric, log=self.space[name].log)
+
+    def to_dict(self) -> dict[str, Any]:
+        """Everything but the trials, ready for JSON."""
+        states = self.trials["state"].value_counts()
+        return {
+            "algorithm": self.best.name,
+            "hyperparameters": self.best.model_dump(mode="json"),
+            "found": self.values,
+            "metric": self.metric,
+            "value": self.value,
+            "start": float(self.trials["value"].iloc[0]),
+            "space": {name: one.plain() for name, one in self.space.items()},
+            "trials": {str(state): int(count) for state, count in states.items()},
+            "seed": self.seed,
+            "data": self.data,
+            "n_train": self.n_train,
+            "n_valid": self.n_valid,
+            "warnings": list(self.warnings),
+            "notes": list(self.notes),
+        }
+
+    def report(
+        self, path: str | os.PathLike[str], *, title: str | None = None, command: str | None = None
+    ) -> None:
+        """Write one self-contained HTML file with what was found and how."""
+        from hatrix.evaluation import report, search_story
+
+        report.save(report.page(search_story.of_search(self, command=command), title=title), path)
+
+    def __repr__(self) -> str:
+        found = ", ".join(f"{name}={value!r}" for name, value in self.values.items())
+        return (
+            f"Tuning({self.best.name}: {self.metric} {self.value:.4f} of {len(self.trials)} trials, {found})"
+        )
+
+
+def tune(
+    recipe: Algorithm,
+    train: Ratings,
+    *,
+    trials: int | None = None,
+    minutes: float | None = None,
+    seed: int = 0,
+    study: str | os.PathLike[str] | None = None,
+    space: Mapping[str, Any] | None = None,
+    valid: Ratings | float = 0.1,
+    prune: bool = True,
+    refit: bool = True,
+    threads: int | None = None,
+    progress: bool = True,
+) -> Tuning:
+    """Search hyper-parameters of a recipe on a part held out of the training ratings.
+
+    The first trial is the recipe as it is. Each is validated after every epoch; recipes with ``patience`` stop after
+    as many epochs without a better validation (by default 5), and their best epoch counts.
+
+    Parameters
+    ----------
+    recipe
+        Where to start. Hyper-parameters that are given keep their values; those left at their defaults are
+        searched, if their fields declare a range. ``epochs`` is the most that a trial may take.
+    train
+        The ratings to learn from. Test ratings have no place here.
+    trials, minutes
+        When to stop: after so many trials in all, those of an earlier search in ``study`` counted, or so many
+        minutes of this one; by default after 50 trials. The last trial is not finished once the time is up.
+    seed
+        Of the search, of the part held out and of each fit: the same trials in the same order.
+    study
+        A SQLite file to keep the trials in, and to go on from if it exists: interrupted and continued, a search makes
+        the same trials as in one go.
+    space
+        Where to search instead: ``{"factors": (16, 256, "log"), "nu": (0, 1), "solver": ["exact", "cg"]}``, ranges or
+        values to choose from, of any hyper-parameters. All others keep their values.
+    valid
+        The share of ``train`` to hold out at random, or ratings that are not in ``train``.
+    prune
+        End trials early that at some epoch are worse than half of the others were.
+    refit
+        Fit the best recipe to all of ``train`` in the end.
+    threads, progress
+        As in `Algorithm.fit`.
+
+    Returns
+    -------
+    Tuning
+        Ctrl-C ends the search, and what was found until then is fitted and returned.
+
+    Raises
+    ------
+    DataError
+        If the recipe or the data are something else, or do not fit each other.
+    DivergenceError
+        If no trial was successful.
+    MissingExtraError
+        If optuna is not installed.
+    ParameterError
+        If an argument is out of range, nothing is left to search, or the study is of another search.
+
+    Notes
+    -----
+    Optuna's sampler: Bergstra et al., "Algorithms for hyper-parameter optimization", NeurIPS 2011. Pruning by the
+    median: Golovin et al., "Google Vizier", KDD 2017. Recipes that can finish a training in several ways
+    (`Algorithm.late`) train once for every eight trials.
+
+    Examples
+    --------
+    >>> import hatrix as hx
+    >>> ratings, _ = hx.synthetic.make(60, 40, n_ratings=1200, seed=1)
+    >>> found = hx.tune(hx.BiasedMF(factors=4, epochs=5), ratings, trials=3)
+    >>> found.value <= found.trials["value"][0]
+    True
+    """
+    search = _Search(recipe, train, trials, minutes, seed, study, space, valid, prune, threads)
+    with _shown(progress, search) as show:
+        search.run(show)
+    return search.result(refit, progress)
+
+
+class _Search:
+    """One search: trials one after the other, until there are enough or the time is up."""
+
+    def __init__(
+        self,
+        recipe: Algorithm,
+        train: Ratings,
+        trials: int | None,
+        minutes: float | None,
+        seed: int,
+        study: str | os.PathLike[str] | None,
+        space: Mapping[str, Any] | None,
+        valid: Ratings | float,
+        prune: bool,
+        threads: int | None,
+    ) -> None:
+        _refuse_what_cannot_be_searched(recipe, train, trials, minutes)
+        self.recipe, self.train, self.seed, self.prune = recipe, train, seed, prune
+        self.threads = threads or cores()
+        self.trials = 50 if trials is None and minutes is None else trials
+        self.deadline = math.inf if minutes is None else time.perf_counter() + 60 * minutes
+        self.space = ranges.declared(recipe) if space is None else ranges.given(recipe, space)
+        if not self.space:
+            raise ParameterError(
+                "nothing is left to search: hyper-parameters that are given keep their values. Give "
+                f"{type(recipe).__name__} fewer of them, or a space, such as space={{'epochs': (5, 50)}}"
+            )
+        if isinstance(valid, Ratings):
+            self.part, self.valid = train, valid
+        else:
+            split = random(train, valid, seed=seed)
+            self.part, self.valid = split.train, split.test
+        if not len(self.valid):
+            raise DataError("there are no ratings to validate on")
+        self.metric = "valid_ndcg" if recipe.task == "ranking" else "valid_rmse"
+        self.sign = -1.0 if recipe.task == "ranking" else 1.0
+        fields = type(recipe).model_fields
+        self.shares = bool(recipe.late & set(self.space))
+        self.stops = "patience" in fields and "epochs" in fields and not self.shares
+        self.patience = getattr(recipe, "patience", None) or PATIENCE
+        self.base = ranges.changed(recipe, {"patience": None}) if "patience" in fields else recipe
+        self.study = Study(
+            study,
+            self._marks(),
+            direction="maximize" if self.sign < 0 else "minimize",
+            seed=seed,
+            warm_up=max(1, recipe.rounds // 5),
+        )
+        self.trained: Trained | None = None
+        self.interrupted = False
+
+    def _marks(self) -> dict[str, Any]:
+        """What makes two searches the same."""
+        return {
+            "algorithm": self.recipe.name,
+            "hyperparameters": self.recipe.model_dump(mode="json"),
+            "space": {name: one.plain() for name, one in self.space.items()},
+            "seed": self.seed,
+            "data": self.part.fingerprint,
+            "validation data": self.valid.fingerprint,
+            "pruning": self.prune,
+        }
+
+    def run(self, show: Callable[[], None]) -> None:
+        """Make trials; Ctrl-C ends it."""
+        try:
+            while not self._is_done():
+                self._trial()
+                show()
+                if self.interrupted:
+                    break
+        except KeyboardInterrupt:
+            if not any(trial.value is not None for trial in self.study.trials):
+                raise
+            self.interrupted = True
+
+    def _is_done(self) -> bool:
+        done = len(self.study.trials)
+        return bool(done and self._is_late()) or (self.trials is not None and done >= self.trials)
+
+    def _is_late(self) -> bool:
+        return time.perf_counter() > self.deadline
+
+    def _trial(self) -> None:
+        trial = self.study.ask(self._fixed())
+        values = {name: one.suggest(trial, name) for name, one in self.space.items()}
+        started = time.perf_counter()
+        try:
+            value = self._measure(trial, ranges.changed(self.base, values))
+        except (DivergenceError, ParameterError) as error:
+            trial.set_user_attr("failed", str(error))
+            value = None
+        if self.interrupted:  # half a trial tells nothing
+            return
+        trial.set_user_attr("seconds", time.perf_counter() - started)
+        self.study.tell(trial, value)
+
+    def _fixed(self) -> dict[str, Any]:
+        """What the next trial has to take: the recipe's own values at first, or those of a training to be shared."""
+        done = self.study.trials
+        if not done:
+            own = {name: getattr(self.recipe, name) for name in self.space}
+            return {name: value for name, value in own.items() if self.space[name].holds(value)}
+        if self.shares and len(done) % SHARING:
+            first = done[len(done) - len(done) % SHARING]
+            return {name: value for name, value in first.params.items() if name not in self.recipe.late}
+        return {}
+
+    def _measure(self, trial: Any, recipe: Algorithm) -> float | None:
+        """The validation figure of a recipe; None where the trial was pruned."""
+        if self.shares:
+            return self._finished(trial, recipe)
+        best, best_epoch, last = math.inf, 0, math.nan
+        pruned = out_of_time = False
+
+        def watch(row: Mapping[str, float]) -> bool:
+            nonlocal best, best_epoch, last, pruned, out_of_time
+            last, epoch = self.sign * row[self.metric], int(row["epoch"])
+            if last < best:
+                best, best_epoch = last, epoch
+            trial.report(self.sign * best, epoch)
+            pruned = self.prune and epoch < recipe.rounds and trial.should_prune()
+            out_of_time = self._is_late()
+            return pruned or out_of_time or (self.stops and epoch - best_epoch >= self.patience)
+
+        trained = recipe.train(self.part, self.valid, seed=self.seed, threads=self.threads, after_epoch=watch)
+        self.interrupted = trained.interrupted
+        first = not any(one.value is not None for one in self.study.trials)
+        trial.set_user_attr("epochs", best_epoch)
+        if pruned or (out_of_time and not first):
+            return None
+        return self.sign * (best if self.stops or out_of_time else last)
+
+    def _finished(self, trial: Any, recipe: Algorithm) -> float:
+        """The figure of a recipe that may share a training."""
+        from hatrix.models.validation import validate
+
+        shared = self.trained is not None and recipe.shares_training(self.trained.recipe)
+        if not shared:
+            self.trained = None  # before another takes its memory
+            self.trained = recipe.train(self.part, seed=self.seed, threads=self.threads)
+            self.interrupted = self.trained.interrupted
+        assert self.trained is not None
+        trial.set_user_attr("shared", shared)
+        trial.set_user_attr("epochs", recipe.rounds)
+        model = self.trained.finish(recipe)
+        return validate(model, self.part, self.valid, threads=self.threads)[1]
+
+    def result(self, refit: bool, progress: bool) -> Tuning:
+        """What was found; the best recipe fitted to all ratings."""
+        complete = [
+            (self.sign * trial.value, trial)
+            for trial in self.study.trials
+            if trial.state.name == "COMPLETE" and trial.value is not None
+        ]
+        if not complete:
+            why = next(
+                (t.user_attrs["failed"] for t in self.study.trials if "failed" in t.user_attrs),
+                "none was made",
+            )
+            raise DivergenceError(f"no trial of {self.recipe.name} was successful: {why}")
+        loss, top = min(complete, key=lambda pair: pair[0])  # the first of equals
+        epochs = int(top.user_attrs["epochs"])
+        best = ranges.changed(self.base, top.params | ({"epochs": epochs} if self.stops else {}))
+        self.trained = None
+        model = None
+        if refit:
+            model = best.fit(self.train, seed=self.seed, threads=self.threads, progress=progress)
+        notes = (f"the search was stopped after {len(self.study.trials)} trials",) if self.interrupted else ()
+        return Tuning(
+            best,
+            model,
+            self.sign * loss,
+            self.metric,
+            self._table(),
+            self.space,
+            self.recipe,
+            tuple(self._warnings(top.params, epochs)),
+            self.seed,
+            self.train.name,
+            len(self.part),
+            len(self.valid),
+            notes,
+        )
+
+    def _table(self) -> pd.DataFrame:
+        import pandas as pd
+
+        rows = []
+        for trial in self.study.trials:
+            said = trial.user_attrs
+            state = (
+                "failed" if "failed" in said else "complete" if trial.state.name == "COMPLETE" else "pruned"
+            )
+            value = trial.value
+            if state == "pruned":  # optuna gives the last report, and these are the best so far
+                reported = trial.intermediate_values
+                value = reported[max(reported)] if reported else None
+            row = {
+                "number": trial.number,
+                "state": state,
+                "value": math.nan if value is None or state == "failed" else value,
+                "epochs": int(said.get("epochs", 0)),
+                "seconds": said.get("seconds", math.nan),
+                "shared": bool(said.get("shared", False)),
+            }
+            rows.append(row | {name: trial.params.get(name) for name in self.space})
+        return pd.DataFrame(rows)
+
+    def _warnings(self, values: Mapping[str, Any], epochs: int) -> Iterator[str]:
+        for name, one in self.space.items():
+            if end := one.edge(values[name]):
+                side = f"below {one.low:g}" if end == "low" else f"above {one.high:g}"
+                words = f"the best {name}, {values[name]:.4g}, lies at the edge of its range ({one})"
+                yield cautions.caution("H005", f"{words}: look {side} too, with space")
+        if self.stops and epochs >= ranges.changed(self.base, values).rounds:
+            yield cautions.caution(
+                "H005",
+                f"the best trial was best after its last epoch, {epochs}: allow more with epochs={2 * epochs}",
+            )
+
+
+def _refuse_what_cannot_be_searched(recipe: Any, train: Any, trials: Any, minutes: Any) -> None:
+    if not isinstance(recipe, Algorithm):
+        raise DataError(f"the recipe is a {type(recipe).__name__}: give one such as hatrix.BiasedMF()")
+    if not isinstance(train, Ratings):
+        hint = ": give its .train, as a search never looks at test data" if isinstance(train, Split) else ""
+        raise DataError(f"train is a {type(train).__name__}, not Ratings{hint}")
+    if train.implicit and recipe.task == "rating":
+        raise DataError(
+            f"{recipe.name} predicts ratings, and the data are events without: choose an algorithm that ranks"
+        )
+    if trials is not None and (not isinstance(trials, Integral) or isinstance(trials, bool) or trials < 1):
+        raise ParameterError(f"trials is {trials!r}: give a number of at least 1, such as 50")
+    if minutes is not None and not (isinstance(minutes, Real) and 0 < float(minutes) < math.inf):
+        raise ParameterError(f"minutes is {minutes!r}: give a number above 0, such as 5")
+
+
+@contextmanager
+def _shown(wanted: bool, search: _Search) -> Iterator[Callable[[], None]]:
+    """A progress bar over the trials with the best figure, on standard error where that is a terminal."""
+    if not wanted or not sys.stderr.isatty():
+        yield lambda: None
+        return
+    from rich.console import Console
+    from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
+
+    columns = (
+        TextColumn("tuning"),
+        BarColumn(),
+        MofNCompleteColumn(),
+        TimeElapsedColumn(),
+        TextColumn("{task.fields[figures]}"),
+    )
+    with Progress(*columns, console=Console(stderr=True)) as bar:
+        task = bar.add_task("", total=search.trials, completed=len(search.study.trials), figures="")
+
+        def show() -> None:
+            values = [
+                t.value for t in search.study.trials if t.state.name == "COMPLETE" and t.value is not None
+            ]
+            best = min(values, key=lambda value: search.sign * value, default=math.nan)
+            bar.update(task, completed=len(search.study.trials), figures=f"best {search.metric} {best:.4f}")
+
+        yield show
