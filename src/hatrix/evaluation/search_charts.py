@@ -225,7 +225,9 @@ def slices(trials: pd.DataFrame, name: str, *, metric: str, log: bool = False) -
     is_number = all(isinstance(row["at"], int | float) and not isinstance(row["at"], bool) for row in rows)
     if not is_number:
         rows = [row | {"at": str(row["at"])} for row in rows]
-    scale = alt.Scale(type="log" if log else "linear", zero=False) if is_number else alt.Scale()
+    scale = (
+        alt.Scale(type="log") if log and is_number else alt.Scale(zero=False) if is_number else alt.Scale()
+    )
     chart = inline(rows).encode(
         alt.X(
             "at:Q" if is_number else "at:N",

@@ -303,8 +303,10 @@ def found_in_words(result: Tuning) -> str:
     start = float(result.trials["value"].iloc[0])
     gain = "" if math.isnan(start) else f", from {start:.4f} with the recipe as given"
     name = search_charts.title_of(result.metric)
-    return f"The best of {len(result.trials):,} trials has a {name} of {result.value:.4f}{gain}. It is "
-        "the best of many on one part of the ratings: expect a little less on others."
+    return (
+        f"The best of {len(result.trials):,} trials has a {name} of {result.value:.4f}{gain}. It is the best of "
+        "many on one part of the ratings: expect a little less on others."
+    )
 
 
 def _best_number(result: Tuning) -> Any:

@@ -201,7 +201,7 @@ def tune(
     >>> import hatrix as hx
     >>> ratings, _ = hx.synthetic.make(60, 40, n_ratings=1200, seed=1)
     >>> found = hx.tune(hx.BiasedMF(factors=4, epochs=5), ratings, trials=3)
-    >>> found.value <= found.trials["value"][0]
+    >>> bool(found.value <= found.trials["value"][0])
     True
     """
     search = _Search(recipe, train, trials, minutes, seed, study, space, valid, prune, threads)
