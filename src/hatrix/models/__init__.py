@@ -14,6 +14,7 @@ ALGORITHMS = {
     "bias": "hatrix.models.baseline:Bias",
     "als": "hatrix.models.als:ALS",
     "implicit-als": "hatrix.models.als:ImplicitALS",
+    "bpr": "hatrix.models.bpr:BPR",
     "popular": "hatrix.models.baseline:Popular",
     "mf": "hatrix.models.mf:MF",
     "biased-mf": "hatrix.models.mf:BiasedMF",
