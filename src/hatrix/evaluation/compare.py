@@ -187,7 +187,11 @@ def _named(models: Any) -> list[tuple[str, Algorithm | FactorModel]]:
 def _told_apart(recipe: Algorithm) -> str:
     """The name with the hyper-parameters that are not the defaults."""
     changed = recipe.model_dump(exclude_defaults=True)
-    return " ".join([recipe.name, *(f"{name}={value}" for name, value in changed.items())])
+    values = (
+        f"{name}={value:.3g}" if isinstance(value, float) else f"{name}={value}"
+        for name, value in changed.items()
+    )
+    return " ".join([recipe.name, *values])
 
 
 def _recipe(model: Algorithm | FactorModel) -> Algorithm:

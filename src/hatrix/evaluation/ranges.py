@@ -40,7 +40,13 @@ class Range(NamedTuple):
             return trial.suggest_categorical(name, self.choices)
         if self.whole:
             return trial.suggest_int(name, int(self.low), int(self.high), log=self.log)
-        return trial.suggest_float(name, self.low, self.high, log=self.log)
+        return self.short(trial.suggest_float(name, self.low, self.high, log=self.log))
+
+    def short(self, value: Any) -> Any:
+        """The value in three digits, as people write it: no measurement can tell more of them apart."""
+        if self.choices or self.whole:
+            return value
+        return min(max(float(f"{value:.3g}"), self.low), self.high)
 
     def holds(self, value: Any) -> bool:
         """Whether a value can be suggested."""

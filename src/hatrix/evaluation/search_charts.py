@@ -32,8 +32,7 @@ MEANINGS = {
 }
 """How the columns of tables are called on axes; others by their own names."""
 COSTS = ("train_seconds", "microseconds_per_user", "size_in_bytes")
-SPREAD = 8.0
-MOST_LINES = 60
+SPREAD, LONGEST = 8.0, 150
 
 
 def tradeoff(
@@ -79,7 +78,7 @@ def tradeoff(
             rows.append(point)
     scales = {axis: _scale(name, [row[axis] for row in rows]) for axis, name in (("x", x), ("y", y))}
     chart = inline(rows).encode(
-        alt.X("x:Q", title=_meaning(x), scale=scales["x"], axis=alt.Axis(tickCount=6)),
+        alt.X("x:Q", title=_meaning(x), scale=scales["x"], axis=alt.Axis(tickCount=6, grid=False)),
         alt.Y("y:Q", title=_meaning(y), scale=scales["y"], axis=alt.Axis(tickCount=6)),
         color=alt.Color(
             "kind:N", scale=alt.Scale(domain=["model", "baseline"], range=[BLUE, INK]), legend=None
@@ -103,7 +102,9 @@ def tradeoff(
         words = chart.transform_filter(f"datum.x {test} {middle!r}")
         shift = 9 if side == "left" else -9
         layers.append(
-            words.mark_text(align=side, dx=shift, dy=-9).encode(text="model:N", color=alt.value(INK))
+            words.mark_text(align=side, dx=shift, dy=-9, limit=LONGEST).encode(
+                text="model:N", color=alt.value(INK)
+            )
         )
     return finished(alt.LayerChart(layer=layers), f"{_meaning(y)} against {_meaning(x)}")
 

@@ -164,7 +164,11 @@ def _models(result: Comparison, table: list[dict[str, Any]]) -> Section:
         [
             Part(
                 figures=[
-                    figure("figures", f"{_name(result)} with {coverage} intervals; grey: baselines", chart)
+                    figure(
+                        "figures-of-models",
+                        f"{_name(result)} with {coverage} intervals; grey: baselines",
+                        chart,
+                    )
                 ]
             ),
             Part(
@@ -346,7 +350,7 @@ def _course(result: Tuning) -> Section:
         "Course",
         "The course of the search",
         (words,),
-        [Part(figures=[figure("course", caption, result.chart())], tables=[trials])],
+        [Part(figures=[figure("trials", caption, result.chart())], tables=[trials])],
     )
 
 

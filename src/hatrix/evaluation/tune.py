@@ -373,7 +373,8 @@ class _Search:
             raise DivergenceError(f"no trial of {self.recipe.name} was successful: {why}")
         loss, top = min(complete, key=lambda pair: pair[0])  # the first of equals
         epochs = int(top.user_attrs["epochs"])
-        best = ranges.changed(self.base, top.params | ({"epochs": epochs} if self.stops else {}))
+        values = self._values(top)
+        best = ranges.changed(self.base, values | ({"epochs": epochs} if self.stops else {}))
         self.trained = None
         model = None
         if refit:
@@ -387,7 +388,7 @@ class _Search:
             self._table(),
             self.space,
             self.recipe,
-            tuple(self._warnings(top.params, epochs)),
+            tuple(self._warnings(values, epochs)),
             self.seed,
             self.train.name,
             len(self.part),
@@ -416,8 +417,11 @@ class _Search:
                 "seconds": said.get("seconds", math.nan),
                 "shared": bool(said.get("shared", False)),
             }
-            rows.append(row | {name: trial.params.get(name) for name in self.space})
+            rows.append(row | self._values(trial))
         return pd.DataFrame(rows)
+
+    def _values(self, trial: Any) -> dict[str, Any]:
+        return {name: one.short(trial.params[name]) for name, one in self.space.items()}
 
     def _warnings(self, values: Mapping[str, Any], epochs: int) -> Iterator[str]:
         for name, one in self.space.items():
