@@ -2,15 +2,10 @@
 
 from __future__ import annotations
 
-import difflib
-import os
 import shlex
-import shutil
-import tempfile
 import time
 import warnings
-from collections.abc import Iterable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Mapping, Sequence
 from enum import Enum
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -19,6 +14,7 @@ from cyclopts import App, Parameter
 
 import hatrix
 from hatrix import models
+from hatrix.app import search
 from hatrix.app.flags import (
     Columns,
     Output,
@@ -30,7 +26,8 @@ from hatrix.app.flags import (
     refuse_unwritable,
     with_recipe,
 )
-from hatrix.errors import DataError, ParameterError
+from hatrix.app.steps import Source, aligned, facts_of, load, recipe_named, staged, train
+from hatrix.errors import ParameterError
 
 if TYPE_CHECKING:
     import numpy as np
@@ -48,7 +45,6 @@ __all__ = ["command_line"]
 MODEL, REPORT, METRICS, HISTORY = "model.hatrix", "report.html", "metrics.json", "history.csv"
 DEFAULT = "biased-mf"
 
-Source = Annotated[str, Parameter(help="a data set (see hatrix data list), or a file of ratings")]
 Name = Annotated[
     str, Parameter(help=f"one of {', '.join(models.ALGORITHMS)}; write --help after it for its own flags")
 ]
@@ -64,14 +60,16 @@ def command_line(tokens: Sequence[str]) -> App:
         default_parameter=Parameter(negative=(), show_default=_worth_showing),
         suppress_keyboard_interrupt=False,
     )
-    for name, command, default in (("run", run, DEFAULT), ("fit", fit, None)):
-        given = {"invoked": shlex.join(["hatrix", *tokens])} if name == "run" else {}
+    invoked = {"invoked": shlex.join(["hatrix", *tokens])}
+    for name, command, default in (("run", run, DEFAULT), ("fit", fit, None), ("tune", search.tune, None)):
+        given = {} if name == "fit" else invoked
         app.command(with_recipe(command, None, **given), name=name)
         if tokens[:1] == [name]:
             wanted = algorithm_in(tokens[1:], app[name]) or default
             del app[name]
-            app.command(with_recipe(command, _recipe(wanted) if wanted else None, **given), name=name)
+            app.command(with_recipe(command, recipe_named(wanted) if wanted else None, **given), name=name)
     app.command(evaluate)
+    app.command(with_recipe(search.compare, None, **invoked), name="compare")
     data = App(name="data", help="List the data sets that have a name, or fetch one.")
     data.command(_list, name="list")
     data.command(_get, name="get")
@@ -98,11 +96,11 @@ def run(
     started = time.perf_counter()
     parting.check()
     training.check(recipe, source)
-    with _staged(out, (MODEL, REPORT, METRICS, HISTORY), source) as stage:
-        ratings = _load(source, columns, output, recipe)
+    with staged(out, (MODEL, REPORT, METRICS, HISTORY), source) as stage:
+        ratings = load(source, columns, output, recipe)
         split = parting.part(ratings, training.seed)
         output.note(f"training {algorithm} on {len(split.train):,} of them ({split.protocol})")
-        model, seconds = _fit(recipe, split.train, training, output)
+        model, seconds = train(recipe, split.train, training, output)
         output.note(f"measuring the error on {len(split.test):,}")
         result = hatrix.evaluate(model, split.test, seed=training.seed)
         baselines = {}
@@ -113,7 +111,7 @@ def run(
         model.history.to_csv(stage / HISTORY, index=False)
         result.report(stage / REPORT, baselines=baselines, protocol=split.protocol, command=invoked)
         facts = {
-            **_facts(model),
+            **facts_of(model),
             "n_train": len(split.train),
             "n_test": len(split.test),
             "split": split.protocol,
@@ -145,12 +143,12 @@ def fit(
 ) -> None:
     """Train on all ratings and save the model."""
     training.check(recipe, source)
-    with _staged(out.parent, [out.name], source) as stage:
-        ratings = _load(source, columns, output, recipe)
+    with staged(out.parent, [out.name], source) as stage:
+        ratings = load(source, columns, output, recipe)
         output.note(f"training {algorithm} on them")
-        model, seconds = _fit(recipe, ratings, training, output)
+        model, seconds = train(recipe, ratings, training, output)
         model.save(stage / out.name, seen=not training.no_seen)
-    facts = {**_facts(model), "n_train": len(ratings), "train_seconds": seconds, "model": str(out)}
+    facts = {**facts_of(model), "n_train": len(ratings), "train_seconds": seconds, "model": str(out)}
     output.result(facts, f"model: {out}")
 
 
@@ -170,7 +168,7 @@ def evaluate(
     if report is not None:
         refuse_unwritable(report.parent, [report.name], "--report", [model, source])
     fitted = hatrix.load(model)
-    ratings = _load(source, columns, output, fitted.recipe)
+    ratings = load(source, columns, output, fitted.recipe)
     seen = _seen_rows(fitted, ratings)
     if unseen:
         ratings, seen = _without(ratings, seen), None
@@ -187,7 +185,7 @@ def evaluate(
         report.parent.mkdir(parents=True, exist_ok=True)
         result.report(report)
         text += f"\n\nreport: {report}"
-    output.result({**_facts(fitted), "n_test": len(ratings), "overlap": overlap, **result.to_dict()}, text)
+    output.result({**facts_of(fitted), "n_test": len(ratings), "overlap": overlap, **result.to_dict()}, text)
 
 
 def _list(*, output: Output = Output()) -> None:  # noqa: B008
@@ -201,7 +199,7 @@ def _list(*, output: Output = Output()) -> None:  # noqa: B008
         size = "?" if row.size is None else f"{row.size / 1e6:,.1f} MB"
         counts = ["?" if n is None else f"{n:,}" for n in (row.rows, row.users, row.items)]
         shown.append([row.name, *counts, scale, size, "yes" if row.where else "no", row.licence])
-    output.result([row._asdict() for row in rows], _aligned(shown, left=(0, 4, 6, 7)))
+    output.result([row._asdict() for row in rows], aligned(shown, left=(0, 4, 6, 7)))
 
 
 def _get(
@@ -215,80 +213,6 @@ def _get(
 
     folder = datasets.get(name, progress=not output.quiet)
     output.result({"name": name, "folder": folder}, str(folder))
-
-
-def _recipe(name: str) -> type[Algorithm]:
-    if name not in models.ALGORITHMS:
-        near = difflib.get_close_matches(name, models.ALGORITHMS, n=1)
-        hint = f" (did you mean {near[0]}?)" if near else ""
-        raise ParameterError(
-            f"there is no algorithm {name!r}{hint}: choose from {', '.join(models.ALGORITHMS)}"
-        )
-    return models.algorithm(name)
-
-
-def _load(source: str, columns: Columns, output: Output, recipe: Algorithm) -> Ratings:
-    ratings = columns.load(source, progress=not output.quiet)
-    if ratings.implicit and recipe.task == "rating":
-        raise DataError(
-            f"{source} has events and no ratings, and {recipe.name} predicts ratings: name the column of the ratings "
-            "with --rating-column, or give data that have one"
-        )
-    users, items = (int((count > 0).sum()) for count in (ratings.user_count, ratings.item_count))
-    output.note(f"{ratings.name}: {len(ratings):,} ratings, {users:,} users, {items:,} items")
-    report = ratings.report
-    if report and report.rejected:
-        file, line, reason = report.errors[0]
-        warnings.warn(
-            f"{report.rejected:,} of {report.records:,} lines left out, the first {file} line {line}: {reason}",
-            stacklevel=1,
-        )
-    if report and report.duplicates:
-        output.note(f"{report.duplicates:,} repeated ratings gave way to the latest of their user and item")
-    return ratings
-
-
-def _fit(recipe: Algorithm, train: Ratings, training: Training, output: Output) -> tuple[FactorModel, float]:
-    """The model and the seconds it took."""
-    started = time.perf_counter()
-    model = training.fit(recipe, train, progress=not output.quiet)
-    seconds = time.perf_counter() - started
-    for note in model.notes:
-        warnings.warn(note, stacklevel=1)
-    output.note(f"trained in {seconds:.1f} s, {len(model.history)} epochs")
-    return model, seconds
-
-
-@contextmanager
-def _staged(folder: Path, names: Iterable[str], source: str) -> Iterator[Path]:
-    """A hidden folder for files of these names, which move to ``folder`` when all went well, and only then."""
-    home = refuse_unwritable(folder, names, "--out", [source])
-    try:
-        stage = Path(tempfile.mkdtemp(prefix=".hatrix-", dir=home))
-    except OSError as error:
-        raise ParameterError(f"--out: cannot write in {home}: {error.strerror}: give another place") from None
-    try:
-        yield stage
-        folder.mkdir(parents=True, exist_ok=True)
-        for name in names:
-            os.replace(stage / name, folder / name)
-    finally:
-        shutil.rmtree(stage, ignore_errors=True)
-
-
-def _facts(model: FactorModel) -> dict[str, Any]:
-    """What a model is, for JSON."""
-    return {
-        "hatrix": hatrix.__version__,
-        "algorithm": model.recipe.name,
-        "hyperparameters": model.recipe.model_dump(mode="json"),
-        "seed": model.seed,
-        "data": model.data_name,
-        "users": len(model.users),
-        "items": len(model.items),
-        "epochs": len(model.history),
-        "notes": list(model.notes),
-    }
 
 
 def _seen_rows(model: FactorModel, ratings: Ratings) -> NDArray[np.bool_] | None:
@@ -320,7 +244,7 @@ def _summary(result: Evaluation, baselines: Mapping[str, Evaluation]) -> str:
         low, high = one.intervals["rmse"]
         ends = f"{low:.4f} to {high:.4f}" if low <= high else "unknown"
         rows.append([name, f"{one.rmse:.4f}", ends, f"{one.mse:.4f}", f"{one.mae:.4f}"])
-    lines = [_aligned(rows, left=(0,)), ""]
+    lines = [aligned(rows, left=(0,)), ""]
     lines += findings.versus(result.rmse, {name: one.rmse for name, one in baselines.items()})
     for slicing in SLICINGS:
         if slicing.attribute in ("by_rating", "by_genre"):
@@ -328,19 +252,6 @@ def _summary(result: Evaluation, baselines: Mapping[str, Evaluation]) -> str:
             lines.append("" if table is None else findings.extremes(table, slicing.title, slicing.what))
     lines += [f"Note: {warning}" for warning in result.warnings]
     return "\n".join(line for number, line in enumerate(lines) if line or number == 1)
-
-
-def _aligned(rows: Sequence[Sequence[str]], left: Sequence[int]) -> str:
-    """Rows of cells as lines, each column as wide as its widest cell."""
-    widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
-    lines = [
-        "  ".join(
-            cell.ljust(width) if number in left else cell.rjust(width)
-            for number, (cell, width) in enumerate(zip(row, widths, strict=True))
-        )
-        for row in rows
-    ]
-    return "\n".join(line.rstrip() for line in lines)
 
 
 def _worth_showing(default: Any) -> str | None:

@@ -33,6 +33,7 @@ __all__ = [
     "Parting",
     "Protocol",
     "Training",
+    "above_zero",
     "algorithm_in",
     "algorithms_with",
     "dumps",
@@ -40,6 +41,7 @@ __all__ = [
     "flag",
     "printable",
     "refuse_unwritable",
+    "whole",
     "with_recipe",
 ]
 
@@ -71,7 +73,7 @@ def _plain(value: Any) -> Any:
     return str(value) if isinstance(value, os.PathLike) else value
 
 
-def _whole(low: int, high: float = math.inf) -> Callable[[Any, Sequence[Token]], int]:
+def whole(low: int, high: float = math.inf) -> Callable[[Any, Sequence[Token]], int]:
     """A converter to an int within bounds; cyclopts itself would round 1.5."""
 
     def convert(_type: Any, tokens: Sequence[Token]) -> int:
@@ -87,7 +89,7 @@ def _whole(low: int, high: float = math.inf) -> Callable[[Any, Sequence[Token]],
     return convert
 
 
-def _above_zero(below: float, example: str) -> Callable[[Any, Sequence[Token]], float]:
+def above_zero(below: float, example: str) -> Callable[[Any, Sequence[Token]], float]:
     """A converter to a float between 0 and a bound, both excluded."""
 
     def convert(_type: Any, tokens: Sequence[Token]) -> float:
@@ -234,17 +236,17 @@ class Training:
     seed: Annotated[
         int,
         Parameter(
-            converter=_whole(0, 2**32 - 1), help="same data, flags and seed: same result (0 to 4294967295)"
+            converter=whole(0, 2**32 - 1), help="same data, flags and seed: same result (0 to 4294967295)"
         ),
     ] = 42
     threads: Annotated[
-        int | None, Parameter(converter=_whole(1), help="threads to train with; the result does not depend on them "
+        int | None, Parameter(converter=whole(1), help="threads to train with; the result does not depend on them "
         "[default: all cores]")
     ] = None  # fmt: skip
     valid: Annotated[
         float | None,
         Parameter(
-            converter=_above_zero(1, "0.1"),
+            converter=above_zero(1, "0.1"),
             help="share of the training part to validate on after each epoch, as 0.1",
         ),
     ] = None
@@ -252,12 +254,12 @@ class Training:
         Path | None, Parameter(converter=file_path, help="file to save the state of training in now and then")
     ] = None
     checkpoint_epochs: Annotated[
-        int | None, Parameter(converter=_whole(1), help="save the state after so many epochs")
+        int | None, Parameter(converter=whole(1), help="save the state after so many epochs")
     ] = None
     checkpoint_seconds: Annotated[
         float | None,
         Parameter(
-            converter=_above_zero(math.inf, "60"), help="save the state after so many seconds [default: 60]"
+            converter=above_zero(math.inf, "60"), help="save the state after so many seconds [default: 60]"
         ),
     ] = None
     resume: Annotated[

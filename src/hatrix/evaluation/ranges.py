@@ -14,7 +14,7 @@ if TYPE_CHECKING:
 
 __all__ = ["Range", "changed", "declared", "given"]
 
-EDGE = 0.02
+EDGE = 0.05
 """Share of a range, at either end, that counts as its edge."""
 
 HOW = "give (low, high), (low, high, 'log') or a list of values to choose from"

@@ -306,6 +306,8 @@ def found_in_words(result: Tuning) -> str:
     """What the search gained, and that the figure was chosen."""
     start = float(result.trials["value"].iloc[0])
     gain = "" if math.isnan(start) else f", from {start:.4f} with the recipe as given"
+    if start == result.value:
+        gain = ", which is that of the recipe as given: no other was better"
     name = search_charts.title_of(result.metric)
     return (
         f"The best of {len(result.trials):,} trials has a {name} of {result.value:.4f}{gain}. It is the best of "

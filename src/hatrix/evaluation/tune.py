@@ -80,7 +80,7 @@ class Tuning:
     def values(self) -> dict[str, Any]:
         """The values found, by hyper-parameter."""
         found: dict[str, Any] = {name: getattr(self.best, name) for name in self.space}
-        return found | ({"epochs": self.best.rounds} if "epochs" in type(self.best).model_fields else {})
+        return found | ({"epochs": self.best.rounds} if self.best.rounds != self.start.rounds else {})
 
     def chart(self, name: str | None = None) -> alt.LayerChart:
         """The course of the search; or, for a hyper-parameter, the figure against its values."""
@@ -428,7 +428,7 @@ class _Search:
             if end := one.edge(values[name]):
                 side = f"below {one.low:g}" if end == "low" else f"above {one.high:g}"
                 words = f"the best {name}, {values[name]:.4g}, lies at the edge of its range ({one})"
-                yield cautions.caution("H005", f"{words}: look {side} too, with space")
+                yield cautions.caution("H005", f"{words}: look {side} too")
         if self.stops and epochs >= ranges.changed(self.base, values).rounds:
             yield cautions.caution(
                 "H005",

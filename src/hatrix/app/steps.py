@@ -1,0 +1,117 @@
+"""What several commands do: load ratings, train, write files all or none, print tables."""
+
+from __future__ import annotations
+
+import difflib
+import os
+import shutil
+import tempfile
+import time
+import warnings
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+from cyclopts import Parameter
+
+import hatrix
+from hatrix import models
+from hatrix.app.flags import Columns, Output, Training, refuse_unwritable
+from hatrix.errors import DataError, ParameterError
+
+if TYPE_CHECKING:
+    from hatrix.data.ratings import Ratings
+    from hatrix.models.fit import Algorithm
+    from hatrix.models.model import FactorModel
+
+__all__ = ["Source", "aligned", "facts_of", "load", "recipe_named", "staged", "train"]
+
+Source = Annotated[str, Parameter(help="a data set (see hatrix data list), or a file of ratings")]
+
+
+def recipe_named(name: str) -> type[Algorithm]:
+    if name not in models.ALGORITHMS:
+        near = difflib.get_close_matches(name, models.ALGORITHMS, n=1)
+        hint = f" (did you mean {near[0]}?)" if near else ""
+        raise ParameterError(
+            f"there is no algorithm {name!r}{hint}: choose from {', '.join(models.ALGORITHMS)}"
+        )
+    return models.algorithm(name)
+
+
+def load(source: str, columns: Columns, output: Output, recipe: Algorithm) -> Ratings:
+    ratings = columns.load(source, progress=not output.quiet)
+    if ratings.implicit and recipe.task == "rating":
+        raise DataError(
+            f"{source} has events and no ratings, and {recipe.name} predicts ratings: name the column of the ratings "
+            "with --rating-column, or give data that have one"
+        )
+    users, items = (int((count > 0).sum()) for count in (ratings.user_count, ratings.item_count))
+    output.note(f"{ratings.name}: {len(ratings):,} ratings, {users:,} users, {items:,} items")
+    report = ratings.report
+    if report and report.rejected:
+        file, line, reason = report.errors[0]
+        warnings.warn(
+            f"{report.rejected:,} of {report.records:,} lines left out, the first {file} line {line}: {reason}",
+            stacklevel=1,
+        )
+    if report and report.duplicates:
+        output.note(f"{report.duplicates:,} repeated ratings gave way to the latest of their user and item")
+    return ratings
+
+
+def train(recipe: Algorithm, train: Ratings, training: Training, output: Output) -> tuple[FactorModel, float]:
+    """The model and the seconds it took."""
+    started = time.perf_counter()
+    model = training.fit(recipe, train, progress=not output.quiet)
+    seconds = time.perf_counter() - started
+    for note in model.notes:
+        warnings.warn(note, stacklevel=1)
+    output.note(f"trained in {seconds:.1f} s, {len(model.history)} epochs")
+    return model, seconds
+
+
+@contextmanager
+def staged(folder: Path, names: Iterable[str], source: str) -> Iterator[Path]:
+    """A hidden folder for files of these names, which move to ``folder`` when all went well, and only then."""
+    home = refuse_unwritable(folder, names, "--out", [source])
+    try:
+        stage = Path(tempfile.mkdtemp(prefix=".hatrix-", dir=home))
+    except OSError as error:
+        raise ParameterError(f"--out: cannot write in {home}: {error.strerror}: give another place") from None
+    try:
+        yield stage
+        folder.mkdir(parents=True, exist_ok=True)
+        for name in names:
+            os.replace(stage / name, folder / name)
+    finally:
+        shutil.rmtree(stage, ignore_errors=True)
+
+
+def facts_of(model: FactorModel) -> dict[str, Any]:
+    """What a model is, for JSON."""
+    return {
+        "hatrix": hatrix.__version__,
+        "algorithm": model.recipe.name,
+        "hyperparameters": model.recipe.model_dump(mode="json"),
+        "seed": model.seed,
+        "data": model.data_name,
+        "users": len(model.users),
+        "items": len(model.items),
+        "epochs": len(model.history),
+        "notes": list(model.notes),
+    }
+
+
+def aligned(rows: Sequence[Sequence[str]], left: Sequence[int]) -> str:
+    """Rows of cells as lines, each column as wide as its widest cell."""
+    widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
+    lines = [
+        "  ".join(
+            cell.ljust(width) if number in left else cell.rjust(width)
+            for number, (cell, width) in enumerate(zip(row, widths, strict=True))
+        )
+        for row in rows
+    ]
+    return "\n".join(line.rstrip() for line in lines)
