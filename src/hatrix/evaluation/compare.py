@@ -5,7 +5,7 @@ from __future__ import annotations
 import time
 from collections.abc import Iterable, Mapping, Sequence
 from itertools import combinations
-from numbers import Integral
+from numbers import Integral, Real
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -104,6 +104,8 @@ def compare(
     _refuse_without_patience([_recipe(model) for _, model in named], valid)
     if not isinstance(k, Integral) or k < 1:
         raise ParameterError(f"k is {k!r}: give the length of the lists, at least 1")
+    if not (isinstance(confidence, Real) and 0 < float(confidence) < 1):
+        raise ParameterError(f"confidence is {confidence!r}: give a share between 0 and 1, such as 0.95")
     wanted = [Bias()] if task == "rating" else [Popular()] if split.train.implicit else [Bias(), Popular()]
     present = {_recipe(model).name for _, model in named}
     taken = {name for name, _ in named}
