@@ -140,7 +140,7 @@ def test_a_mistake_in_compare_is_one_line(hatrix, films, tokens, parts, tmp_path
 
 def test_tune_writes_the_model_and_what_was_found(hatrix, films, tmp_path):
     command = ["tune", films, "biased-mf", "--factors", "4", "--epochs", "10", *COLUMNS, "--out", "out"]
-    done = hatrix(*command, "--trials", "5", "--study", "study.db")
+    done = hatrix(*command, "--trials", "5", "--study", "new/study.db")
     assert done.status == 0, done
     assert sorted(path.name for path in (tmp_path / "out").iterdir()) == [
         "model.hatrix", "report.html", "trials.csv", "tuning.json",
@@ -158,7 +158,7 @@ def test_tune_writes_the_model_and_what_was_found(hatrix, films, tmp_path):
     assert model.fingerprint == split.train.fingerprint  # test ratings stay unseen
     assert facts["test"]["rmse"] == pytest.approx(hx.evaluate(model, split.test).rmse)
     assert "which no trial saw" in done.out
-    more = hatrix(*command, "--trials", "7", "--study", "study.db", "--json", "-q")
+    more = hatrix(*command, "--trials", "7", "--study", "new/study.db", "--json", "-q")
     assert sum(json.loads(more.out)["trials"].values()) == 7
     with open(tmp_path / "out" / "trials.csv") as file:
         assert [row["number"] for row in csv.DictReader(file)] == list("0123456")

@@ -202,6 +202,8 @@ def tune(
         train = ratings if split is None else split.train
         protocol = "all" if split is None else split.protocol
         output.note(f"tuning {algorithm} on {len(train):,} of them ({protocol})")
+        if study is not None:
+            study.parent.mkdir(parents=True, exist_ok=True)
         result = hatrix.tune(
             recipe,
             train,
