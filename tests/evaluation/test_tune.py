@@ -17,6 +17,7 @@ from hypothesis import strategies as st
 import hatrix as hx
 from hatrix.errors import DataError, DivergenceError, MissingExtraError, ParameterError
 from hatrix.evaluation import ranges
+from hatrix.evaluation import tune as tune_module
 from hatrix.models import ALGORITHMS, algorithm
 
 RECIPE = hx.BiasedMF(factors=4, epochs=8)
@@ -148,6 +149,15 @@ def test_clicks_are_searched_by_their_ranking(parts):
     assert result.metric == "valid_ndcg"
     with pytest.raises(DataError, match="events"):
         hx.tune(hx.BiasedMF(), clicks, trials=1)
+
+
+def test_rankings_are_validated_on_no_more_users_than_needed(parts, monkeypatch):
+    monkeypatch.setattr(tune_module, "MOST_RANKED", 20)
+    result = hx.tune(hx.SpectralMF(factors=4), parts.train, trials=1, refit=False)
+    held = hx.split.random(parts.train, 0.1, seed=0)
+    assert result.n_valid < len(held.test) / 3
+    assert result.n_train == len(held.train)
+    assert hx.tune(RECIPE, parts.train, trials=1, refit=False).n_valid == len(held.test)
 
 
 def test_validation_ratings_can_be_given(parts):

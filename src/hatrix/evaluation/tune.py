@@ -32,6 +32,8 @@ __all__ = ["Tuning", "tune"]
 SHARING = 8
 """Trials in a row that share a training, where recipes can be finished anew."""
 PATIENCE = 5
+MOST_RANKED = 8192
+"""Users of the held-out part whose lists are validated."""
 
 
 @dataclass(frozen=True, eq=False, repr=False)
@@ -166,7 +168,8 @@ def tune(
         Where to search instead: ``{"factors": (16, 256, "log"), "nu": (0, 1), "solver": ["exact", "cg"]}``, ranges or
         values to choose from, of any hyper-parameters. All others keep their values.
     valid
-        The share of ``train`` to hold out at random, or ratings that are not in ``train``.
+        The share of ``train`` to hold out at random, or ratings that are not in ``train``. Of a share, recipes that rank
+        are validated on at most 8,192 users.
     prune
         End trials early that at some epoch are worse than half of the others were.
     refit
@@ -242,6 +245,8 @@ class _Search:
         else:
             split = random(train, valid, seed=seed)
             self.part, self.valid = split.train, split.test
+            if recipe.task == "ranking":
+                self.valid = _of_some_users(split.test, seed)
         if not len(self.valid):
             raise DataError("there are no ratings to validate on")
         self.metric = "valid_ndcg" if recipe.task == "ranking" else "valid_rmse"
@@ -434,6 +439,18 @@ class _Search:
                 "H005",
                 f"the best trial was best after its last epoch, {epochs}: allow more with epochs={2 * epochs}",
             )
+
+
+def _of_some_users(valid: Ratings, seed: int) -> Ratings:
+    """The ratings of at most so many users, drawn at random: ranking all items for more costs more than training."""
+    import numpy as np
+
+    users = np.flatnonzero(valid.user_count)
+    if len(users) <= MOST_RANKED:
+        return valid
+    chosen = np.zeros(len(valid.users), bool)
+    chosen[np.random.default_rng(seed).choice(users, MOST_RANKED, replace=False)] = True
+    return valid.take(chosen[valid.user])
 
 
 def _refuse_what_cannot_be_searched(recipe: Any, train: Any, trials: Any, minutes: Any) -> None:
