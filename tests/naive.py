@@ -130,3 +130,35 @@ def top_n(users, items, bias, n, seen):
         order = [i for i in np.argsort(-row, kind="stable") if i not in banned][:n]
         lists[u, : len(order)], scores[u, : len(order)] = order, row[order]
     return lists, scores
+
+
+def ridge(start, other, weight, target, Y, diagonal, ridge, bias_ridge):
+    """Rows x and biases β that minimise Σ w (t - β - x·y)² + Σ (c + g) x² + bias_ridge β², from normal equations."""
+    rows, k = len(start) - 1, Y.shape[1]
+    X, bias = np.zeros((rows, k)), np.zeros(rows)
+    for u in range(rows):
+        part = slice(start[u], start[u + 1])
+        if start[u] == start[u + 1]:
+            continue
+        A, penalty = Y[other[part]].astype(float), ridge[u] + diagonal.astype(float)
+        if bias_ridge is not None:
+            A, penalty = np.column_stack([A, np.ones(len(A))]), np.append(penalty, bias_ridge[u])
+        x = np.linalg.solve((A.T * weight[part]) @ A + np.diag(penalty), (A.T * weight[part]) @ target[part])
+        X[u], bias[u] = x[:k], x[k] if bias_ridge is not None else 0.0
+    return X, bias
+
+
+def bpr(user, item, negatives, P, Q, bias, *, user_reg, item_reg, bias_reg, rate):
+    """One pass of Bayesian personalised ranking over given negatives, in place; returns Σ -ln σ(x)."""
+    total = 0.0
+    for u, i, j in zip(user, item, negatives, strict=True):
+        p, q, r = P[u].copy(), Q[i].copy(), Q[j].copy()
+        x = p @ q + bias[i] - p @ r - bias[j]
+        g = 1 / (1 + np.exp(x))
+        P[u] += rate * (g * (q - r) - user_reg[u] * p)
+        Q[i] += rate * (g * p - item_reg[i] * q)
+        Q[j] += rate * (-g * p - item_reg[j] * r)
+        bias[i] += rate * (g - bias_reg * bias[i])
+        bias[j] -= rate * (g + bias_reg * bias[j])
+        total -= np.log(1 - g)
+    return total

@@ -379,7 +379,7 @@ class ImplicitALS(Algorithm):
         json_schema_extra={"tune": [0.0003, 0.1, "log"]},
     )
     nu: float = Field(
-        default=1.0, ge=0, le=1, description="power of a row's weight in all that multiplies its penalty"
+        default=1.0, ge=0, le=2, description="power of a row's weight in all that multiplies its penalty"
     )
     solver: Literal["exact", "cg", "ialspp"] = Field(default="exact", description="how a row is solved")
     cg_steps: int = Field(default=3, ge=1, le=1000, description="conjugate gradient steps of solver cg")

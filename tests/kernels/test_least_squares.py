@@ -1,0 +1,143 @@
+"""Ridge regressions of rows: the exact, the iterative and the block solvers, against normal equations in NumPy."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+import naive
+from hatrix.kernels import least_squares
+
+
+class Problem:
+    """Rows with 0 to 3 × factors entries, so that both forms of the solution are met."""
+
+    def __init__(self, factors: int, *, seed: int = 0, rows: int = 40) -> None:
+        rng = np.random.default_rng(seed)
+        count = rng.integers(0, 3 * factors + 2, rows)
+        count[:3] = 0, 1, 3 * factors + 1
+        self.start = np.concatenate([[0], np.cumsum(count)])
+        n = self.start[-1]
+        self.rows, self.factors = rows, factors
+        self.other = rng.integers(0, 90, n).astype(np.int32)
+        self.weight = (0.5 + rng.random(n)).astype(np.float32)
+        self.target = rng.standard_normal(n).astype(np.float32)
+        self.Y = rng.standard_normal((90, factors))
+        self.padded = least_squares.padded_rows(self.Y)
+        self.lanes = self.padded.shape[1]
+        self.diagonal = np.zeros(self.lanes, np.float32)
+        self.diagonal[:factors] = rng.random(factors)
+        self.ridge = (0.5 + rng.random(rows)).astype(np.float32)
+        self.bias_ridge = (0.5 + rng.random(rows)).astype(np.float32)
+
+    def entries(self):
+        return self.start, self.other, self.weight, self.target
+
+    def exact(self, *, biased):
+        return naive.ridge(
+            *self.entries(),
+            self.Y,
+            self.diagonal[: self.factors],
+            self.ridge,
+            self.bias_ridge if biased else None,
+        )
+
+    def zeros(self):
+        return np.zeros((self.rows, self.lanes), np.float32)
+
+
+@pytest.mark.parametrize("factors", [1, 5, 16, 17, 40])
+@pytest.mark.parametrize("biased", [False, True])
+def test_rows_are_solved_exactly(factors, biased):
+    p = Problem(factors)
+    X, bias = p.zeros(), np.full(p.rows, 9.0, np.float32)
+    least_squares.solve_rows(
+        *p.entries(), p.padded, p.diagonal, p.ridge, X,
+        bias=bias if biased else None, bias_ridge=p.bias_ridge if biased else None,
+    )  # fmt: skip
+    want, want_bias = p.exact(biased=biased)
+    np.testing.assert_allclose(X[:, :factors], want, atol=2e-5)
+    assert not X[:, factors:].any()
+    if biased:
+        np.testing.assert_allclose(bias, want_bias, atol=2e-5)
+    assert not X[0].any()
+
+
+def test_the_slope_at_a_solved_row_is_zero():
+    p = Problem(20)
+    X = p.zeros()
+    least_squares.solve_rows(*p.entries(), p.padded, p.diagonal, p.ridge, X)
+
+    def objective(u, x):
+        part = slice(p.start[u], p.start[u + 1])
+        e = p.target[part] - p.Y[p.other[part]] @ x
+        return p.weight[part] @ e**2 + (p.ridge[u] + p.diagonal[:20]) @ x**2
+
+    for u in (1, 2, 7, 12):
+        x, step = X[u, :20].astype(float), 1e-4
+        slope = [
+            (objective(u, x + step * one) - objective(u, x - step * one)) / (2 * step) for one in np.eye(20)
+        ]
+        np.testing.assert_allclose(slope, 0, atol=1e-3)
+
+
+def test_many_conjugate_gradient_steps_reach_the_solution_and_few_come_near():
+    p = Problem(24)
+    want, _ = p.exact(biased=False)
+    off = []
+    for steps in (1, 3, 60):
+        X = p.zeros()
+        kernel = least_squares.conjugate_gradient(p.lanes)
+        kernel(0, p.rows, *p.entries(), p.padded, p.diagonal, p.ridge, X, steps)
+        off.append(np.abs(X[:, :24] - want).max())
+    assert off[0] > off[1] > off[2]
+    assert off[2] < 1e-4
+
+
+def test_blocks_of_columns_reach_the_solution():
+    p = Problem(40)
+    want, _ = p.exact(biased=False)
+    X, score = p.zeros(), np.zeros(p.start[-1], np.float32)
+    for _ in range(400):
+        for column in range(0, p.lanes, 16):
+            part = slice(column, column + 16)
+            mine, theirs = (least_squares.padded_rows(rows[:, part]) for rows in (X, p.padded))
+            least_squares.newton_block(16)(
+                0, p.rows, *p.entries(), score, theirs, p.diagonal[part], p.ridge, mine
+            )
+            X[:, part] = mine
+    np.testing.assert_allclose(X[:, :40], want, atol=2e-3)
+    again = np.empty_like(score)
+    least_squares.entry_scores(p.lanes)(0, p.rows, p.start, p.other, p.padded, X, again)
+    np.testing.assert_allclose(score, again, atol=1e-3)
+
+
+@pytest.mark.parametrize("biased", [False, True])
+def test_nonnegative_rows_meet_their_conditions(biased):
+    p = Problem(12)
+    X, bias = p.zeros(), np.zeros(p.rows, np.float32)
+    least_squares.solve_rows(
+        *p.entries(), p.padded, p.diagonal, p.ridge, X,
+        bias=bias if biased else None, bias_ridge=p.bias_ridge if biased else None, nonnegative=True,
+    )  # fmt: skip
+    assert (X >= 0).all()
+    for u in range(1, p.rows):
+        part = slice(p.start[u], p.start[u + 1])
+        Y, x = p.Y[p.other[part]], X[u, :12]
+        e = p.weight[part] * (p.target[part] - bias[u] - Y @ x)
+        slope = Y.T @ e - (p.ridge[u] + p.diagonal[:12]) * x
+        assert (slope < 2e-3).all()  # no coordinate wants to grow
+        assert np.abs(slope[x > 0]).max(initial=0) < 2e-3  # and none that is not at its bound to shrink
+
+
+def test_bits_do_not_depend_on_threads(monkeypatch):
+    from hatrix.kernels import schedule
+
+    monkeypatch.setattr(schedule, "WORTH_A_THREAD", 50)
+    p, results = Problem(20, rows=200), []
+    for threads in (1, 2, 5):
+        X = p.zeros()
+        least_squares.solve_rows(*p.entries(), p.padded, p.diagonal, p.ridge, X, threads=threads)
+        results.append(X)
+    np.testing.assert_array_equal(results[0], results[1])
+    np.testing.assert_array_equal(results[0], results[2])
