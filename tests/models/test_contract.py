@@ -85,7 +85,9 @@ def test_the_score_is_the_formula(recipe, ratings):
         assert got == pytest.approx(level + dot, rel=1e-5)
     scores = model.scores(frame.user)
     assert scores.shape == (50, len(model.items))
-    np.testing.assert_allclose(scores[np.arange(50), model.items.encode(frame.item)], predicted, rtol=1e-5, atol=1e-6)
+    np.testing.assert_allclose(
+        scores[np.arange(50), model.items.encode(frame.item)], predicted, rtol=1e-5, atol=1e-6
+    )
 
 
 @every_recipe

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import TYPE_CHECKING, Any, ClassVar, Literal, final
+from typing import TYPE_CHECKING, ClassVar, Literal, final
 
 import numpy as np
 from pydantic import Field
@@ -172,6 +172,5 @@ class BPR(Algorithm):
 
     def finish(self, state: _State) -> Factors:
         v, k = state.variables, self.factors
-        rows: list[NDArray[Any]] = [v[name][:, :k] for name in ("user_factors", "item_factors")]
-        user_bias = np.zeros(state.n_users, np.float32)
-        return Factors(0.0, user_bias, v["item_bias"].copy(), *(np.ascontiguousarray(part) for part in rows))
+        users, items = (np.ascontiguousarray(v[name][:, :k]) for name in ("user_factors", "item_factors"))
+        return Factors(0.0, np.zeros(state.n_users, np.float32), v["item_bias"].copy(), users, items)
