@@ -108,8 +108,8 @@ def refused(outcome: Outcome, *parts: str) -> None:
             ["one of float32, float64", "'float16'"],
         ),
         (["run", "ml-100k", "--decy", "1", "--out", "d"], ["--decy", "--decay"]),
-        (["run", "ml-100k", "mf", "--decay", "1", "--out", "d"], ["--decay is a flag of biased-mf and "]),
-        (["run", "ml-100k", "mf", "--decay=1", "--out", "d"], ["--decay is a flag of biased-mf and "]),
+        (["run", "ml-100k", "mf", "--decay", "1", "--out", "d"], ["--decay is a flag of "]),
+        (["run", "ml-100k", "mf", "--decay=1", "--out", "d"], ["--decay is a flag of "]),
         (["run", "ml-100k", "--seed", "-1", "--out", "d"], ["--seed", "from 0 to 4294967295"]),
         (
             ["run", "x", "implicit-als", "--block-size", "17", "--out", "d"],

@@ -12,15 +12,15 @@ if TYPE_CHECKING:
 
 ALGORITHMS = {
     "bias": "hatrix.models.baseline:Bias",
-    "als": "hatrix.models.als:ALS",
-    "implicit-als": "hatrix.models.als:ImplicitALS",
-    "bpr": "hatrix.models.bpr:BPR",
-    "popular": "hatrix.models.baseline:Popular",
     "mf": "hatrix.models.mf:MF",
     "biased-mf": "hatrix.models.mf:BiasedMF",
     "svdpp": "hatrix.models.svdpp:SVDpp",
-    "spectral-mf": "hatrix.models.spectral:SpectralMF",
+    "als": "hatrix.models.als:ALS",
     "bayesian-mf": "hatrix.models.bayesian:BayesianMF",
+    "popular": "hatrix.models.baseline:Popular",
+    "implicit-als": "hatrix.models.als:ImplicitALS",
+    "spectral-mf": "hatrix.models.spectral:SpectralMF",
+    "bpr": "hatrix.models.bpr:BPR",
 }
 
 
