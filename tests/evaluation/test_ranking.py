@@ -134,6 +134,95 @@ def test_given_negatives_are_the_only_ones():
     assert (worse.hit_rate, worse.auc) == (0.0, 0.5)
 
 
+def test_given_negatives_may_be_lists_and_hold_relevant_items():
+    model = ranker([[4.0, 3.0, 2.0, 1.0], [1.0, 2.0, 3.0, 4.0]])
+    result = hx.evaluate_ranking(model, clicks([(0, 2), (1, 3)]), k=2, negatives={0: [2, 3], 1: [], 9: [1]})
+    assert result.lists.tolist() == [[2, 3], [3, -1]]
+    assert result.among == "given negatives"
+    assert set(result.table()["among"]) == {"given negatives"}
+    assert result.auc == 1.0  # the second user has no other item to be compared with
+
+
+@settings(max_examples=40, deadline=None)
+@given(rng=cases)
+def test_all_free_items_as_negatives_rank_like_all_items(rng):
+    model, held, _ = random_case(rng)
+    full = hx.evaluate_ranking(model, clicks(held), k=CUTS, bootstrap=1)
+    some = hx.evaluate_ranking(model, clicks(held), k=CUTS, bootstrap=1, negatives=len(model.items))
+    seen = model.was_seen(full.held.users[full.held.owner], full.held.item.astype(np.int64))
+    if seen.any():
+        return  # a relevant training item is a candidate only where the list of candidates names it
+    np.testing.assert_array_equal(full.lists, some.lists)
+    for k in CUTS:
+        for name, value in full.values[k].items():
+            np.testing.assert_allclose(some.values[k][name], value, rtol=1e-12, err_msg=name)
+
+
+def test_drawn_negatives_are_new_distinct_and_evenly_drawn():
+    ratings, _ = hx.synthetic.make(50, 40, n_ratings=700, seed=3)
+    split = hx.split.per_user(ratings)
+    model = hx.Popular().fit(split.train)
+    drawn = np.zeros(40)
+    for seed in range(40):
+        result = hx.evaluate_ranking(model, split.test, k=40, bootstrap=1, negatives=3, seed=seed)
+        for user, shown, first, last in zip(
+            result.users, result.lists, result.held.start[:-1], result.held.start[1:], strict=True
+        ):
+            relevant = set(result.held.item[first:last].tolist())
+            barred = relevant | set(model.seen.item[slice(*model.seen.start[user : user + 2])].tolist())
+            others = set(shown[shown >= 0].tolist()) - relevant
+            assert len(others) == min(3, 40 - len(barred))
+            assert not others & barred
+            drawn[list(others)] += 1
+    free = np.full(40, float(result.n))
+    np.subtract.at(free, result.held.item, 1)
+    mine = np.isin(np.repeat(np.arange(50), np.diff(model.seen.start)), result.users)
+    np.subtract.at(free, model.seen.item[mine], 1)
+    assert np.corrcoef(drawn, free)[0, 1] > 0.9
+
+
+def test_a_user_with_nothing_to_lose_to_has_no_auc():
+    model = ranker([[2.0, 1.0], [2.0, 1.0]], seen={(0, 1)})
+    result = hx.evaluate_ranking(model, clicks([(0, 0), (1, 1)]), k=1)
+    assert np.isnan(result.values[1]["auc"][0])
+    assert result.auc == result.to_dict()["auc"] == result.table().loc["auc", "value"] == 0.0
+
+
+def test_slices_by_activity_and_popularity():
+    seen = {(u, 0) for u in range(12)} | {(0, i) for i in range(1, 5)}
+    model = ranker(np.tile([0.0, 9.0, 8.0, 7.0, 6.0, 5.0], (12, 1)), seen)
+    result = hx.evaluate_ranking(model, clicks([(0, 5), (1, 1), (2, 3), (3, 5)]), k=2)
+    users, items = result.by_activity, result.by_popularity
+    assert users[["slice", "count"]].to_numpy().tolist() == [["1–9", 4]]
+    assert users["ndcg"][0] == pytest.approx(result.ndcg)
+    assert items[["slice", "count", "found"]].to_numpy().tolist() == [["0", 2, 0.5], ["1–9", 2, 0.5]]
+    assert items["shown"].tolist() == pytest.approx([1 / 7, 6 / 7])  # one list has a single item left
+
+
+def test_the_report_of_a_ranking_is_a_page_of_its_own(tmp_path):
+    ratings, _ = hx.synthetic.make(120, 60, n_ratings=3000, seed=3)
+    split = hx.split.per_user(ratings)
+    results = {
+        recipe.name: hx.evaluate_ranking(recipe.fit(split.train), split.test, k=(20, 5))
+        for recipe in (hx.BiasedMF(factors=4), hx.Popular())
+    }
+    path = tmp_path / "report.html"
+    results["biased-mf"].report(path, baselines={"popular": results["popular"]}, protocol=split.protocol)
+    page = path.read_text()
+    assert f"{results['biased-mf'].ndcg:.4f}" in page
+    assert f"{results['popular'].ndcg:.4f}" in page
+    assert "hx.evaluate_ranking(model, split.test, k=(20, 5))" in page
+    for chart in ("length-ndcg", "by-users", "by-items", "popularity"):
+        assert f'data-chart="{chart}"' in page
+    with pytest.raises(DataError, match="in the same way"):
+        results["popular"].report(
+            path, baselines={"bias": hx.evaluate(hx.Bias().fit(split.train), split.test)}
+        )
+    some = hx.evaluate_ranking(hx.Popular().fit(split.train), split.test.take(np.arange(9)), negatives=9)
+    some.report(path)
+    assert "ranked among 9 sampled negatives" in path.read_text()
+
+
 def test_what_the_lists_are_like_together():
     # Two users, each shown one item: the same, then different ones.
     same = hx.evaluate_ranking(ranker([[1.0, 0.0], [1.0, 0.0]]), clicks([(0, 0), (1, 1)]), k=1)
@@ -185,6 +274,9 @@ def test_table_per_user_and_json_agree():
         ({"confidence": 1.0}, "confidence is 1.0"),
         ({"bootstrap": 0}, "bootstrap is 0"),
         ({"negatives": 0}, "negatives is 0"),
+        ({"negatives": "99"}, "negatives is '99'"),
+        ({"seed": -1}, "seed is -1"),
+        ({"memory": "1.2.3MB"}, "memory is '1.2.3MB'"),
         ({"memory": "lots"}, "memory is 'lots'"),
     ],
 )

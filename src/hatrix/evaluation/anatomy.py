@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from hatrix.evaluation.evaluate import Evaluation
     from hatrix.models.model import FactorModel
 
-__all__ = ["Anatomy", "rounded_predictions"]
+__all__ = ["Anatomy", "by_count", "rounded_predictions"]
 
 COUNT_EDGES = (0, 1, 10, 20, 50, 100, 200, 500, 1000, 2000, 5000, 10_000)
 MOST_LEVELS = 20
@@ -82,13 +82,7 @@ class Anatomy:
         return self._by_count(self._model.item_count, self._evaluation.item)
 
     def _by_count(self, count: NDArray[np.int64], row: NDArray[np.int64]) -> pd.DataFrame:
-        edges = np.array(COUNT_EDGES)
-        part = np.searchsorted(edges, np.where(row >= 0, count[row], 0), "right") - 1
-        labels = [
-            f"{low:,}" if high - low == 1 else f"{low:,}–{high - 1:,}"
-            for low, high in itertools.pairwise(COUNT_EDGES)
-        ]
-        return self._slices(part, [*labels, f"{COUNT_EDGES[-1]:,}+"])
+        return self._slices(*by_count(np.where(row >= 0, count[row], 0)))
 
     @cached_property
     def by_genre(self) -> pd.DataFrame | None:
@@ -279,6 +273,16 @@ class Anatomy:
                 "share": square[first] / (square.sum() or 1.0),
             }
         )
+
+
+def by_count(count: NDArray[np.int64]) -> tuple[NDArray[np.int64], list[str]]:
+    """The range that each count falls into, and the ranges in words."""
+    part = np.searchsorted(COUNT_EDGES, count, "right") - 1
+    labels = [
+        f"{low:,}" if high - low == 1 else f"{low:,}–{high - 1:,}"
+        for low, high in itertools.pairwise(COUNT_EDGES)
+    ]
+    return part, [*labels, f"{COUNT_EDGES[-1]:,}+"]
 
 
 def _written(values: NDArray[np.float64]) -> list[str]:

@@ -5,31 +5,34 @@ Each figure is a mean over users, who are what was sampled: intervals are bootst
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import cached_property
+from numbers import Integral, Real
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from hatrix.data.ratings import Ratings
 from hatrix.errors import DataError, ParameterError
-from hatrix.models.fit import cores
+from hatrix.evaluation.candidates import HeldOut, Ranked, Ranker, held_out
+from hatrix.evaluation.lists import OVERALL, overall
+from hatrix.models.fit import Algorithm, cores
+from hatrix.models.model import FactorModel
 
 if TYPE_CHECKING:
+    from pathlib import Path
+
     import pandas as pd
     from numpy.typing import NDArray
-
-    from hatrix.models.model import FactorModel
 
     Floats = NDArray[np.float64]
 
 __all__ = ["PER_USER", "RankingEvaluation", "evaluate_ranking", "measures"]
 
 PER_USER = ("recall", "ndcg", "precision", "hit_rate", "map", "mrr")
-OVERALL = ("coverage", "gini", "novelty", "diversity")
 MOST_GROUPS = 1 << 14
-SAMPLED_LISTS = 2000
-"""Lists whose diversity is measured: the mean of more would be no more exact than its interval."""
+DRAWN_AT_ONCE = 1 << 21
 
 
 def measures(found: NDArray[np.bool_], relevant: NDArray[np.int64]) -> dict[str, Floats]:
@@ -78,21 +81,19 @@ class RankingEvaluation:
     model, test
         What was evaluated on what.
     protocol
-        Among which items the held-out ones were ranked, in words.
+        Among which items the held-out ones were ranked, and which of them count as relevant, in words.
+    among
+        The same in short: ``"all items"``, ``"99 sampled negatives"`` or ``"given negatives"``.
     k
         Lengths of the lists; figures that are read as attributes are those of the first.
-    users
-        Row numbers in the model of the users evaluated.
-    relevant
-        How many held-out items each of them has.
+    held, lists
+        What was held out of each user, and item rows of the longest list, best first, -1 where it is short.
     values
         ``{k: {figure: a number per user}}``; AUC, which has no k, is in each.
     overall
         ``{k: {figure: a number}}``: coverage, gini, novelty and diversity of the lists.
     intervals
         ``{k: {figure: (low, high)}}`` of the means over users.
-    left_out
-        Users without held-out items or unknown to the model, and held-out items unknown to it.
     warnings
         What deserves attention, each beginning with a code.
     """
@@ -100,29 +101,91 @@ class RankingEvaluation:
     model: FactorModel
     test: Ratings
     protocol: str
+    among: str
     k: tuple[int, ...]
-    users: NDArray[np.int64] = field(repr=False)
-    relevant: NDArray[np.int64] = field(repr=False)
+    held: HeldOut
+    lists: NDArray[np.int32] = field(repr=False)
     values: dict[int, dict[str, Floats]] = field(repr=False)
     overall: dict[int, dict[str, float]]
     intervals: dict[int, dict[str, tuple[float, float]]]
-    left_out: dict[str, int]
     warnings: tuple[str, ...]
     confidence: float = 0.95
 
     def __getattr__(self, name: str) -> float:
         if name in (*PER_USER, "auc"):
-            return float(self.values[self.k[0]][name].mean())
+            return self.mean(name, self.k[0])
         if name in OVERALL:
             return self.overall[self.k[0]][name]
         raise AttributeError(
             f"a ranking evaluation has no {name!r}: it has {', '.join((*PER_USER, 'auc', *OVERALL))}"
         )
 
+    def mean(self, name: str, k: int) -> float:
+        """Mean over users of a figure; those whom it says nothing about are left out (AUC without others to beat)."""
+        value = self.values[k][name]
+        known = value[~np.isnan(value)]
+        return float(known.mean()) if len(known) else float("nan")
+
     @property
     def n(self) -> int:
         """Number of users evaluated."""
         return len(self.users)
+
+    @property
+    def users(self) -> NDArray[np.int64]:
+        """Row numbers in the model of the users evaluated."""
+        return self.held.users
+
+    @property
+    def relevant(self) -> NDArray[np.int64]:
+        """How many relevant items each of them has."""
+        return self.held.relevant
+
+    @property
+    def left_out(self) -> dict[str, int]:
+        """Users and items of the test part that the model does not know, and users without training rows."""
+        return self.held.left_out
+
+    @property
+    def coverage_in_words(self) -> str:
+        """Coverage of the intervals: ``"95 %"``."""
+        return f"{100 * self.confidence:g} %"
+
+    @cached_property
+    def by_activity(self) -> pd.DataFrame:
+        """Users by how many training rows they have: slice, count (users), ndcg, low, high."""
+        from hatrix.evaluation.anatomy import by_count
+
+        part, labels = by_count(self.model.user_count[self.users])
+        value = self.values[self.k[0]]["ndcg"]
+        return self._sliced("ndcg", value, np.arange(self.n), part, labels)
+
+    @cached_property
+    def by_popularity(self) -> pd.DataFrame:
+        """Held-out items by how many training rows they have: slice, count (held-out rows), found (share that is in
+        its user's list), low, high, and shown (share of the places of all lists)."""
+        from hatrix.evaluation.anatomy import by_count
+
+        part, labels = by_count(self.model.item_count)
+        lists = self.lists[:, : self.k[0]]
+        row, rank = np.nonzero(lists >= 0)
+        item = lists[row, rank]
+        found = np.isin(self.held.owner * len(part) + self.held.item, row * len(part) + item)
+        table = self._sliced("found", found.astype(np.float64), self.held.owner, part[self.held.item], labels)
+        shown = dict(zip(labels, np.bincount(part[item], minlength=len(labels)) / len(item), strict=True))
+        return table.assign(shown=table["slice"].map(shown))
+
+    def _sliced(
+        self, name: str, value: Floats, user: NDArray[np.int64], part: NDArray[np.int64], labels: list[str]
+    ) -> pd.DataFrame:
+        import pandas as pd
+
+        from hatrix.evaluation.rating import sliced
+
+        figures = sliced(value, user, part, len(labels), confidence=self.confidence)
+        table = pd.DataFrame({"slice": labels, "count": figures.count, name: figures.bias})
+        table["low"], table["high"] = figures.bias_low.clip(0, 1), figures.bias_high.clip(0, 1)
+        return table[table["count"] > 0].reset_index(drop=True)
 
     def per_user(self) -> pd.DataFrame:
         """A line for each user: id, number of relevant items, and every figure."""
@@ -134,24 +197,26 @@ class RankingEvaluation:
         return pd.DataFrame(columns)
 
     def table(self) -> pd.DataFrame:
-        """The figures as rows: value, and the interval of those that are means over users."""
+        """The figures as rows: value, the interval of those that are means over users, and among what was ranked."""
         import pandas as pd
 
-        rows: dict[str, dict[str, float]] = {}
+        rows: dict[str, dict[str, Any]] = {}
         for k in self.k:
-            for name, value in self.values[k].items():
+            for name in self.values[k]:
                 low, high = self.intervals[k][name]
-                rows[self._label(name, k)] = {"value": float(value.mean()), "low": low, "high": high}
+                rows[self._label(name, k)] = {"value": self.mean(name, k), "low": low, "high": high}
             for name, figure in self.overall[k].items():
                 rows[self._label(name, k)] = {"value": figure, "low": np.nan, "high": np.nan}
+        for row in rows.values():
+            row["among"] = self.among
         return pd.DataFrame.from_dict(rows, orient="index").rename_axis("metric")
 
     def to_dict(self) -> dict[str, Any]:
         """The figures, ready for JSON: those of the first k by their names, all of them under ``at``."""
 
         def figures(k: int) -> dict[str, float]:
-            means = {name: float(value.mean()) for name, value in self.values[k].items()}
-            return means | {name: value for name, value in self.overall[k].items() if np.isfinite(value)}
+            means = {name: self.mean(name, k) for name in self.values[k]} | self.overall[k]
+            return {name: value for name, value in means.items() if np.isfinite(value)}
 
         return {
             **figures(self.k[0]),
@@ -160,10 +225,24 @@ class RankingEvaluation:
             "intervals": {name: list(ends) for name, ends in self.intervals[self.k[0]].items()},
             "confidence": self.confidence,
             "protocol": self.protocol,
-            "users": self.n,
+            "users_evaluated": self.n,
             "left_out": self.left_out,
             "warnings": list(self.warnings),
         }
+
+    def report(
+        self,
+        path: str | Path,
+        *,
+        title: str | None = None,
+        baselines: Mapping[str, RankingEvaluation] | None = None,
+        protocol: str | None = None,
+        command: str | None = None,
+    ) -> None:
+        """Write one self-contained HTML file; `hatrix.evaluation.report.write` describes the parameters."""
+        from hatrix.evaluation import report
+
+        report.write(self, path, title=title, baselines=baselines, protocol=protocol, command=command)
 
     @staticmethod
     def _label(name: str, k: int) -> str:
@@ -182,7 +261,7 @@ def evaluate_ranking(
     test: Ratings,
     *,
     k: int | Sequence[int] = 20,
-    negatives: int | Ratings | None = None,
+    negatives: int | Ratings | Mapping[Any, Sequence[Any]] | None = None,
     relevant_from: float | None = None,
     exclude_seen: bool = True,
     bootstrap: int = 1000,
@@ -203,11 +282,12 @@ def evaluate_ranking(
         Length of the lists, or several lengths.
     negatives
         By default every item is ranked that the user has not in the training part. A number: only the relevant
-        items and that many others, drawn for each user among what is in neither part. Ratings: the relevant items and
-        the items of the user there. Figures of sampled rankings are labelled; they are far higher, and cannot be
-        compared with the others.
+        items and that many others, drawn for each user among what is in neither part. Ratings, or a mapping of user
+        ids to lists of item ids (as in the files of He et al., "Neural collaborative filtering"): the relevant items
+        and the items of the user there. Figures of sampled rankings are labelled; they are far higher, and cannot
+        be compared with the others.
     relevant_from
-        Count only test ratings of at least this value as relevant.
+        Count only test ratings of at least this value as relevant; by default every test row is.
     exclude_seen
         Leave out the items of the training part, which the model file holds unless it was saved without.
     bootstrap, confidence, seed
@@ -218,12 +298,13 @@ def evaluate_ranking(
     Returns
     -------
     RankingEvaluation
-        Held-out items that the model does not know count as missed; users unknown to it are left out and counted.
+        Users without relevant test rows and users unknown to the model are left out, the latter counted. Held-out
+        items that the model does not know count as missed: they stay in the denominators.
 
     Raises
     ------
     DataError
-        If no user is left to evaluate, or the model has no training rows to exclude.
+        If the model is not fitted, no user is left to evaluate, or the model has no training rows to exclude.
     ParameterError
         If an argument is out of range.
 
@@ -242,226 +323,83 @@ def evaluate_ranking(
     True
     """
     lengths = _lengths(k)
-    if not isinstance(test, Ratings):
-        raise DataError(
-            f"the test data are a {type(test).__name__}: give Ratings, such as the .test of a split"
-        )
-    if not 0 < confidence < 1:
-        raise ParameterError(f"confidence is {confidence}: give a share between 0 and 1, such as 0.95")
+    _check(model, test, bootstrap, confidence, seed)
     if exclude_seen and model.seen is None:
         raise DataError(
             "the model was saved without its training rows: pass exclude_seen=False to rank those too"
         )
-    held = _held_out(model, test, relevant_from)
-    job = _Job(model, held, exclude_seen, threads or cores(), size_in_bytes(memory))
-    if negatives is None:
-        protocol = "all items ranked" + (", training items removed" if exclude_seen else "")
-        lists, auc = job.rank_all(max(lengths))
-    else:
-        protocol, lists, auc = job.rank_some(max(lengths), negatives, seed)
+    held = held_out(model, test, relevant_from)
+    ranker = Ranker(
+        model, held, exclude_seen=exclude_seen, threads=threads or cores(), memory=size_in_bytes(memory)
+    )
+    ranked, among = _ranked(ranker, max(lengths), negatives, seed)
+    protocol = "all items ranked" if negatives is None else f"ranked among {among}"
+    protocol += ", training items removed" if negatives is None and exclude_seen else ""
+    protocol += "" if relevant_from is None else f", relevant from {relevant_from:g}"
     from hatrix.kernels.ranks import hits
 
-    found = hits(lists, held.start, held.item)
-    values, overall, intervals = {}, {}, {}
-    for length in lengths:
-        at = measures(found[:, :length], held.relevant) | {"auc": auc}
-        values[length] = at
-        intervals[length] = _intervals(at, bootstrap, confidence, seed)
-        overall[length] = _overall(model, lists[:, :length], seed)
+    found = hits(ranked.lists, held.start, held.item)
+    values = {n: measures(found[:, :n], held.relevant) | {"auc": ranked.auc} for n in lengths}
     return RankingEvaluation(
-        model, test, protocol, lengths, held.users, held.relevant, values, overall, intervals, held.left_out,
-        tuple(_warnings(model, held, negatives)), confidence,
-    )  # fmt: skip
-
-
-@dataclass(frozen=True)
-class _HeldOut:
-    """Relevant items of each user evaluated: ``item[start[n]:start[n + 1]]`` of user ``users[n]``, sorted."""
-
-    users: NDArray[np.int64]
-    start: NDArray[np.int64]
-    item: NDArray[np.int32]
-    relevant: NDArray[np.int64]
-    left_out: dict[str, int]
-
-
-def _held_out(model: FactorModel, test: Ratings, relevant_from: float | None) -> _HeldOut:
-    if relevant_from is not None:
-        if test.implicit:
-            raise ParameterError("relevant_from needs ratings, and the test data are events without a value")
-        test = test.take(test.value >= relevant_from)
-    user, item = model.rows_of(test)
-    known = user >= 0
-    users, row = np.unique(user[known], return_inverse=True)
-    if not len(users):
-        raise DataError(
-            "no user is left to evaluate: the test part has no relevant items of users that the model knows"
-        )
-    relevant = np.bincount(row)
-    there = item[known] >= 0
-    row, place = row[there], item[known][there]
-    order = np.lexsort((place, row))
-    start = np.zeros(len(users) + 1, np.int64)
-    np.cumsum(np.bincount(row, minlength=len(users)), out=start[1:])
-    left_out = {
-        "unknown_users": len(np.unique(test.user[~known])),
-        "unknown_items": len(np.unique(test.item[item < 0])),
-        "cold_users": int(np.count_nonzero(model.user_count[users] == 0)),
-    }
-    return _HeldOut(users, start, place[order].astype(np.int32), relevant, left_out)
-
-
-class _Job:
-    """Ranking the items of the users evaluated."""
-
-    def __init__(self, model: FactorModel, held: _HeldOut, exclude: bool, threads: int, memory: int) -> None:
-        from hatrix.kernels.topk import some_rows
-
-        flat = model.flat
-        dtype = np.result_type(flat.user_factors, flat.item_factors)
-        self.model, self.held, self.threads, self.memory = model, held, threads, memory
-        self.user_factors = np.ascontiguousarray(flat.user_factors[held.users], dtype)
-        self.item_factors = np.ascontiguousarray(flat.item_factors, dtype)
-        self.item_bias = np.ascontiguousarray(flat.item_bias, dtype)
-        self.seen = None
-        if exclude and model.seen is not None:
-            self.seen = some_rows(model.seen.start, model.seen.item, held.users)
-
-    def rank_all(self, k: int) -> tuple[NDArray[np.int32], Floats]:
-        """Lists of the best k, and each user's AUC."""
-        from hatrix.kernels.ranks import ranks
-
-        start, item = self.held.start, self.held.item
-        lists, above, same = ranks(
-            self.user_factors, self.item_factors, self.item_bias, k, start, item, seen=self.seen,
-            threads=self.threads, memory=self.memory,
-        )  # fmt: skip
-        owner = np.repeat(np.arange(len(self.held.users)), np.diff(start))
-        open_ = np.ones(len(item), bool)
-        struck = np.zeros(len(self.held.users), np.int64)
-        if self.seen is not None:
-            struck = np.diff(self.seen[0])
-            open_ = ~np.isin(owner * len(self.item_factors) + item, _cells(self.seen, len(self.item_factors)))
-        candidates = len(self.item_factors) - struck
-        return lists, _auc(above[open_], same[open_], owner[open_], candidates, self.held.relevant)
-
-    def rank_some(self, k: int, negatives: int | Ratings, seed: int) -> tuple[str, NDArray[np.int32], Floats]:
-        """The same among the relevant items and some others of each user."""
-        if isinstance(negatives, Ratings):
-            protocol, others = "ranked among given negatives", self._given(negatives)
-        else:
-            if negatives < 1:
-                raise ParameterError(f"negatives is {negatives}: give at least 1, or None to rank all items")
-            protocol = f"ranked among {negatives} sampled negatives"
-            others = self._drawn(negatives, np.random.default_rng(seed))
-        users = len(self.held.users)
-        lists, auc = np.full((users, k), -1, np.int32), np.full(users, np.nan)
-        for n in range(users):
-            relevant = self.held.item[self.held.start[n] : self.held.start[n + 1]]
-            rest = others[n]
-            pool = np.concatenate([relevant, rest]).astype(np.int32)
-            score = self.item_factors[pool] @ self.user_factors[n] + self.item_bias[pool]
-            best = np.lexsort((pool, -score))[:k]
-            lists[n, : len(best)] = pool[best]
-            if len(rest):
-                ahead = np.sort(score[len(relevant) :])
-                below = np.searchsorted(ahead, score[: len(relevant)], "left")
-                upto = np.searchsorted(ahead, score[: len(relevant)], "right")
-                auc[n] = (below + upto).sum() / 2 / len(rest) / self.held.relevant[n]
-        return protocol, lists, auc
-
-    def _given(self, negatives: Ratings) -> list[NDArray[np.int64]]:
-        user, item = self.model.rows_of(negatives)
-        order = np.argsort(user, kind="stable")
-        ends = np.searchsorted(user[order], np.stack([self.held.users, self.held.users + 1]))
-        items = item[order]
-        return [np.unique(items[a:b][items[a:b] >= 0]) for a, b in ends.T]
-
-    def _drawn(self, negatives: int, rng: np.random.Generator) -> list[NDArray[np.int64]]:
-        drawn = []
-        for n in range(len(self.held.users)):
-            free = np.ones(len(self.item_factors), bool)
-            free[self.held.item[self.held.start[n] : self.held.start[n + 1]]] = False
-            if self.seen is not None:
-                free[self.seen[1][self.seen[0][n] : self.seen[0][n + 1]]] = False
-            others = np.flatnonzero(free)
-            drawn.append(rng.choice(others, min(negatives, len(others)), replace=False))
-        return drawn
-
-
-def _cells(rows: tuple[NDArray[np.int64], NDArray[np.int32]], width: int) -> NDArray[np.int64]:
-    start, item = rows
-    return np.asarray(np.repeat(np.arange(len(start) - 1), np.diff(start)) * width + item)
-
-
-def _auc(
-    above: NDArray[np.int64],
-    same: NDArray[np.int64],
-    owner: NDArray[np.int64],
-    candidates: NDArray[np.int64],
-    relevant: NDArray[np.int64],
-) -> Floats:
-    """Share of pairs of a relevant and another candidate in the right order, ties half.
-
-    Relevant items that are unknown or no candidates lose all their pairs.
-    """
-    known = np.bincount(owner, minlength=len(candidates))
-    others = candidates - known
-    # Of the candidates above or level with a relevant item, some are relevant themselves: over all pairs of those,
-    # every pair is counted once, wherever it stands.
-    lost = np.bincount(owner, above + same / 2, len(candidates)) - known * (known - 1) / 2
-    with np.errstate(invalid="ignore", divide="ignore"):
-        auc = (known * others - lost) / (relevant * others)
-    return np.where(others > 0, auc, np.nan)
-
-
-def _overall(model: FactorModel, lists: NDArray[np.int32], seed: int) -> dict[str, float]:
-    """What the lists are like together, whatever the users liked."""
-    shown = np.bincount(lists[lists >= 0], minlength=len(model.items)).astype(np.float64)
-    share = np.maximum(model.item_count, 1) / max(1, np.count_nonzero(model.user_count))
-    information = -np.log2(np.minimum(share, 1.0))
-    order = np.sort(shown)
-    n, total = len(order), max(order.sum(), 1.0)
-    return {
-        "coverage": float(np.count_nonzero(shown) / n),
-        "gini": float((2 * np.arange(1, n + 1) - n - 1) @ order / (n * total)),
-        "novelty": float((shown @ information) / total),
-        "diversity": _diversity(model, lists, seed),
-    }
-
-
-def _diversity(model: FactorModel, lists: NDArray[np.int32], seed: int) -> float:
-    """Mean over lists of 1 - cosine of the training users of two of its items, over all pairs."""
-    if model.seen is None or lists.shape[1] < 2:
-        return float("nan")
-    from scipy import sparse
-
-    rng = np.random.default_rng(seed)
-    some = (
-        lists if len(lists) <= SAMPLED_LISTS else lists[rng.choice(len(lists), SAMPLED_LISTS, replace=False)]
+        model,
+        test,
+        protocol,
+        among,
+        lengths,
+        held,
+        ranked.lists,
+        values,
+        {n: overall(model, ranked.lists[:, :n], seed) for n in lengths},
+        _intervals(values, bootstrap, confidence, seed),
+        tuple(_warnings(model, held, among, negatives is None and exclude_seen)),
+        confidence,
     )
-    start, item, _ = model.seen
-    who = np.repeat(np.arange(len(start) - 1), np.diff(start))
-    length = np.sqrt(np.maximum(model.item_count, 1))
-    taken = sparse.csr_array((1 / length[item], (item, who)), shape=(len(model.items), len(model.users)))
-    total, counted = 0.0, 0
-    for shown in some:
-        shown = shown[shown >= 0]
-        if len(shown) > 1:
-            together = np.asarray(taken[shown].sum(axis=0))
-            self_similar = np.count_nonzero(model.item_count[shown])
-            total += 1 - (together @ together - self_similar) / (len(shown) * (len(shown) - 1))
-            counted += 1
-    return total / counted if counted else float("nan")
+
+
+def _check(model: FactorModel, test: Ratings, bootstrap: int, confidence: float, seed: int) -> None:
+    if not isinstance(model, FactorModel):
+        hint = ": call its fit(train) and give the result" if isinstance(model, Algorithm) else ""
+        raise DataError(f"the model is a {type(model).__name__}, not a fitted one{hint}")
+    if not isinstance(test, Ratings):
+        raise DataError(
+            f"the test data are a {type(test).__name__}: give Ratings, such as the .test of a split"
+        )
+    if not (isinstance(confidence, Real) and 0 < confidence < 1):
+        raise ParameterError(f"confidence is {confidence!r}: give a share between 0 and 1, such as 0.95")
+    if not (isinstance(seed, Integral) and seed >= 0):
+        raise ParameterError(f"seed is {seed!r}: give an integer from 0 on")
+    if not (isinstance(bootstrap, Integral) and bootstrap >= 1):
+        raise ParameterError(
+            f"bootstrap is {bootstrap!r}: give a number of draws of at least 1, such as 1000"
+        )
+
+
+def _ranked(
+    ranker: Ranker, k: int, negatives: int | Ratings | Mapping[Any, Sequence[Any]] | None, seed: int
+) -> tuple[Ranked, str]:
+    """The rankings, and in words among what."""
+    if negatives is None:
+        return ranker.among_all(k), "all items"
+    if isinstance(negatives, Mapping):
+        pairs = [(user, item) for user, items in negatives.items() for item in items]
+        negatives = Ratings.from_columns([user for user, _ in pairs], [item for _, item in pairs])
+    if isinstance(negatives, Ratings):
+        return ranker.among_given(k, negatives), "given negatives"
+    if not (isinstance(negatives, Integral) and negatives >= 1):
+        raise ParameterError(
+            f"negatives is {negatives!r}: give a number of at least 1, Ratings or lists of items by user, or None to "
+            "rank all items"
+        )
+    drawn = ranker.among_drawn(k, int(negatives), np.random.default_rng(seed))
+    return drawn, f"{negatives} sampled negatives"
 
 
 def _intervals(
-    values: dict[str, Floats], draws: int, confidence: float, seed: int
-) -> dict[str, tuple[float, float]]:
+    values: dict[int, dict[str, Floats]], draws: int, confidence: float, seed: int
+) -> dict[int, dict[str, tuple[float, float]]]:
     """Percentile intervals of the means over users drawn with replacement; above 16,384, groups of users."""
-    if draws < 1:
-        raise ParameterError(f"bootstrap is {draws}: give a number of draws of at least 1, such as 1000")
-    table = np.column_stack([*values.values()])
+    columns = {(k, name): value for k, at in values.items() for name, value in at.items()}
+    table = np.column_stack([*columns.values()])
     present = ~np.isnan(table)
     group = np.arange(len(table)) % MOST_GROUPS
     sums = np.column_stack(
@@ -470,32 +408,41 @@ def _intervals(
     )
     groups, rng, width = len(sums), np.random.default_rng(seed), table.shape[1]
     means = np.empty((draws, width))
-    for draw in range(draws):
-        times = np.bincount(rng.integers(0, groups, groups), minlength=groups)
-        total = times @ sums
+    at_once = max(1, DRAWN_AT_ONCE // groups)
+    for first in range(0, draws, at_once):
+        several = min(at_once, draws - first)
+        drawn = rng.integers(0, groups, (several, groups)) + np.arange(several)[:, None] * groups
+        times = np.bincount(drawn.ravel(), minlength=several * groups).reshape(several, groups)
+        total = times.astype(np.float64) @ sums
         with np.errstate(invalid="ignore"):
-            means[draw] = total[:width] / total[width:]
+            means[first : first + several] = total[:, :width] / total[:, width:]
     tail = (1 - confidence) / 2
     low, high = np.quantile(means, [tail, 1 - tail], axis=0)  # NaN where a draw has nobody with a figure
-    return {name: (float(low[n]), float(high[n])) for n, name in enumerate(values)}
+    ends = {key: (float(low[n]), float(high[n])) for n, key in enumerate(columns)}
+    return {k: {name: ends[k, name] for name in at} for k, at in values.items()}
 
 
-def _warnings(model: FactorModel, held: _HeldOut, negatives: int | Ratings | None) -> list[str]:
+def _warnings(model: FactorModel, held: HeldOut, among: str, removed: bool) -> list[str]:
     said = []
-    if negatives is not None:
+    if among != "all items":
         said.append(
-            "sampled: ranked among some of the items only; such figures are far higher than those of full rankings, "
-            "and models may change places"
+            f"sampled: ranked among {among} only; such figures are far higher than those of full rankings, and models "
+            "may change places"
         )
-    owner = np.repeat(held.users, np.diff(held.start))
-    seen = model.was_seen(owner, held.item.astype(np.int64))
+    seen = model.was_seen(held.users[held.owner], held.item.astype(np.int64))
     if seen is not None and seen.any():
+        missed = ", which are not shown again, so they count as missed" if removed else ""
         said.append(
-            f"overlap: {int(seen.sum()):,} of {len(held.item):,} held-out items were in the training part"
+            f"overlap: {int(seen.sum()):,} of {len(held.item):,} held-out items were training items of their user{missed}"
         )
     if held.left_out["unknown_users"]:
         said.append(
             f"unknown: {held.left_out['unknown_users']:,} users are unknown to the model and left out"
+        )
+    cold = held.left_out["cold_users"]
+    if cold > 0.05 * len(held.users):
+        said.append(
+            f"cold: {cold:,} of {len(held.users):,} users have no training rows and get the same list as anybody unknown"
         )
     return said
 
@@ -514,7 +461,7 @@ def size_in_bytes(text: str | int) -> int:
     else:
         import re
 
-        match = re.fullmatch(r"\s*([0-9.]+)\s*([kmgt]?)(i?)b?\s*", text.lower())
+        match = re.fullmatch(r"\s*([0-9]+(?:\.[0-9]+)?)\s*([kmgt]?)(i?)b?\s*", text.lower())
         if match is None:
             raise ParameterError(f"memory is {text!r}: give a size such as '512MB' or '2GB'")
         size = int(float(match[1]) * (1024 if match[3] else 1000) ** " kmgt".index(match[2] or " "))

@@ -9,13 +9,14 @@ from base64 import b64encode
 from collections.abc import Mapping
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from hatrix.errors import DataError, ParameterError
 
 if TYPE_CHECKING:
     from hatrix.evaluation.evaluate import Evaluation
     from hatrix.evaluation.layout import Story
+    from hatrix.evaluation.ranking import RankingEvaluation
 
 __all__ = ["page", "render", "save", "write"]
 
@@ -24,11 +25,11 @@ LIBRARIES = ("vega.min.js", "vega-lite.min.js", "vega-embed.min.js")
 
 
 def write(
-    evaluation: Evaluation,
+    evaluation: Evaluation | RankingEvaluation,
     path: str | os.PathLike[str],
     *,
     title: str | None = None,
-    baselines: Mapping[str, Evaluation] | None = None,
+    baselines: Mapping[str, Evaluation] | Mapping[str, RankingEvaluation] | None = None,
     protocol: str | None = None,
     command: str | None = None,
 ) -> None:
@@ -40,14 +41,14 @@ def write(
     Parameters
     ----------
     evaluation
-        What `hatrix.evaluate` returned.
+        What `hatrix.evaluate` or `hatrix.evaluate_ranking` returned.
     path
         Where to write it; an existing file is replaced.
     title
         Heading; by default the algorithm and the name of the data.
     baselines
-        Evaluations of other models on the same test ratings to compare with, by name. Always predicting the
-        training mean is compared in any case.
+        Evaluations of other models on the same test part to compare with, by name. With predicted ratings, always
+        predicting the training mean is compared in any case.
     protocol
         How the test part was made (`Split.protocol`), to be told and to be reproduced.
     command
@@ -58,29 +59,37 @@ def write(
     ParameterError
         If the path is a folder or lies in none.
     DataError
-        If a baseline was evaluated on other ratings.
+        If a baseline was evaluated on other ratings or users, or in another way.
     """
     save(render(evaluation, title=title, baselines=baselines, protocol=protocol, command=command), path)
 
 
 def render(
-    evaluation: Evaluation,
+    evaluation: Evaluation | RankingEvaluation,
     *,
     title: str | None = None,
-    baselines: Mapping[str, Evaluation] | None = None,
+    baselines: Mapping[str, Evaluation] | Mapping[str, RankingEvaluation] | None = None,
     protocol: str | None = None,
     command: str | None = None,
 ) -> str:
     """The HTML of the report; `write` describes the parameters."""
-    from hatrix.evaluation import sections
+    from hatrix.evaluation import ranking_sections, sections
+    from hatrix.evaluation.ranking import RankingEvaluation
 
+    counted = "users" if isinstance(evaluation, RankingEvaluation) else "ratings"
     for name, other in (baselines or {}).items():
+        if type(other) is not type(evaluation):
+            raise DataError(
+                f"baseline {name!r} is a {type(other).__name__} and the model's a {type(evaluation).__name__}: "
+                "evaluate both in the same way"
+            )
         if other.n != evaluation.n:
             raise DataError(
-                f"baseline {name!r} was evaluated on {other.n:,} ratings and the model on {evaluation.n:,}: "
+                f"baseline {name!r} was evaluated on {other.n:,} {counted} and the model on {evaluation.n:,}: "
                 "evaluate both on the same test part"
             )
-    story = sections.story(evaluation, baselines or {}, protocol=protocol, command=command)
+    tell: Any = ranking_sections.story if isinstance(evaluation, RankingEvaluation) else sections.story
+    story = tell(evaluation, baselines or {}, protocol=protocol, command=command)
     return page(story, title=title)
 
 

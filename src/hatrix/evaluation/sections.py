@@ -32,7 +32,7 @@ if TYPE_CHECKING:
     from hatrix.evaluation.evaluate import Evaluation
     from hatrix.models.model import FactorModel
 
-__all__ = ["story"]
+__all__ = ["facts_of", "hyper_parameters", "reproduce", "seconds_of", "story"]
 
 AT_FIRST, MOST_EPOCHS = 15, 100
 FOLDED = "The numbers"
@@ -99,14 +99,14 @@ def story(
             _range(evaluation, unit),
             _level(evaluation, unit),
             _worst(evaluation),
-            _reproduce(evaluation, protocol, command),
+            reproduce(evaluation.model, "hx.evaluate(model, split.test)", protocol, command),
         ],
     )
 
 
 def _tiles(evaluation: Evaluation, mean: float, unit: str) -> list[Tile]:
     low, high = evaluation.intervals.get("rmse", (math.nan, math.nan))
-    seconds = _seconds(evaluation.model.history)
+    seconds = seconds_of(evaluation.model.history)
     note = f"{evaluation.coverage} interval {low:.3f} to {high:.3f}" if math.isfinite(low + high) else unit
     tiles = [
         Tile("RMSE on test ratings", f"{evaluation.rmse:.3f}", note),
@@ -123,27 +123,6 @@ def _run(
     evaluation: Evaluation, baselines: Mapping[str, Evaluation], mean: float, protocol: str | None
 ) -> Section:
     model, test = evaluation.model, evaluation.test
-    seconds = _seconds(model.history)
-    facts = [
-        ("Data", model.data_name),
-        ("Training ratings", f"{int(model.user_count.sum()):,}"),
-        ("Test ratings", f"{evaluation.n:,}"),
-        ("Users, items", f"{len(model.users):,}, {len(model.items):,}"),
-        ("Rating scale", "none" if model.scale is None else f"{model.scale[0]:g} to {model.scale[1]:g}"),
-        ("Split", protocol or "not recorded"),
-        ("Algorithm", f"{type(model.recipe).__name__} ({model.recipe.name})"),
-        ("Factors", f"{model.user_factors.shape[1]:,}"),
-        ("Seed", str(model.seed)),
-        ("Training time", "not recorded" if seconds is None else f"{seconds:.3g} s"),
-        ("Data fingerprint", model.fingerprint[:16] or "not recorded"),
-        ("Versions", ", ".join(f"{name} {version(name)}" for name in ("hatrix", "numpy", "numba", "pandas"))),
-        ("Python", f"{platform.python_version()} on {platform.system()} {platform.machine()}"),
-    ]
-    fields = type(model.recipe).model_fields
-    recipe: list[list[Cell]] = [
-        [(name, fields[name].description or ""), str(value), str(fields[name].default)]
-        for name, value in model.recipe.model_dump(mode="json").items()
-    ]
     errors: list[list[Cell]] = [
         [
             type(model.recipe).__name__,
@@ -166,15 +145,43 @@ def _run(
     )
     heads = [("model", False), *((name.upper(), True) for name in METRICS)]
     parts = [
-        Part(facts=facts),
+        Part(facts=facts_of(model, evaluation.n, protocol)),
         Part(
             tables=[Table(f"Error on the test ratings, with {evaluation.coverage} intervals", heads, errors)]
         ),
     ]
-    if recipe:
-        heads = [("hyper-parameter", False), ("value", True), ("default", True)]
-        parts.append(Part(tables=[Table("Hyper-parameters", heads, recipe)]))
-    return Section("run", "The run", "What was done", (), parts)
+    return Section("run", "The run", "What was done", (), [*parts, *hyper_parameters(model)])
+
+
+def facts_of(model: FactorModel, n_test: int, protocol: str | None) -> list[tuple[str, str]]:
+    """What was trained on what, and where."""
+    seconds = seconds_of(model.history)
+    return [
+        ("Data", model.data_name),
+        ("Training ratings", f"{int(model.user_count.sum()):,}"),
+        ("Test ratings", f"{n_test:,}"),
+        ("Users, items", f"{len(model.users):,}, {len(model.items):,}"),
+        ("Rating scale", "none" if model.scale is None else f"{model.scale[0]:g} to {model.scale[1]:g}"),
+        ("Split", protocol or "not recorded"),
+        ("Algorithm", f"{type(model.recipe).__name__} ({model.recipe.name})"),
+        ("Factors", f"{model.user_factors.shape[1]:,}"),
+        ("Seed", str(model.seed)),
+        ("Training time", "not recorded" if seconds is None else f"{seconds:.3g} s"),
+        ("Data fingerprint", model.fingerprint[:16] or "not recorded"),
+        ("Versions", ", ".join(f"{name} {version(name)}" for name in ("hatrix", "numpy", "numba", "pandas"))),
+        ("Python", f"{platform.python_version()} on {platform.system()} {platform.machine()}"),
+    ]
+
+
+def hyper_parameters(model: FactorModel) -> list[Part]:
+    """Those of the recipe beside their defaults."""
+    fields = type(model.recipe).model_fields
+    rows: list[list[Cell]] = [
+        [(name, fields[name].description or ""), str(value), str(fields[name].default)]
+        for name, value in model.recipe.model_dump(mode="json").items()
+    ]
+    heads = [("hyper-parameter", False), ("value", True), ("default", True)]
+    return [Part(tables=[Table("Hyper-parameters", heads, rows)])] if rows else []
 
 
 def _training(evaluation: Evaluation, unit: str) -> Section:
@@ -395,11 +402,10 @@ def _costly(costly: pd.DataFrame) -> list[Part]:
     return [Part(f"The {len(rows)} items that cost most", tables=[table])]
 
 
-def _reproduce(evaluation: Evaluation, protocol: str | None, command: str | None) -> Section:
-    """The command, and the same in Python as far as it is known."""
-    model = evaluation.model
+def reproduce(model: FactorModel, evaluated: str, protocol: str | None, command: str | None) -> Section:
+    """The command, and the same in Python as far as it is known; ``evaluated`` is the call that made the figures."""
     code = [("On the command line", command)] if command else []
-    code.append(("In Python", _snippet(model, protocol)))
+    code.append(("In Python", _snippet(model, evaluated, protocol)))
     words = (
         "The same data, hyper-parameters and seed give the same model to the last bit, for any number of threads, "
         "on the same type of machine with the same versions."
@@ -407,7 +413,7 @@ def _reproduce(evaluation: Evaluation, protocol: str | None, command: str | None
     return Section("reproduce", "Reproduce", "How to reproduce it", (words,), [Part(code=code)])
 
 
-def _snippet(model: FactorModel, protocol: str | None) -> str:
+def _snippet(model: FactorModel, evaluated: str, protocol: str | None) -> str:
     from hatrix.data import datasets
 
     recipe = type(model.recipe)
@@ -421,7 +427,7 @@ def _snippet(model: FactorModel, protocol: str | None) -> str:
         split = f"hx.split.{parted[1]}(ratings, test={parted[2]}{seed})"
     elif protocol:
         split = f"...  # {' '.join(protocol.split())}"
-    valid = "valid=0.1, " if "valid_rmse" in model.history else ""
+    valid = "valid=0.1, " if {"valid_rmse", "valid_ndcg"} & set(model.history) else ""
     lines = [
         "import hatrix as hx",
         "",
@@ -431,7 +437,7 @@ def _snippet(model: FactorModel, protocol: str | None) -> str:
         f"split = {split}",
         f"model = hx.{recipe.__name__}({arguments}).fit(split.train, {valid}seed={model.seed})"
         + ("  # valid: as you held out" if valid else ""),
-        "result = hx.evaluate(model, split.test)",
+        f"result = {evaluated}",
         "print(result.table())",
         'result.report("report.html")',
     ]
@@ -448,5 +454,6 @@ def _totals(confusion: pd.DataFrame) -> pd.DataFrame:
     return table.rename_axis("rating").reset_index()
 
 
-def _seconds(history: pd.DataFrame) -> float | None:
+def seconds_of(history: pd.DataFrame) -> float | None:
+    """How long training took, where the history tells."""
     return float(history["seconds"].iloc[-1]) if "seconds" in history and len(history) else None
