@@ -362,6 +362,50 @@ def test_column_flags_reach_read(
 # ----------------------------------------------------------------------------------- fit and evaluate
 
 
+def test_run_of_a_model_that_ranks_measures_rankings(
+    hatrix: Callable[..., Outcome], ratings_file: Path, tmp_path: Path
+) -> None:
+    outcome = hatrix("run", ratings_file, "popular", "--out", tmp_path / "d", "-k", "7", *COLUMNS)
+    assert outcome.status == 0, outcome
+    assert "NDCG@7" in outcome.out
+    assert "RMSE" not in outcome.out
+    facts = json.loads((tmp_path / "d" / "metrics.json").read_text())
+    assert {"recall", "ndcg", "map", "mrr", "hit_rate", "precision", "auc", "coverage", "gini"} <= set(facts)
+    assert "rmse" not in facts
+    assert facts["users"] == 40
+    assert facts["k"] == 7
+    split = hx.split.per_user(hx.read(ratings_file, user="who", item="film", rating="stars"), 0.2, seed=42)
+    same = hx.evaluate_ranking(hx.Popular().fit(split.train), split.test, k=7)
+    assert facts["ndcg"] == same.ndcg
+    assert "NDCG@7" in (tmp_path / "d" / "report.html").read_text()
+    again = hatrix("evaluate", tmp_path / "d" / "model.hatrix", ratings_file, "--unseen", "-k", "7", *COLUMNS)
+    assert f"{same.ndcg:.4f}" in again.out
+    seen = hatrix("evaluate", tmp_path / "d" / "model.hatrix", ratings_file, "--json", *COLUMNS)
+    assert "count as missed" in seen.err
+    assert json.loads(seen.out)["k"] == 20
+
+
+def test_models_of_ratings_can_be_ranked_when_asked(
+    hatrix: Callable[..., Outcome], ratings_file: Path, tmp_path: Path
+) -> None:
+    run = ["run", ratings_file, "bias", "--out", tmp_path / "d", *COLUMNS]
+    refused(hatrix(*run, "--rank-among", "9"), "--rank-among is about rankings", "bias", "--ranking")
+    assert not (tmp_path / "d").exists()
+    outcome = hatrix(*run, "--ranking", "--rank-among", "9", "--relevant-from", "4")
+    assert outcome.status == 0, outcome
+    assert "ranked among 9 sampled negatives, relevant from 4" in outcome.out
+    assert "Note: sampled:" in outcome.out
+    facts = json.loads((tmp_path / "d" / "metrics.json").read_text())
+    assert set(facts["baselines"]) == {"popular"}
+
+
+def test_rankings_need_what_was_seen(
+    hatrix: Callable[..., Outcome], ratings_file: Path, tmp_path: Path
+) -> None:
+    assert hatrix("fit", ratings_file, "popular", "--out", tmp_path / "m", "--no-seen", *COLUMNS).status == 0
+    refused(hatrix("evaluate", tmp_path / "m", ratings_file, *COLUMNS), "--no-seen", "fit it without")
+
+
 def test_evaluate_warns_of_ratings_it_was_trained_on(
     hatrix: Callable[..., Outcome], ratings_file: Path, tmp_path: Path
 ) -> None:

@@ -75,9 +75,10 @@ def test_a_model_worse_than_the_mean_is_named(split):
     assert "worse-than-mean" in result_codes(hx.evaluate(poor, split.test))
 
 
-def test_a_ranking_model_is_named(model, split):
+def test_a_ranking_model_has_no_error(model, split):
     ranking = SimpleNamespace(task="ranking", name="ranker")
-    assert "ranking-model" in result_codes(hx.evaluate(replace(model, recipe=ranking), split.test))
+    with pytest.raises(DataError, match=r"ranker ranks items .* hatrix\.evaluate_ranking"):
+        hx.evaluate(replace(model, recipe=ranking), split.test)
 
 
 def test_what_cannot_be_evaluated(model, split):

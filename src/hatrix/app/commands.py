@@ -19,6 +19,7 @@ from hatrix.app.flags import (
     Columns,
     Output,
     Parting,
+    Ranking,
     Training,
     algorithm_in,
     dumps,
@@ -35,6 +36,7 @@ if TYPE_CHECKING:
 
     from hatrix.data.ratings import Ratings
     from hatrix.evaluation.evaluate import Evaluation
+    from hatrix.evaluation.ranking import RankingEvaluation
     from hatrix.models.fit import Algorithm
     from hatrix.models.model import FactorModel
 else:
@@ -44,6 +46,8 @@ __all__ = ["command_line"]
 
 MODEL, REPORT, METRICS, HISTORY = "model.hatrix", "report.html", "metrics.json", "history.csv"
 DEFAULT = "biased-mf"
+LENGTHS = (20, 5, 10, 50)
+"""Of the lists that rankings are measured on; the first is the one that figures without a length are about."""
 
 Name = Annotated[
     str, Parameter(help=f"one of {', '.join(models.ALGORITHMS)}; write --help after it for its own flags")
@@ -87,26 +91,29 @@ def run(
     ],
     recipe: Algorithm,
     parting: Parting = Parting(),  # noqa: B008
+    ranking: Ranking = Ranking(),  # noqa: B008
     training: Training = Training(),  # noqa: B008
     columns: Columns = Columns(),  # noqa: B008
     output: Output = Output(),  # noqa: B008
     invoked: str | None = None,
 ) -> None:
-    """Train on a part of the ratings, measure the error on the rest, and write a report."""
+    """Train on a part of the ratings, measure errors (or rankings) on the rest, and write a report."""
     started = time.perf_counter()
     parting.check()
+    ranks = ranking.applies(recipe)
     training.check(recipe, source)
     with staged(out, (MODEL, REPORT, METRICS, HISTORY), source) as stage:
         ratings = load(source, columns, output, recipe)
         split = parting.part(ratings, training.seed)
         output.note(f"training {algorithm} on {len(split.train):,} of them ({split.protocol})")
         model, seconds = train(recipe, split.train, training, output)
-        output.note(f"measuring the error on {len(split.test):,}")
-        result = hatrix.evaluate(model, split.test, seed=training.seed)
+        output.note(f"measuring {'rankings' if ranks else 'the error'} on {len(split.test):,}")
+        result = _measured(model, split.test, ranking, training.seed, training.threads)
         baselines = {}
-        if recipe.name != "bias":
-            bias = hatrix.Bias().fit(split.train, seed=training.seed, progress=False)
-            baselines["bias"] = hatrix.evaluate(bias, split.test, seed=training.seed)
+        baseline = hatrix.Popular() if ranks else hatrix.Bias()
+        if recipe.name != baseline.name:
+            other = baseline.fit(split.train, seed=training.seed, progress=False)
+            baselines[baseline.name] = _measured(other, split.test, ranking, training.seed, training.threads)
         model.save(stage / MODEL, seen=not training.no_seen)
         model.history.to_csv(stage / HISTORY, index=False)
         result.report(stage / REPORT, baselines=baselines, protocol=split.protocol, command=invoked)
@@ -161,25 +168,35 @@ def evaluate(
     report: Annotated[
         Path | None, Parameter(converter=file_path, help="file for a report, such as report.html")
     ] = None,
+    ranking: Ranking = Ranking(),  # noqa: B008
     columns: Columns = Columns(),  # noqa: B008
     output: Output = Output(),  # noqa: B008
 ) -> None:
-    """Measure the error of a model on ratings."""
+    """Measure the errors of a model on ratings, or the rankings of one that ranks."""
     if report is not None:
         refuse_unwritable(report.parent, [report.name], "--report", [model, source])
     fitted = hatrix.load(model)
+    ranks = ranking.applies(fitted.recipe)
+    if ranks and fitted.seen is None:
+        raise ParameterError(
+            f"{model} was saved with --no-seen, so what users know already cannot be left out of rankings: fit it without"
+        )
     ratings = load(source, columns, output, fitted.recipe)
     seen = _seen_rows(fitted, ratings)
     if unseen:
         ratings, seen = _without(ratings, seen), None
     overlap = 0 if seen is None else int(seen.sum())
     if overlap:
+        so = (
+            "which it does not show again, so they count as missed"
+            if ranks
+            else "so the error on new ones is likely higher"
+        )
         warnings.warn(
-            f"the model was trained on {overlap:,} of these {len(ratings):,} ratings, so the error on new ones is "
-            "likely higher: leave them out with --unseen",
+            f"the model was trained on {overlap:,} of these {len(ratings):,} ratings, {so}: leave them out with --unseen",
             stacklevel=1,
         )
-    result = hatrix.evaluate(fitted, ratings, seed=fitted.seed)
+    result = _measured(fitted, ratings, ranking, fitted.seed)
     text = f"{_summary(result, {})}\n{len(ratings):,} test ratings"
     if report is not None:
         report.parent.mkdir(parents=True, exist_ok=True)
@@ -234,8 +251,50 @@ def _without(ratings: Ratings, seen: NDArray[np.bool_] | None) -> Ratings:
     return ratings.take(~seen)
 
 
-def _summary(result: Evaluation, baselines: Mapping[str, Evaluation]) -> str:
-    """The errors with their intervals, beside those of the baselines, and what stands out."""
+def _measured(
+    model: FactorModel, test: Ratings, ranking: Ranking, seed: int, threads: int | None = None
+) -> Any:
+    """The evaluation that fits the model and the flags."""
+    if not ranking.applies(model.recipe):
+        return hatrix.evaluate(model, test, seed=seed)
+    k = ranking.k or LENGTHS[0]
+    lengths = [k, *(length for length in LENGTHS if length != k and length <= len(model.items))]
+    return hatrix.evaluate_ranking(
+        model, test, k=lengths, negatives=ranking.rank_among, relevant_from=ranking.relevant_from, seed=seed,
+        threads=threads,
+    )  # fmt: skip
+
+
+def _summary(result: Any, baselines: Mapping[str, Any]) -> str:
+    """The figures with their intervals, beside those of the baselines, and what stands out."""
+    from hatrix.evaluation.ranking import RankingEvaluation
+
+    lines = (
+        _ranked(result, baselines) if isinstance(result, RankingEvaluation) else _errors(result, baselines)
+    )
+    lines += [f"Note: {warning}" for warning in result.warnings]
+    return "\n".join(line for number, line in enumerate(lines) if line or number == 1)
+
+
+def _ranked(result: RankingEvaluation, baselines: Mapping[str, RankingEvaluation]) -> list[str]:
+    from hatrix.evaluation.ranking_sections import label, versus
+
+    k = result.k[0]
+    figures = ("recall", "precision", "hit_rate", "map", "mrr", "auc", "coverage")
+    rows = [["", label("ndcg", k), "95 % interval", *(label(name, k) for name in figures)]]
+    for name, one in {result.model.recipe.name: result, **baselines}.items():
+        low, high = one.intervals[k]["ndcg"]
+        ends = f"{low:.4f} to {high:.4f}" if low <= high else "unknown"
+        rows.append([name, f"{one.ndcg:.4f}", ends, *(f"{getattr(one, figure):.4f}" for figure in figures)])
+    return [
+        aligned(rows, left=(0,)),
+        "",
+        f"{result.n:,} users, {result.protocol}",
+        *versus(result, baselines),
+    ]
+
+
+def _errors(result: Evaluation, baselines: Mapping[str, Evaluation]) -> list[str]:
     from hatrix.evaluation import findings
     from hatrix.evaluation.sections import SLICINGS
 
@@ -250,8 +309,7 @@ def _summary(result: Evaluation, baselines: Mapping[str, Evaluation]) -> str:
         if slicing.attribute in ("by_rating", "by_genre"):
             table = getattr(result.anatomy, slicing.attribute)
             lines.append("" if table is None else findings.extremes(table, slicing.title, slicing.what))
-    lines += [f"Note: {warning}" for warning in result.warnings]
-    return "\n".join(line for number, line in enumerate(lines) if line or number == 1)
+    return lines
 
 
 def _worth_showing(default: Any) -> str | None:

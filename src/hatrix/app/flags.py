@@ -32,6 +32,7 @@ __all__ = [
     "Output",
     "Parting",
     "Protocol",
+    "Ranking",
     "Training",
     "above_zero",
     "algorithm_in",
@@ -226,6 +227,40 @@ class Parting:
         seeds = {"seed": seed} if self.split in (Protocol.per_user, Protocol.random) else {}
         parted: Split = getattr(split, self.split.value)(ratings, *amount, **seeds)
         return parted
+
+
+@Parameter(name="*", group=Group("Measuring rankings", sort_key=2))
+@dataclass(frozen=True)
+class Ranking:
+    """How to measure models that rank."""
+
+    ranking: Annotated[bool, Parameter(help="measure the rankings of a model of ratings, not its errors")] = (
+        False
+    )
+    k: Annotated[
+        int | None,
+        Parameter(name=("--k", "-k"), converter=whole(1), help="length of the lists [default: 20]"),
+    ] = None
+    rank_among: Annotated[
+        int | None, Parameter(converter=whole(1), help="rank what was held out among so many items drawn for each user "
+        "[default: among all]; such figures cannot be compared with others")
+    ] = None  # fmt: skip
+    relevant_from: Annotated[
+        float | None,
+        Parameter(help="count only test ratings of at least this value as relevant [default: all]"),
+    ] = None
+
+    def applies(self, recipe: Algorithm) -> bool:
+        """Whether to measure rankings; refuse what says how where they are not measured."""
+        if recipe.task == "ranking" or self.ranking:
+            return True
+        for name in ("k", "rank_among", "relevant_from"):
+            if getattr(self, name) is not None:
+                raise ParameterError(
+                    f"{flag(name)} is about rankings, and {recipe.name} predicts ratings: add --ranking to measure how "
+                    "it ranks"
+                )
+        return False
 
 
 @Parameter(name="*", group=Group("Training", sort_key=3))

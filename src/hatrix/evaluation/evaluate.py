@@ -181,8 +181,8 @@ def evaluate(
     Raises
     ------
     DataError
-        If the model is not fitted, there are no test ratings, they are events without a rating, or errors are too
-        large to be squared.
+        If the model is not fitted or only ranks, there are no test ratings, they are events without a rating, or
+        errors are too large to be squared.
     ParameterError
         If ``bootstrap``, ``confidence`` or ``seed`` is out of range.
 
@@ -202,6 +202,11 @@ def evaluate(
     if not isinstance(model, FactorModel):
         hint = ": call its fit(train) and give the result" if isinstance(model, Algorithm) else ""
         raise DataError(f"the model is a {type(model).__name__}, not a fitted one{hint}")
+    if model.task == "ranking":
+        raise DataError(
+            f"{model.recipe.name} ranks items and predicts no ratings, so its scores have no error: measure it with "
+            "hatrix.evaluate_ranking"
+        )
     if len(test) == 0:
         raise DataError("there are no ratings to evaluate on")
     if test.implicit:
@@ -273,10 +278,6 @@ def _warnings(
     fallbacks: Mapping[str, float],
 ) -> list[str]:
     said = []
-    if model.task == "ranking":
-        said.append(
-            f"ranking-model: {model.recipe.name} ranks items; errors of its scores as ratings say little"
-        )
     seen = model.was_seen(user, item)
     if seen is not None and seen.any():
         said.append(

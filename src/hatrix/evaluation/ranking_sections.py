@@ -218,7 +218,7 @@ def _lengths(evaluation: RankingEvaluation, baselines: Mapping[str, RankingEvalu
     import pandas as pd
 
     models = {type(evaluation.model.recipe).__name__: evaluation, **baselines}
-    parts = []
+    figures, tables = [], []
     for name in ("ndcg", "recall", "precision", "hit_rate"):
         rows = [
             {"model": title, "k": k, "value": one.mean(name, k), "low": ends[0], "high": ends[1]}
@@ -227,13 +227,13 @@ def _lengths(evaluation: RankingEvaluation, baselines: Mapping[str, RankingEvalu
             for ends in [one.intervals[k][name]]
         ]
         table, what = pd.DataFrame(rows), MEANINGS.get(name, name)
-        chart = ranking_charts.by_length(table, what=what)
-        caption = f"{what[0].upper()}{what[1:]} by length of the list, with {evaluation.coverage_in_words} intervals"
-        numbers = Table(caption, *columns(table, {"model": "", "k": ","}, rest=".4f"), folded=FOLDED)
-        parts.append(
-            Part(what[0].upper() + what[1:], (), [figure(f"length-{name}", caption, chart)], [numbers])
+        caption = f"{what[0].upper()}{what[1:]}, with {evaluation.coverage_in_words} intervals"
+        figures.append(figure(f"length-{name}", caption, ranking_charts.by_length(table, what=what)))
+        tables.append(
+            Table(caption, *columns(table, {"model": "", "k": ","}, rest=".4f"), folded=f"{FOLDED}: {what}")
         )
-    return [Section("lengths", "List length", "By length of the list", (), parts)]
+    part = Part(figures=figures, tables=tables)
+    return [Section("lengths", "List length", "By length of the list", (), [part])]
 
 
 def _users(evaluation: RankingEvaluation) -> Section:
@@ -260,7 +260,11 @@ def _items(evaluation: RankingEvaluation) -> Section:
         "popular items have a larger share of its places than of what was held out."
     )
     found = _slices(evaluation, table, "found", f"found in {k}", "training rows of the item", None, "items")
-    chart = figure("popularity", "Who is held out and who is recommended", ranking_charts.popularity(table))
+    chart = figure(
+        "popularity",
+        "What is held out and what is recommended, by popularity",
+        ranking_charts.popularity(table),
+    )
     return Section("items", "Items", "By item popularity", (words,), [found, Part(figures=[chart])])
 
 
