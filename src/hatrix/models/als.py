@@ -151,8 +151,6 @@ class ALS(Algorithm):
 
     Notes
     -----
-    The defaults were chosen on validation parts of the training parts of MovieLens 100K and 1M.
-
     Zhou, Wilkinson, Schreiber, Pan, "Large-scale parallel collaborative filtering for the Netflix prize", AAIM 2008.
 
     Examples
@@ -362,10 +360,10 @@ class ImplicitALS(Algorithm):
         description="latent factors per user and item",
         json_schema_extra={"tune": [16, 512, "log"]},
     )
-    epochs: int = Field(default=16, ge=1, le=100_000, description="sweeps over users and items")
+    epochs: int = Field(default=8, ge=1, le=100_000, description="sweeps over users and items")
     alpha: float = Field(default=1.0, gt=0, le=1e6, description="weight of what was seen, per count")
     alpha0: float | None = Field(
-        default=0.1,
+        default=0.01,
         gt=0,
         le=1e3,
         description="weight of every pair, seen or not; none for weights 1 + alpha r",

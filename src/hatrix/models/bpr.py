@@ -35,7 +35,7 @@ class _State(State):
         mixed = rng.permutation(len(train))
         self.user, self.item = train.user[mixed], train.item[mixed]
         every = np.arange(self.n_items, dtype=np.int32)
-        self.pool = train.item if recipe.negatives == "popularity" else every
+        self.pool = train.item if recipe.sampling == "popularity" else every
         rows = []
         for count in (train.user_count, train.item_count):
             drawn = rng.standard_normal((len(count), recipe.factors), np.float32)
@@ -84,7 +84,7 @@ class BPR(Algorithm):
         Σ -ln σ(b_i + p_u·q_i - b_j - p_u·q_j) + ½ regularization (|p_u|² + |q_i|² + |q_j|²)
                                                + ½ bias_regularization (b_i² + b_j²)
 
-    by stochastic gradient descent; an epoch visits every pair once. ``negatives="uniform"`` draws j evenly among
+    by stochastic gradient descent; an epoch visits every pair once. ``sampling="uniform"`` draws j evenly among
     the items that the user has not; "popularity" as often as they occur in the training part; "adaptive" draws
     ``candidates`` of them evenly and takes the one that scores highest, which the user would see first. The rate is
     ``learning_rate``, times ``decay`` after each epoch. Factors start normal with standard deviation
@@ -93,6 +93,8 @@ class BPR(Algorithm):
     Notes
     -----
     Negatives are drawn inside one of eight bins of items, dealt anew at random in each epoch.
+
+    The defaults were chosen on a validation part of gowalla's training part.
 
     Rendle, Freudenthaler, Gantner, Schmidt-Thieme, "BPR: Bayesian personalized ranking from implicit feedback", UAI
     2009; the adaptive negatives are those of Zhang, Chen, Wang, Yu, "Optimizing top-n collaborative filtering via dynamic
@@ -119,7 +121,7 @@ class BPR(Algorithm):
     )
     epochs: int = Field(default=60, ge=1, le=100_000, description="passes over the training pairs")
     learning_rate: float = Field(
-        default=0.1,
+        default=0.15,
         gt=0,
         le=10,
         description="step size of the first epoch",
@@ -127,7 +129,7 @@ class BPR(Algorithm):
     )
     decay: float = Field(default=0.97, gt=0, le=1, description="factor on the learning rate after each epoch")
     regularization: float = Field(
-        default=0.01,
+        default=0.02,
         ge=0,
         le=100,
         description="weight of the squared factors",
@@ -140,15 +142,15 @@ class BPR(Algorithm):
         description="weight of the squared biases",
         json_schema_extra={"tune": [0.001, 0.5, "log"]},
     )
-    negatives: Literal["uniform", "popularity", "adaptive"] = Field(
+    sampling: Literal["uniform", "popularity", "adaptive"] = Field(
         default="adaptive", description="how the items that a user has not are drawn"
     )
     candidates: int = Field(
-        default=4,
+        default=16,
         ge=1,
         le=32,
-        description="draws of which negatives=adaptive takes the best",
-        json_schema_extra={"tune": [1, 16]},
+        description="draws of which sampling=adaptive takes the best",
+        json_schema_extra={"tune": [1, 32, "log"]},
     )
     init_scale: float = Field(
         default=0.1, gt=0, le=100, description="standard deviation at the start, times √factors"
@@ -166,7 +168,7 @@ class BPR(Algorithm):
 
     def step(self, state: _State, epoch: int) -> Mapping[str, float]:
         rate = self.learning_rate * self.decay**epoch
-        candidates = self.candidates if self.negatives == "adaptive" else 1
+        candidates = self.candidates if self.sampling == "adaptive" else 1
         figures = state.epoch(epoch, rate=rate, bias_reg=self.bias_regularization, candidates=candidates)
         return {**figures, "learning_rate": rate}
 
