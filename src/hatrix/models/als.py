@@ -262,7 +262,9 @@ class _ImplicitState(_State):
         from hatrix.kernels import dense, least_squares, schedule
 
         k = self.factors
-        values, vectors = np.linalg.eigh(dense.gram(Y, threads=self.threads)[:k, :k])
+        gram = dense.gram(Y, threads=self.threads)[:k, :k]
+        with dense.one_blas_thread():  # its bits, and idle threads that spin, would depend on the machine
+            values, vectors = np.linalg.eigh(gram)
         turn = np.eye(self.lanes, dtype=np.float32)
         turn[:k, :k] = vectors
         dense.rotate(Y, turn, Y, threads=self.threads)
