@@ -83,7 +83,7 @@ def fit_irspack(train: hx.Ratings, factors: int, threads: int, solver: str) -> F
 
     def fit(sweeps: int) -> tuple[float, Any]:
         model = IALSRecommender(
-            matrix, n_components=factors, alpha0=1 / ALPHA, reg=LAMBDA / ALPHA, nu=0.0, loss_type="IALSPP",
+            matrix, n_components=factors, alpha0=1 / ALPHA, reg=LAMBDA / ALPHA, nu=0.0, loss_type="ORIGINAL",
             train_epochs=sweeps, solver_type=solver, max_cg_steps=3, ialspp_subspace_dimension=64,
             n_threads=threads, random_seed=1, prediction_time_max_cg_steps=3,
         )  # fmt: skip
