@@ -329,8 +329,9 @@ def test_many_at_once_all_end_well(home, site):
 
 
 SCRIPT = """
-    import hashlib, sys
+    import hashlib, signal, sys
     from dataclasses import replace
+    signal.signal(signal.SIGINT, signal.default_int_handler)  # a job in the background is started deaf to it
     from hatrix.data import datasets
     from hatrix.data.catalogue import CATALOGUE
     CATALOGUE["tiny"] = replace(
