@@ -7,7 +7,8 @@ Clicks: gowalla (the LightGCN split's training part), the iALS objective with th
 expanded to about 10 million ratings, cmfrec and LensKit. Every fit starts anew in each round, and the seconds
 of one sweep are the difference between a run of 2 and a run of 2 + SWEEPS, over SWEEPS, so that set-up is left out.
 All run BLAS on one thread and as many threads of their own. The objective after the longer run is computed
-by one function for all, from their factors.
+by one function for all, from their factors: its mean and range over the seeds, a new one in each round, since
+where a fit starts moves it more than who fits.
 """
 
 from __future__ import annotations
@@ -31,7 +32,7 @@ SWEEPS = 4
 ALPHA, LAMBDA = 10.0, 1.0
 
 Factors = tuple[np.ndarray, np.ndarray]
-Fit = Callable[[int], tuple[float, Any]]
+Fit = Callable[[int, int], tuple[float, Any]]
 
 
 def clicks_objective(train: hx.Ratings, X: np.ndarray, Y: np.ndarray) -> float:
@@ -45,8 +46,8 @@ def clicks_objective(train: hx.Ratings, X: np.ndarray, Y: np.ndarray) -> float:
 
 
 def fit_ours(train: hx.Ratings, recipe: hx.ImplicitALS | hx.ALS, threads: int) -> Fit:
-    def fit(sweeps: int) -> tuple[float, Any]:
-        state = recipe.init(train, seed=1, threads=threads)
+    def fit(sweeps: int, seed: int) -> tuple[float, Any]:
+        state = recipe.init(train, seed=seed, threads=threads)
         start = time.perf_counter()
         for sweep in range(sweeps):
             recipe.step(state, sweep)
@@ -62,10 +63,10 @@ def fit_implicit(train: hx.Ratings, factors: int, threads: int, *, use_cg: bool)
     shape = len(train.users), len(train.items)
     matrix = csr_matrix((np.full(len(train), 1 + ALPHA, np.float32), (train.user, train.item)), shape)
 
-    def fit(sweeps: int) -> tuple[float, Any]:
+    def fit(sweeps: int, seed: int) -> tuple[float, Any]:
         model = AlternatingLeastSquares(
             factors, regularization=LAMBDA, alpha=1.0, use_cg=use_cg, iterations=sweeps, num_threads=threads,
-            random_state=1,
+            random_state=seed,
         )  # fmt: skip
         start = time.perf_counter()
         model.fit(matrix, show_progress=False)
@@ -81,11 +82,11 @@ def fit_irspack(train: hx.Ratings, factors: int, threads: int, solver: str) -> F
     shape = len(train.users), len(train.items)
     matrix = csr_matrix((np.ones(len(train)), (train.user, train.item)), shape)
 
-    def fit(sweeps: int) -> tuple[float, Any]:
+    def fit(sweeps: int, seed: int) -> tuple[float, Any]:
         model = IALSRecommender(
             matrix, n_components=factors, alpha0=1 / ALPHA, reg=LAMBDA / ALPHA, nu=0.0, loss_type="ORIGINAL",
             train_epochs=sweeps, solver_type=solver, max_cg_steps=3, ialspp_subspace_dimension=64,
-            n_threads=threads, random_seed=1, prediction_time_max_cg_steps=3,
+            n_threads=threads, random_seed=seed, prediction_time_max_cg_steps=3,
         )  # fmt: skip
         start = time.perf_counter()
         with contextlib.redirect_stdout(io.StringIO()):  # it draws progress bars there
@@ -114,10 +115,11 @@ def fit_cmfrec(train: hx.Ratings, factors: int, threads: int, reg: float) -> Fit
 
     matrix = coo_matrix((train.value, (train.user, train.item)), (len(train.users), len(train.items)))
 
-    def fit(sweeps: int) -> tuple[float, Any]:
+    def fit(sweeps: int, seed: int) -> tuple[float, Any]:
         model = CMF(
             k=factors, lambda_=reg, scale_lam=True, method="als", use_cg=False, niter=sweeps, nthreads=threads,
             user_bias=True, item_bias=True, verbose=False, precompute_for_predictions=False, use_float=True,
+            random_state=seed,
         )  # fmt: skip
         start = time.perf_counter()
         model.fit(matrix)
@@ -139,37 +141,38 @@ def fit_lenskit(train: hx.Ratings, factors: int, threads: int, reg: float) -> Fi
     frame = pd.DataFrame({"user_id": train.user, "item_id": train.item, "rating": train.value})
     data = from_interactions_df(frame)
 
-    def fit(sweeps: int) -> tuple[float, Any]:
+    def fit(sweeps: int, seed: int) -> tuple[float, Any]:
         model = BiasedMFScorer(BiasedMFConfig(embedding_size=factors, epochs=sweeps, regularization=reg))
         start = time.perf_counter()
-        model.train(data, TrainingOptions(rng=1))
+        model.train(data, TrainingOptions(rng=seed))
         return time.perf_counter() - start, model
 
     return fit
 
 
-def race(fits: dict[str, Fit], objective: Callable[[str, Any], float | None], rounds: int) -> None:
-    """Take turns, then print seconds per sweep, the ratio to the first, and the objective."""
+def race(fits: dict[str, Fit], objective: Callable[[str, Any], float], rounds: int) -> None:
+    """Take turns, a seed for each round; print seconds per sweep, the ratio to the first, and the objectives."""
     seconds: dict[str, list[float]] = {name: [] for name in fits}
-    last: dict[str, Any] = {}
+    values: dict[str, list[float]] = {name: [] for name in fits}
     for name in list(fits):
         try:
-            fits[name](1)
+            fits[name](1, 0)
         except Exception as error:
             print(f"  {name:32} does not run here: {type(error).__name__}: {str(error)[:80]}")
             del fits[name], seconds[name]
-    for _ in range(rounds):
+    for seed in range(1, rounds + 1):
         for name, fit in fits.items():
-            short, _ = fit(2)
-            long, last[name] = fit(2 + SWEEPS)
+            short, _ = fit(2, seed)
+            long, fitted = fit(2 + SWEEPS, seed)
             seconds[name].append((long - short) / SWEEPS)
+            values[name].append(objective(name, fitted))
     first = np.array(seconds[next(iter(fits))])
     for name, spent in seconds.items():
-        ratio = np.median(np.array(spent) / first)
-        value = objective(name, last[name])
+        ratio, value = np.array(spent) / first, values[name]
         print(
-            f"  {name:32} {np.median(spent):7.3f} s per sweep  {ratio:6.1f} times the first"
-            f"  objective {'-' if value is None else f'{value:.6g}'}",
+            f"  {name:28} {np.median(spent):7.3f} s per sweep  {np.median(ratio):5.1f} times the first"
+            f" [{ratio.min():.1f}..{ratio.max():.1f}]  objective {np.mean(value):.6g}"
+            f" [{min(value):.6g}..{max(value):.6g}]",
             flush=True,
         )
 
@@ -217,7 +220,7 @@ def main() -> None:
         print(f"MovieLens 1M expanded, {len(train):,} ratings, {factors} factors, {o.threads} threads")
         recipe = hx.ALS(factors=factors, regularization=reg, bias_regularization=reg)
 
-        def value(name: str, f: Any) -> float | None:
+        def value(name: str, f: Any) -> float:
             if name.startswith("hatrix"):
                 return ratings_objective(train, *f[:5], reg)
             if name.startswith("cmfrec"):
@@ -235,7 +238,7 @@ def main() -> None:
         )
 
 
-def lenskit_objective(train: hx.Ratings, model: Any, reg: float) -> float | None:
+def lenskit_objective(train: hx.Ratings, model: Any, reg: float) -> float:
     """Of LensKit's factors with its fixed biases, in the order of our rows."""
     users = model.users.numbers(np.arange(len(train.users)))
     items = model.items.numbers(np.arange(len(train.items)))

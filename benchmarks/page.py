@@ -34,6 +34,7 @@ SCRIPTS = {
         "quality.py --algorithm svdpp --data ml-1m --trials 0",
     ),
     "svdpp": ("SVDpp: seconds of training beside Surprise", "svdpp.py"),
+    "spectral": ("SpectralMF: accuracy against training time on gowalla", "spectral.py"),
     "read": ("Reading 25 million ratings", "read.py"),
     "startup": ("Seconds until a command answers", "startup.py"),
 }

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from itertools import pairwise
+
 import numpy as np
 import pytest
 
@@ -94,22 +96,34 @@ def test_many_conjugate_gradient_steps_reach_the_solution_and_few_come_near():
     assert off[2] < 1e-4
 
 
-def test_blocks_of_columns_reach_the_solution():
+@pytest.mark.parametrize("size", [16, 32])
+def test_blocks_of_columns_reach_the_solution(size):
     p = Problem(40)
     want, _ = p.exact(biased=False)
-    X, score = p.zeros(), np.zeros(p.start[-1], np.float32)
+    X = p.zeros()
     for _ in range(400):
-        for column in range(0, p.lanes, 16):
-            part = slice(column, column + 16)
-            mine, theirs = (least_squares.padded_rows(rows[:, part]) for rows in (X, p.padded))
-            least_squares.newton_block(16)(
-                0, p.rows, *p.entries(), score, theirs, p.diagonal[part], p.ridge, mine
-            )
-            X[:, part] = mine
-    np.testing.assert_allclose(X[:, :40], want, atol=2e-3)
-    again = np.empty_like(score)
-    least_squares.entry_scores(p.lanes)(0, p.rows, p.start, p.other, p.padded, X, again)
-    np.testing.assert_allclose(score, again, atol=1e-3)
+        least_squares.solve_by_blocks(*p.entries(), p.padded, p.diagonal, p.ridge, X, size=size)
+    np.testing.assert_allclose(X[:, :40], want, atol=5e-5)
+    assert not X[:, 40:].any()
+
+
+def test_a_block_of_all_columns_is_the_solution_from_any_start():
+    p = Problem(40)
+    X = least_squares.padded_rows(np.random.default_rng(1).standard_normal((p.rows, 40)))
+    least_squares.solve_by_blocks(*p.entries(), p.padded, p.diagonal, p.ridge, X, size=48)
+    np.testing.assert_allclose(X[:, :40], p.exact(biased=False)[0], atol=5e-5)
+
+
+def test_every_block_lowers_the_objective():
+    p = Problem(40)
+    X, seen = p.zeros(), []
+    for _ in range(5):
+        least_squares.solve_by_blocks(*p.entries(), p.padded, p.diagonal, p.ridge, X, size=16)
+        row = np.repeat(np.arange(p.rows), np.diff(p.start))
+        e = p.target - np.einsum("nk,nk->n", X[row, :40].astype(float), p.Y[p.other])
+        penalty = (p.ridge[:, None] + p.diagonal).astype(float)
+        seen.append(float(p.weight @ e**2 + (penalty * X.astype(float) ** 2).sum()))
+    assert all(after < before for before, after in pairwise(seen))
 
 
 @pytest.mark.parametrize("biased", [False, True])

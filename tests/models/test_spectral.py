@@ -50,7 +50,7 @@ def state_after(recipe: hx.SpectralMF, ratings: hx.Ratings):
 
 def test_the_decomposition_is_that_of_scipy():
     ratings = drawn(300, 200)
-    recipe = hx.SpectralMF(factors=8, epochs=10, offset=2.0)
+    recipe = hx.SpectralMF(factors=8, epochs=10, offset=2.0, user_exponent=0.5)
     state = state_after(recipe, ratings)
     assert state.rank < 200  # so that the iteration has something to find
     X = dense(ratings)

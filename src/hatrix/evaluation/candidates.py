@@ -109,10 +109,9 @@ class Ranker:
             self.user_factors, self.item_factors, self.item_bias, k, start, item, seen=self.seen,
             threads=self.threads, memory=self.memory,
         )  # fmt: skip
-        candidate = np.ones(len(item), bool)
+        candidate = above >= 0
         candidates = np.full(len(self.held.users), n_items)
         if self.seen is not None:
-            candidate = ~np.isin(owner * n_items + item, _cells(self.seen, n_items))
             candidates -= np.diff(self.seen[0])
         return Ranked(lists, self._auc(above[candidate], same[candidate], owner[candidate], candidates))
 

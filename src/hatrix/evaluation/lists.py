@@ -58,5 +58,6 @@ def _diversity(model: FactorModel, lists: NDArray[np.int32], seed: int) -> float
     member = sparse.csr_array((np.ones(len(row)), (row, lists[row, rank])), shape=(len(lists), shape[0]))
     length = np.bincount(row)
     alone = member @ (model.item_count > 0)
-    together: NDArray[np.float64] = (member @ taken).power(2).sum(axis=1)
+    sums = member @ taken
+    together = np.bincount(np.repeat(np.arange(len(lists)), np.diff(sums.indptr)), sums.data**2, len(lists))
     return float(np.mean(1 - (together - alone) / (length * (length - 1))))

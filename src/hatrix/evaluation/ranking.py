@@ -268,7 +268,7 @@ def evaluate_ranking(
     confidence: float = 0.95,
     seed: int = 0,
     threads: int | None = None,
-    memory: str | int = "256MB",
+    memory: str | int = "512MB",
 ) -> RankingEvaluation:
     """Evaluate how a model ranks the held-out items of each user.
 
@@ -293,7 +293,7 @@ def evaluate_ranking(
     bootstrap, confidence, seed
         Draws behind the intervals, their coverage, and the seed of draws.
     threads, memory
-        Threads, and the bytes that scores may take at once ("256MB").
+        Threads, and the bytes that scores may take at once, all threads together.
 
     Returns
     -------

@@ -30,10 +30,10 @@ if TYPE_CHECKING:
 
 __all__ = [
     "TILE",
+    "add_scores",
     "conjugate_gradient",
-    "entry_scores",
-    "newton_block",
     "padded_rows",
+    "solve_by_blocks",
     "solve_rows",
     "squared_errors",
 ]
@@ -94,6 +94,43 @@ def solve_rows(
         kernel(first, last, start, other, weight, target, Y, diagonal, ridge, beta_ridge, X, beta)
 
     schedule.run_rows(solve, _work(start, X.shape[1]), threads=threads)
+
+
+def solve_by_blocks(
+    start: NDArray[np.int64],
+    other: NDArray[Any],
+    weight: NDArray[np.float32],
+    target: NDArray[np.float32],
+    Y: NDArray[np.float32],
+    diagonal: NDArray[np.float32],
+    ridge: NDArray[np.float32],
+    X: NDArray[np.float32],
+    *,
+    size: int,
+    threads: int = 1,
+) -> None:
+    """Improve every row in place: solve for ``size`` columns exactly, the others fixed, block after block.
+
+    A block of columns sees what the others leave of the targets, and is a ridge regression of its own.
+    """
+    rest = target.copy()
+
+    def add(sign: int, theirs: NDArray[np.float32], mine: NDArray[np.float32]) -> None:
+        kernel, factor = add_scores(mine.shape[1]), np.float32(sign)
+        schedule.run_rows(
+            lambda first, last: kernel(first, last, start, other, theirs, mine, factor, rest),
+            start,
+            threads=threads,
+        )
+
+    add(-1, Y, X)
+    for column in range(0, X.shape[1], size):
+        part = slice(column, column + size)
+        mine, theirs = padded_rows(X[:, part]), padded_rows(Y[:, part])
+        add(1, theirs, mine)
+        solve_rows(start, other, weight, rest, theirs, diagonal[part], ridge, mine, threads=threads)
+        add(-1, theirs, mine)
+        X[:, part] = mine
 
 
 def _work(start: NDArray[np.int64], lanes: int) -> NDArray[np.int64]:
@@ -366,69 +403,17 @@ def conjugate_gradient(lanes: int) -> Any:
 
 
 @lru_cache
-def newton_block(lanes: int) -> Any:
-    """The kernel that solves for some columns of X exactly, the others fixed, and moves the scores of the entries.
-
-    ``Y`` and ``X`` are copies of those columns; ``score`` holds x·y of every entry over all columns.
-    """
-    blocks = np.uint64(lanes // TILE)
+def add_scores(lanes: int) -> Any:
+    """The kernel that adds sign x·y to ``rest`` of every entry."""
 
     @compiled
-    def solve(first, last, start, other, weight, target, score, Y, diagonal, ridge, X):
-        one = Y.dtype.type(1)
-        A = np.empty((lanes, lanes), np.float32)
-        A2 = A.reshape(lanes * lanes // TILE, TILE)
-        R = np.empty((CHUNK, lanes), np.float32)
-        R2 = R.reshape(R.size // TILE, TILE)
-        inverse, b = np.empty(lanes, np.float32), np.empty((1, lanes), np.float32)
-        for u in range(np.uint64(first), np.uint64(last)):
-            begin, end = np.uint64(start[u]), np.uint64(start[u + np.uint64(1)])
-            if begin == end:
-                X[u, :] = 0
-                continue
-            A[:, :] = 0
-            for a in range(lanes):
-                b[0, a] = -(ridge[u] + diagonal[a]) * X[u, a]
-            chunk = begin
-            while chunk < end:
-                some = min(np.uint64(CHUNK), end - chunk)
-                right = load(b, np.uint64(0), lanes)
-                for p in range(some):
-                    n = chunk + p
-                    root = np.sqrt(weight[n])
-                    y = load(Y, np.uint64(other[n]), lanes)
-                    line = combine(root, y, one - one, y)
-                    store(R, p, line)
-                    right = combine(one, right, root * (target[n] - score[n]), line)
-                store(b, np.uint64(0), right)
-                for row in range(blocks):
-                    for column in range(row, blocks):
-                        _tile(R, R2, blocks, np.uint64(0), some, row, column, A2, one)
-                chunk += some
-            for a in range(lanes):
-                A[a, a] += ridge[u] + diagonal[a]
-            _factor(A, A2, blocks, blocks, inverse)
-            _substitute(A, inverse, np.uint64(lanes), b[0])
-            move = load(b, np.uint64(0), lanes)
-            for entry in range(begin, end):
-                score[entry] += dot(move, load(Y, np.uint64(other[entry]), lanes))
-            store(X, u, combine(one, load(X, u, lanes), one, move))
-
-    return solve
-
-
-@lru_cache
-def entry_scores(lanes: int) -> Any:
-    """The kernel of x·y of every entry."""
-
-    @compiled
-    def predict(first, last, start, other, Y, X, score):
+    def add(first, last, start, other, Y, X, sign, rest):
         for u in range(np.uint64(first), np.uint64(last)):
             x = load(X, u, lanes)
             for n in range(np.uint64(start[u]), np.uint64(start[u + np.uint64(1)])):
-                score[n] = dot(x, load(Y, np.uint64(other[n]), lanes))
+                rest[n] += sign * dot(x, load(Y, np.uint64(other[n]), lanes))
 
-    return predict
+    return add
 
 
 @lru_cache

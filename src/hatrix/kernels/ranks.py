@@ -8,12 +8,15 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from hatrix.kernels.compile import compiled
-from hatrix.kernels.topk import Lists, each_block
+from hatrix.kernels.topk import TILE, each_block, heap_kernels, in_order, product
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
 __all__ = ["discounted_gain", "hits", "ranks"]
+
+WHOLE_ROWS = 256
+"""Users whose scores of all items a thread holds at once."""
 
 
 def hits(lists: NDArray[np.int32], start: NDArray[np.int64], item: NDArray[np.int32]) -> NDArray[np.bool_]:
@@ -44,18 +47,30 @@ def ranks(
 ) -> tuple[NDArray[np.int32], NDArray[np.int64], NDArray[np.int64]]:
     """The n best items of each user, as `hatrix.kernels.topk.top_n` has them, and where held-out items stand.
 
-    For each of ``item[start[u]:start[u + 1]]``: how many unseen items of u score higher, how many others the same.
+    For each of ``item[start[u]:start[u + 1]]``: how many unseen items of u score higher (-1 if it is
+    itself seen), how many others the same.
     """
-    lists = Lists(len(user_factors), len(item_factors), n, user_factors.dtype)
-    above, same = np.zeros(len(item), np.int64), np.zeros(len(item), np.int64)
-    count = _count_above()
+    m, n_items, dtype = len(user_factors), len(item_factors), user_factors.dtype
+    lists, scores = np.full((m, n), -1, np.int32), np.full((m, n), -np.inf, dtype)
+    above, same = np.zeros((2, len(item)), np.int64)
+    most = min(n, n_items)
+    kernels, count = heap_kernels(), _count_above()
+    first_seen, seen_item = in_order(seen, m, n_items)
 
-    def work(first: int, last: int, block: NDArray[Any]) -> None:
-        lists.fill(first, last, block)
-        count(block, start[first : last + 1], item, above, same)
+    def work(first: int, last: int, scratch: NDArray[Any]) -> None:
+        users, cursor = slice(first, last), first_seen[first:last].copy()
+        whole = scratch[: (last - first) * n_items].reshape(last - first, n_items)
+        for begin in range(0, n_items, TILE):
+            these = slice(begin, begin + TILE)
+            tile = product(user_factors[users], item_factors[these], scratch[(last - first) * n_items :])
+            kernels.strike(tile, begin, seen_item, cursor, first_seen[first + 1 : last + 1])
+            kernels.offer(tile, item_bias[these], begin, most, lists[users], scores[users])
+            np.add(tile, item_bias[these], out=whole[:, these])
+        kernels.sort(most, lists[users], scores[users])
+        count(whole, start[first : last + 1], item, above, same)
 
-    each_block(work, user_factors, item_factors, item_bias, seen=seen, threads=threads, memory=memory)
-    return lists.items, above, same
+    each_block(work, m, n_items + min(TILE, n_items), dtype, threads, memory, WHOLE_ROWS)
+    return lists, above, same
 
 
 @lru_cache
@@ -80,14 +95,24 @@ def _mark_hits() -> Any:
 def _count_above() -> Any:
     @compiled
     def count_above(block, start, item, above, same):
+        width, chunk = block.shape[1], 4096
+        zero, one = block.dtype.type(0), block.dtype.type(1)
         for row in range(len(block)):
             line = block[row]
+            for begin in range(0, width, chunk):
+                part = line[begin : begin + chunk]
+                for n in range(start[row], start[row + 1]):
+                    x = line[item[n]]
+                    higher, equal = zero, zero  # in floats, of which a register counts more than of integers
+                    for i in range(np.uint64(len(part))):
+                        y = part[i]
+                        higher += one if y > x else zero
+                        equal += one if y == x else zero
+                    above[n] += np.int64(higher)
+                    same[n] += np.int64(equal)
             for n in range(start[row], start[row + 1]):
-                x = line[item[n]]
-                higher, equal = np.int32(0), np.int32(0)
-                for i in range(np.uint64(len(line))):
-                    higher += np.int32(line[i] > x)
-                    equal += np.int32(line[i] == x)
-                above[n], same[n] = higher, equal - 1
+                same[n] -= 1
+                if line[item[n]] == -np.inf:
+                    above[n] = -1
 
     return count_above

@@ -1,9 +1,10 @@
-"""The best items of each user, exactly: blocks of scores by matrix product, then one pass that keeps the best n.
+"""The best items of each user, exactly: scores by matrix product, and in the same breath the best n of them.
 
-A block is as many users as a share of the memory holds scores for; a thread multiplies it (BLAS held at one thread),
-adds the biases, strikes out what its users have seen, and keeps the best n of each row in a heap whose root is the
-score to beat.
-Ties go to the item with the lower row number, so the answer does not depend on blocks or threads.
+A task is a block of users. It multiplies them with one tile of items after the other (BLAS held at one thread), and
+while the tile's scores are in the second cache, adds the biases, strikes out what the users have seen, and offers to
+each user's heap what beats its root, the score to beat. So scores never reach memory, and the product takes most of
+the time.
+Ties go to the item with the lower row number, and neither tiles nor blocks depend on the threads.
 """
 
 from __future__ import annotations
@@ -21,10 +22,14 @@ from hatrix.kernels.schedule import workers
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
-__all__ = ["Lists", "each_block", "some_rows", "top_n"]
+    Rows = tuple[NDArray[np.int64], NDArray[np.int32]]
 
-MOST_ROWS = 256
-"""Rows of a block: more do not make the product faster."""
+__all__ = ["TILE", "each_block", "heap_kernels", "in_order", "product", "some_rows", "top_n"]
+
+FEWEST_ROWS, MOST_ROWS, BLOCKS = 32, 512, 8
+"""Users of a block, within these bounds so that there are enough blocks; more do not make the product faster."""
+TILE = 256
+"""Items of a tile: its scores for a block of users take half a MiB."""
 
 
 def top_n(
@@ -33,7 +38,7 @@ def top_n(
     item_bias: NDArray[Any],
     n: int,
     *,
-    seen: tuple[NDArray[np.int64], NDArray[np.int32]] | None = None,
+    seen: Rows | None = None,
     threads: int = 1,
     memory: int = 1 << 28,
 ) -> tuple[NDArray[np.int32], NDArray[Any]]:
@@ -48,70 +53,68 @@ def top_n(
     seen
         ``(start, item)``: user u gets none of ``item[start[u]:start[u + 1]]``.
     threads, memory
-        The scores of as many users as fit ``memory`` bytes, over all threads, are held at once.
+        Threads, and the bytes that scores may take at once, over all threads.
 
     Returns
     -------
     items, scores
         Both of shape (m, n), best first; where a user has fewer candidates, -1 and -inf.
     """
-    lists = Lists(len(user_factors), len(item_factors), n, user_factors.dtype)
-    each_block(lists.fill, user_factors, item_factors, item_bias, seen=seen, threads=threads, memory=memory)
-    return lists.items, lists.scores
+    m, n_items = len(user_factors), len(item_factors)
+    items, scores = np.full((m, n), -1, np.int32), np.full((m, n), -np.inf, user_factors.dtype)
+    most = min(n, n_items)
+    if most == 0 or m == 0:
+        return items, scores
+    kernels = heap_kernels()
+    start, item = in_order(seen, m, n_items)
+
+    def work(first: int, last: int, scratch: NDArray[Any]) -> None:
+        users, cursor = slice(first, last), start[first:last].copy()
+        for begin in range(0, n_items, TILE):
+            these = slice(begin, begin + TILE)
+            tile = product(user_factors[users], item_factors[these], scratch)
+            kernels.strike(tile, begin, item, cursor, start[first + 1 : last + 1])
+            kernels.offer(tile, item_bias[these], begin, most, items[users], scores[users])
+        kernels.sort(most, items[users], scores[users])
+
+    each_block(work, m, min(TILE, n_items), user_factors.dtype, threads, memory)
+    return items, scores
 
 
-class Lists:
-    """The n best of each of m users, filled from blocks of scores."""
-
-    def __init__(self, m: int, n_items: int, n: int, dtype: Any) -> None:
-        self.items, self.scores = np.full((m, n), -1, np.int32), np.full((m, n), -np.inf, dtype)
-        self.most = min(n, n_items)
-        self.keep_best = _keep_best()
-
-    def fill(self, first: int, last: int, block: NDArray[Any]) -> None:
-        """Take in the scores of users ``first`` to ``last``."""
-        if self.most:
-            self.keep_best(block, self.most, self.items[first:last], self.scores[first:last])
+def product(users: NDArray[Any], items: NDArray[Any], scratch: NDArray[Any]) -> NDArray[Any]:
+    """``users @ items.T`` in the memory of ``scratch``."""
+    tile = scratch[: len(users) * len(items)].reshape(len(users), len(items))
+    return np.matmul(users, items.T, out=tile)
 
 
 def each_block(
     work: Callable[[int, int, NDArray[Any]], None],
-    user_factors: NDArray[Any],
-    item_factors: NDArray[Any],
-    item_bias: NDArray[Any],
-    *,
-    seen: tuple[NDArray[np.int64], NDArray[np.int32]] | None,
+    m: int,
+    width: int,
+    dtype: Any,
     threads: int,
     memory: int,
+    most: int = MOST_ROWS,
 ) -> None:
-    """Call ``work(first, last, scores)`` for blocks of users, with -inf at what they have seen."""
-    m, n = len(user_factors), len(item_factors)
-    row_bytes = max(1, n * user_factors.itemsize)
-    # The rows of a block, which BLAS may round by, do not depend on the number of threads.
-    rows = max(1, min(MOST_ROWS, memory // row_bytes))
+    """Call ``work(first, last, scratch)`` for blocks of m users, with room for ``width`` numbers for each of them."""
+    row_bytes = width * np.dtype(dtype).itemsize
+    # The users of a block, by whose number BLAS may round, do not depend on the number of threads.
+    rows = min(most, max(FEWEST_ROWS, -(-m // BLOCKS)))
+    rows = max(1, min(rows, memory // row_bytes))
     threads = max(1, min(threads, memory // (rows * row_bytes), -(-m // rows)))
     firsts = iter(range(0, m, rows))
-    finish = _finish()
-    nothing = np.zeros(m + 1, np.int64), np.zeros(0, np.int32)
-    start, item = nothing if seen is None else seen
 
     def drain() -> None:
-        scores = np.empty((rows, n), user_factors.dtype)
-        for first in firsts:  # a generator of integers is safe to share: the GIL guards it
-            last = min(first + rows, m)
-            block = scores[: last - first]
-            np.matmul(user_factors[first:last], item_factors.T, out=block)
-            finish(block, item_bias, start[first : last + 1], item)
-            work(first, last, block)
+        scratch = np.empty(rows * width, dtype)
+        for first in firsts:  # an iterator of integers is safe to share: the GIL guards it
+            work(first, min(first + rows, m), scratch)
 
     with one_blas_thread(), workers(threads) as pool:
         for done in [pool.submit(drain) for _ in range(threads)]:
             done.result()
 
 
-def some_rows(
-    start: NDArray[np.int64], item: NDArray[np.int32], rows: NDArray[np.int64]
-) -> tuple[NDArray[np.int64], NDArray[np.int32]]:
+def some_rows(start: NDArray[np.int64], item: NDArray[np.int32], rows: NDArray[np.int64]) -> Rows:
     """The lists ``item[start[r]:start[r + 1]]`` of some rows, one after the other, in the same form."""
     length = start[rows + 1] - start[rows]
     begin = np.zeros(len(rows) + 1, np.int64)
@@ -120,60 +123,80 @@ def some_rows(
     return begin, item[place]
 
 
-@lru_cache
-def _finish() -> Any:
-    @compiled
-    def finish(block, bias, start, item):
-        for row in range(np.uint64(len(block))):
-            for i in range(np.uint64(len(bias))):
-                block[row, i] += bias[i]
-            for n in range(np.uint64(start[row]), np.uint64(start[row + np.uint64(1)])):
-                block[row, item[n]] = -np.inf
+def in_order(seen: Rows | None, m: int, n_items: int) -> Rows:
+    """Lists of m users, each ascending; empty ones for None."""
+    if seen is None:
+        return np.zeros(m + 1, np.int64), np.zeros(0, np.int32)
+    start, item = seen[0][: m + 1], seen[1][seen[0][0] : seen[0][m]]
+    cell = np.repeat(np.arange(m) * n_items, np.diff(start)) + item
+    if (cell[1:] < cell[:-1]).any():
+        cell.sort()
+        item = (cell % n_items).astype(np.int32)
+    return start - start[0], item
 
-    return finish
 
+class _Heaps:
+    """Kernels over n numbers and item rows a user, a heap whose root is the worst: the one to beat."""
 
-@lru_cache
-def _keep_best() -> Any:
-    @compiled
-    def sink(value, place, size, top):
-        # Restore the heap below ``top``: the root is the worst kept, of equals the one with the highest number.
-        v, p = value[top], place[top]
-        while 2 * top + 1 < size:
-            child = 2 * top + 1
-            if child + 1 < size:
-                a, b = value[child], value[child + 1]
-                if b < a or (b == a and place[child + 1] > place[child]):
-                    child += 1
-            if value[child] > v or (value[child] == v and place[child] < p):
-                break
-            value[top], place[top] = value[child], place[child]
-            top = child
-        value[top], place[top] = v, p
+    def __init__(self) -> None:
+        @compiled
+        def strike(tile, first, item, cursor, end):
+            # Set what was seen to -inf; the lists are ascending, and the cursors remember how far they went.
+            past = first + tile.shape[1]
+            for row in range(len(tile)):
+                while cursor[row] < end[row] and item[cursor[row]] < past:
+                    tile[row, item[cursor[row]] - first] = -np.inf
+                    cursor[row] += 1
 
-    @compiled
-    def keep_best(block, n, items, scores):
-        width, chunk = block.shape[1], 128
-        infinite = block.dtype.type(-np.inf)
-        for row in range(len(block)):
-            line, value, place = block[row], scores[row], items[row]
-            value[:n], place[:n] = infinite, -1
-            floor = infinite
-            for begin in range(0, width, chunk):
-                end = min(begin + chunk, width)
-                above = 0
-                for i in range(np.uint64(begin), np.uint64(end)):
-                    above += line[i] > floor
-                if above:
+        @compiled
+        def sink(value, place, size, top):
+            # Restore the heap below ``top``: of equals, the one with the highest number is the worse.
+            v, p = value[top], place[top]
+            while 2 * top + 1 < size:
+                child = 2 * top + 1
+                if child + 1 < size:
+                    a, b = value[child], value[child + 1]
+                    if b < a or (b == a and place[child + 1] > place[child]):
+                        child += 1
+                if value[child] > v or (value[child] == v and place[child] < p):
+                    break
+                value[top], place[top] = value[child], place[child]
+                top = child
+            value[top], place[top] = v, p
+
+        @compiled
+        def offer(tile, bias, first, n, items, scores):
+            # Items come in ascending order, so one that equals the root never displaces it.
+            width, chunk = len(bias), 128
+            zero, one = tile.dtype.type(0), tile.dtype.type(1)
+            for row in range(len(tile)):
+                line, value, place = tile[row], scores[row], items[row]
+                floor = value[0]
+                for begin in range(0, width, chunk):
+                    end = min(begin + chunk, width)
+                    above = zero  # a float: a register counts more of them than of integers
                     for i in range(np.uint64(begin), np.uint64(end)):
-                        x = line[i]
-                        if x > floor:
-                            value[0], place[0] = x, i
-                            sink(value, place, n, 0)
-                            floor = value[0]
-            for size in range(n - 1, 0, -1):
-                value[0], value[size] = value[size], value[0]
-                place[0], place[size] = place[size], place[0]
-                sink(value, place, size, 0)
+                        above += one if line[i] + bias[i] > floor else zero
+                    if above > zero:
+                        for i in range(np.uint64(begin), np.uint64(end)):
+                            x = line[i] + bias[i]
+                            if x > floor:
+                                value[0], place[0] = x, first + i
+                                sink(value, place, n, 0)
+                                floor = value[0]
 
-    return keep_best
+        @compiled
+        def sort(n, items, scores):
+            for row in range(len(items)):
+                value, place = scores[row], items[row]
+                for size in range(n - 1, 0, -1):
+                    value[0], value[size] = value[size], value[0]
+                    place[0], place[size] = place[size], place[0]
+                    sink(value, place, size, 0)
+
+        self.strike, self.offer, self.sort = strike, offer, sort
+
+
+@lru_cache
+def heap_kernels() -> _Heaps:
+    return _Heaps()

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from functools import partial
 from typing import TYPE_CHECKING, Any, ClassVar, Literal, NamedTuple, final
 
 import numpy as np
@@ -276,7 +275,9 @@ class _ImplicitState(_State):
             return diagonal
         dense.rotate(X, turn, X, threads=self.threads)
         if recipe.solver == "ialspp":
-            self._solve_by_blocks(X, Y, side, base, ridge, recipe.block_size)
+            least_squares.solve_by_blocks(
+                *side, Y, base, ridge, X, size=recipe.block_size, threads=self.threads
+            )
             return diagonal
         kernel = least_squares.conjugate_gradient(self.lanes)
 
@@ -285,38 +286,6 @@ class _ImplicitState(_State):
 
         schedule.run_rows(take_steps, side.start, threads=self.threads)
         return diagonal
-
-    def _solve_by_blocks(
-        self,
-        X: NDArray[np.float32],
-        Y: NDArray[np.float32],
-        side: _Entries,
-        diagonal: NDArray[np.float32],
-        ridge: NDArray[np.float32],
-        size: int,
-    ) -> None:
-        from hatrix.kernels import least_squares, schedule
-
-        score = np.empty(len(side.other), np.float32)
-        predict = least_squares.entry_scores(self.lanes)
-
-        def start_scores(first: int, last: int) -> None:
-            predict(first, last, side.start, side.other, Y, X, score)
-
-        schedule.run_rows(start_scores, side.start, threads=self.threads)
-        for column in range(0, self.lanes, size):
-            part = slice(column, min(column + size, self.lanes))
-            mine, theirs = least_squares.padded_rows(X[:, part]), least_squares.padded_rows(Y[:, part])
-            kernel = least_squares.newton_block(mine.shape[1])
-            fixed = (*side, score, theirs, diagonal[part], ridge, mine)
-            schedule.run_rows(
-                partial(_call, kernel, fixed), side.start * (mine.shape[1] // 8), threads=self.threads
-            )
-            X[:, part] = mine
-
-
-def _call(kernel: Any, fixed: tuple[Any, ...], first: int, last: int) -> None:
-    kernel(first, last, *fixed)
 
 
 @final

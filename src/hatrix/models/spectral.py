@@ -217,18 +217,18 @@ class SpectralMF(Algorithm):
     parts: ClassVar[Mapping[str, str]] = {"projection": "ik"}
 
     factors: int = Field(
-        default=512,
+        default=128,
         ge=1,
         le=8192,
         description="singular vectors to keep; beyond the rank of the matrix they are zero",
-        json_schema_extra={"tune": [64, 1024, "log"]},
+        json_schema_extra={"tune": [16, 1024, "log"]},
     )
     epochs: int = Field(default=2, ge=1, le=1000, description="rounds of subspace iteration")
     weighted: bool = Field(
         default=False, description="take the values as they are, instead of 1 for every row"
     )
     user_exponent: float = Field(
-        default=0.5,
+        default=0.45,
         ge=-1,
         le=2,
         description="how far the user's degree is divided out",
@@ -262,14 +262,14 @@ class SpectralMF(Algorithm):
         json_schema_extra={"tune": [0.0, 1.0]},
     )
     sharpness: float = Field(
-        default=2.5,
+        default=2.0,
         ge=-50,
         le=50,
         description="exponential weight of the first singular value against one of zero",
         json_schema_extra={"tune": [0.0, 6.0]},
     )
     popularity: float = Field(
-        default=0.4,
+        default=0.35,
         ge=-2,
         le=2,
         description="power of the item's degree in the score",
