@@ -18,6 +18,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from hatrix.kernels.compile import compiled
+from hatrix.kernels.counter import STRIDE, mix
 from hatrix.kernels.schedule import Grid
 from hatrix.kernels.sgd import padded
 from hatrix.kernels.simd import combine, dot, load, prefetch, store
@@ -82,15 +83,6 @@ def _sort_into_blocks() -> Any:
 
 
 @compiled
-def _mix(x):
-    """splitmix64: a counter in, 64 random bits out."""
-    x += np.uint64(0x9E3779B97F4A7C15)
-    x = (x ^ (x >> np.uint64(30))) * np.uint64(0xBF58476D1CE4E5B9)
-    x = (x ^ (x >> np.uint64(27))) * np.uint64(0x94D049BB133111EB)
-    return x ^ (x >> np.uint64(31))
-
-
-@compiled
 def _has(start, item, user, wanted):
     """Whether ``wanted`` is among the sorted items of the user."""
     low, high = np.uint64(start[user]), np.uint64(start[user + np.uint64(1)])
@@ -123,7 +115,7 @@ def update(factors: int, candidates: int) -> Any:
             first, end = np.uint64(edge[block]), np.uint64(edge[block + 1])
             begin = np.uint64(pool_start[block % bins])
             width = np.uint64(pool_start[block % bins + 1]) - begin
-            state = _mix(key ^ _mix(np.uint64(block)))
+            state = mix(key ^ mix(np.uint64(block)))
             total, ordered, pairs = 0.0, 0, 0
             for n in range(first, end):
                 soon = min(n + AHEAD, end - np.uint64(1))
@@ -133,8 +125,8 @@ def update(factors: int, candidates: int) -> Any:
                 p, q = load(P, u, lanes), load(Q, i, lanes)
                 j, best, found = np.uint64(0), one - one, 0
                 for _ in range(TRIES):
-                    state += np.uint64(0x9E3779B97F4A7C15)
-                    drawn = ((_mix(state) >> np.uint64(32)) * width) >> np.uint64(32)
+                    state += STRIDE
+                    drawn = ((mix(state) >> np.uint64(32)) * width) >> np.uint64(32)
                     other = np.uint64(pool[begin + drawn])
                     if _has(seen_start, seen, u, other):
                         continue

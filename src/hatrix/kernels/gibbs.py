@@ -22,18 +22,10 @@ from typing import Any
 import numpy as np
 
 from hatrix.kernels.compile import compiled
+from hatrix.kernels.counter import mix
 from hatrix.kernels.simd import combine, dot, load, store
 
 __all__ = ["bag_rows", "own_rows", "scores", "sums"]
-
-
-@compiled
-def _mix(x):
-    """splitmix64: a counter in, 64 random bits out."""
-    x += np.uint64(0x9E3779B97F4A7C15)
-    x = (x ^ (x >> np.uint64(30))) * np.uint64(0xBF58476D1CE4E5B9)
-    x = (x ^ (x >> np.uint64(27))) * np.uint64(0x94D049BB133111EB)
-    return x ^ (x >> np.uint64(31))
 
 
 @compiled
@@ -45,7 +37,7 @@ def _unit(bits):
 @compiled
 def _draw(A, b, size, key, row, x):
     """Set x to a draw of N(A⁻¹ b, A⁻¹), with A factored in place as L Lᵀ (its diagonal inverted)."""
-    state = _mix(key ^ _mix(np.uint64(row)))
+    state = mix(key ^ mix(np.uint64(row)))
     for i in range(size):
         for j in range(i):
             s = A[i, j]
@@ -61,8 +53,8 @@ def _draw(A, b, size, key, row, x):
     for i in range(0, size, 2):
         # Box and Muller: two uniform numbers make two normal ones.
         state += np.uint64(2)
-        radius = np.sqrt(-2.0 * np.log(_unit(_mix(state))))
-        angle = 2.0 * np.pi * _unit(_mix(state + np.uint64(1)))
+        radius = np.sqrt(-2.0 * np.log(_unit(mix(state))))
+        angle = 2.0 * np.pi * _unit(mix(state + np.uint64(1)))
         x[i] += radius * np.cos(angle)
         if i + 1 < size:
             x[i + 1] += radius * np.sin(angle)

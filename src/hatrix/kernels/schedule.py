@@ -26,6 +26,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 import numpy as np
 
 from hatrix.kernels.compile import compiled
+from hatrix.kernels.counter import STRIDE, mix
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -195,12 +196,10 @@ def _sort_into_cells() -> Any:
             users[place], items[place], values[place] = user_place[user[k]], item_place[item[k]], value[k]
         for cell in range(cells):
             # Fisher-Yates with splitmix64, seeded by (seed, cell).
-            state = seed * np.uint64(0x9E3779B97F4A7C15) + np.uint64(cell) * np.uint64(0xD1B54A32D192ED03)
+            state = seed * STRIDE + np.uint64(cell) * np.uint64(0xD1B54A32D192ED03)
             for k in range(start[cell + 1] - 1, start[cell], -1):
-                state += np.uint64(0x9E3779B97F4A7C15)
-                mixed = (state ^ (state >> np.uint64(30))) * np.uint64(0xBF58476D1CE4E5B9)
-                mixed = (mixed ^ (mixed >> np.uint64(27))) * np.uint64(0x94D049BB133111EB)
-                mixed ^= mixed >> np.uint64(31)
+                mixed = mix(state)
+                state += STRIDE
                 width = np.uint64(k - start[cell] + 1)
                 other = start[cell] + np.int64(((mixed >> np.uint64(32)) * width) >> np.uint64(32))
                 users[k], users[other] = users[other], users[k]

@@ -10,6 +10,7 @@ from pydantic import Field
 
 from hatrix.errors import DataError
 from hatrix.models.fit import Algorithm, State
+from hatrix.models.mf import normal_rows
 from hatrix.models.model import Factors
 
 if TYPE_CHECKING:
@@ -51,12 +52,10 @@ class _State(State):
         self.threads, self.factors = threads, recipe.factors
         self.by_user = _Entries.of(train.by_user, train.item, weight, target)
         self.by_item = _Entries.of(train.by_item, train.user, weight, target)
-        rng, rows = np.random.default_rng(seed), []
-        for count in (train.user_count, train.item_count):
-            drawn = rng.standard_normal((len(count), recipe.factors), np.float32)
-            drawn *= recipe.init_scale / np.sqrt(recipe.factors)
-            drawn[count == 0] = 0.0
-            rows.append(np.abs(drawn) if getattr(recipe, "nonnegative", False) else drawn)
+        rng, counts = np.random.default_rng(seed), (train.user_count, train.item_count)
+        rows = [normal_rows(count, recipe.factors, recipe.init_scale, rng) for count in counts]
+        if getattr(recipe, "nonnegative", False):
+            rows = [np.abs(drawn) for drawn in rows]
         self.variables = {
             "user_factors": padded_rows(rows[0]),
             "item_factors": padded_rows(rows[1]),

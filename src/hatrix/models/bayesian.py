@@ -277,7 +277,7 @@ def _wishart_prior(
     rows: NDArray[np.float64], rng: np.random.Generator
 ) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
     """Draw Λμ and Λ of a field given its rows: a normal-Wishart hyper-prior with identity scale."""
-    from scipy.linalg import cho_solve, cholesky
+    from scipy.linalg import cholesky
 
     n, size = rows.shape
     weight = 2.0
@@ -290,7 +290,6 @@ def _wishart_prior(
     precision = root @ root.T
     centre = n * mean / (n + weight)
     noise = np.linalg.solve(cholesky((n + weight) * precision, lower=True).T, rng.standard_normal(size))
-    del cho_solve
     return precision @ (centre + noise), precision
 
 

@@ -9,6 +9,7 @@ import numpy as np
 from pydantic import Field
 
 from hatrix.models.fit import Algorithm, State
+from hatrix.models.mf import normal_rows
 from hatrix.models.model import Factors
 
 if TYPE_CHECKING:
@@ -36,12 +37,10 @@ class _State(State):
         self.user, self.item = train.user[mixed], train.item[mixed]
         every = np.arange(self.n_items, dtype=np.int32)
         self.pool = train.item if recipe.sampling == "popularity" else every
-        rows = []
-        for count in (train.user_count, train.item_count):
-            drawn = rng.standard_normal((len(count), recipe.factors), np.float32)
-            drawn *= recipe.init_scale / np.sqrt(recipe.factors)
-            drawn[count == 0] = 0.0
-            rows.append(aligned_rows(drawn, np.float32))
+        rows = [
+            aligned_rows(normal_rows(count, recipe.factors, recipe.init_scale, rng), np.float32)
+            for count in (train.user_count, train.item_count)
+        ]
         # What was never seen is not drawn: it would only be pushed down, whatever it is.
         self.pool = self.pool[train.item_count[self.pool] > 0]
         self.variables = {

@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from hatrix.data.ratings import Ratings
     from hatrix.models.svdpp import SVDpp
 
-__all__ = ["MF", "BiasedMF", "SgdState", "biased_state", "row_penalties"]
+__all__ = ["MF", "BiasedMF", "SgdState", "biased_state", "normal_rows", "row_penalties"]
 
 
 def row_penalties(count: NDArray[np.int64], weight: float, scaling: float) -> NDArray[np.float64]:
@@ -122,14 +122,20 @@ def natural_unit(value: NDArray[np.float64]) -> float:
     return float(2.0 ** np.round(np.log2(deviation))) if 1e-30 < deviation < 1e30 else 1.0
 
 
+def normal_rows(
+    count: NDArray[np.int64], factors: int, scale: float, rng: np.random.Generator
+) -> NDArray[np.float64]:
+    """A start for factors: normal with standard deviation scale / √factors, rows without a rating zero."""
+    rows = rng.standard_normal((len(count), factors), np.float32) * np.float64(scale / np.sqrt(factors))
+    rows[count == 0] = 0.0
+    return rows
+
+
 def biased_state(recipe: BiasedMF | SVDpp, train: Ratings, *, seed: int, threads: int) -> SgdState:
     """A start with biases zero and factors normal, of deviation init_scale / √factors; cold rows are zero."""
-    rng, factors = np.random.default_rng(seed), recipe.factors
-    spread = recipe.init_scale / np.sqrt(factors)
-    user_rows = rng.standard_normal((len(train.users), factors), np.float32) * spread
-    item_rows = rng.standard_normal((len(train.items), factors), np.float32) * spread
-    user_rows[train.user_count == 0] = 0.0
-    item_rows[train.item_count == 0] = 0.0
+    rng = np.random.default_rng(seed)
+    counts = train.user_count, train.item_count
+    user_rows, item_rows = (normal_rows(count, recipe.factors, recipe.init_scale, rng) for count in counts)
     state = SgdState(
         train,
         user_rows,

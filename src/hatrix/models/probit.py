@@ -14,7 +14,6 @@ if TYPE_CHECKING:
 
 __all__ = ["expected", "first_cuts", "latent", "move_cuts", "probabilities"]
 
-TINY = 1e-12
 WANTED = 0.3
 """Share of proposals to accept: near the best for a random walk in few dimensions."""
 
