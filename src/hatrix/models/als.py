@@ -10,6 +10,7 @@ from pydantic import Field
 
 from hatrix.errors import DataError
 from hatrix.models.fit import Algorithm, State
+from hatrix.models.hyperparameters import InitScale, Patience, Sweeps
 from hatrix.models.mf import normal_rows
 from hatrix.models.model import Factors
 
@@ -171,7 +172,7 @@ class ALS(Algorithm):
         description="latent factors per user and item",
         json_schema_extra={"tune": [8, 128, "log"]},
     )
-    epochs: int = Field(default=15, ge=1, le=100_000, description="sweeps over users and items")
+    epochs: Sweeps = 15
     regularization: float = Field(
         default=0.08,
         gt=0,
@@ -194,12 +195,8 @@ class ALS(Algorithm):
     )
     biased: bool = Field(default=True, description="have a mean and biases")
     nonnegative: bool = Field(default=False, description="keep factors at or above zero")
-    init_scale: float = Field(
-        default=0.1, gt=0, le=100, description="standard deviation at the start, times √factors"
-    )
-    patience: int | None = Field(
-        default=None, ge=1, description="stop after so many epochs without a better validation"
-    )
+    init_scale: InitScale = 0.1
+    patience: Patience = None
 
     @property
     def rounds(self) -> int:
@@ -330,7 +327,7 @@ class ImplicitALS(Algorithm):
         description="latent factors per user and item",
         json_schema_extra={"tune": [16, 512, "log"]},
     )
-    epochs: int = Field(default=8, ge=1, le=100_000, description="sweeps over users and items")
+    epochs: Sweeps = 8
     alpha: float = Field(default=1.0, gt=0, le=1e6, description="weight of what was seen, per count")
     alpha0: float | None = Field(
         default=0.01,
@@ -354,12 +351,8 @@ class ImplicitALS(Algorithm):
     block_size: int = Field(
         default=32, ge=16, le=512, multiple_of=16, description="columns of a block of solver ialspp"
     )
-    init_scale: float = Field(
-        default=0.1, gt=0, le=100, description="standard deviation at the start, times √factors"
-    )
-    patience: int | None = Field(
-        default=None, ge=1, description="stop after so many epochs without a better validation"
-    )
+    init_scale: InitScale = 0.1
+    patience: Patience = None
 
     @property
     def rounds(self) -> int:

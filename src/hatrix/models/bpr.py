@@ -9,6 +9,7 @@ import numpy as np
 from pydantic import Field
 
 from hatrix.models.fit import Algorithm, State
+from hatrix.models.hyperparameters import InitScale, Patience
 from hatrix.models.mf import normal_rows
 from hatrix.models.model import Factors
 
@@ -151,12 +152,8 @@ class BPR(Algorithm):
         description="draws of which sampling=adaptive takes the best",
         json_schema_extra={"tune": [1, 32, "log"]},
     )
-    init_scale: float = Field(
-        default=0.1, gt=0, le=100, description="standard deviation at the start, times √factors"
-    )
-    patience: int | None = Field(
-        default=None, ge=1, description="stop after so many epochs without a better validation"
-    )
+    init_scale: InitScale = 0.1
+    patience: Patience = None
 
     @property
     def rounds(self) -> int:

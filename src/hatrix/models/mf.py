@@ -9,6 +9,17 @@ import numpy as np
 from pydantic import Field
 
 from hatrix.models.fit import Algorithm, State
+from hatrix.models.hyperparameters import (
+    BiasRegularization,
+    Decay,
+    FactorCount,
+    FrequencyScaling,
+    InitScale,
+    LearningRate,
+    Passes,
+    Patience,
+    Precision,
+)
 from hatrix.models.model import Factors
 
 if TYPE_CHECKING:
@@ -192,7 +203,7 @@ class MF(Algorithm):
         description="latent factors per user and item",
         json_schema_extra={"tune": [2, 64, "log"]},
     )
-    epochs: int = Field(default=100, ge=1, le=100_000, description="passes over the training ratings")
+    epochs: Passes = 100
     learning_rate: float = Field(
         default=0.001, gt=0, le=10, description="step size", json_schema_extra={"tune": [1e-4, 1e-2, "log"]}
     )
@@ -206,12 +217,8 @@ class MF(Algorithm):
     init_scale: float = Field(
         default=1.0, gt=0, le=100, description="factors start uniform in [0, init_scale)"
     )
-    patience: int | None = Field(
-        default=None, ge=1, description="stop after so many epochs without a better validation"
-    )
-    precision: Literal["float32", "float64"] = Field(
-        default="float32", description="number type of the factors"
-    )
+    patience: Patience = None
+    precision: Precision = "float32"
     sequential: bool = Field(
         default=False, description="visit ratings one by one in the given order, on one thread"
     )
@@ -291,27 +298,13 @@ class BiasedMF(Algorithm):
 
     name: ClassVar[str] = "biased-mf"
 
-    factors: int = Field(
-        default=64,
-        ge=1,
-        le=4096,
-        description="latent factors per user and item",
-        json_schema_extra={"tune": [8, 256, "log"]},
-    )
-    epochs: int = Field(default=20, ge=1, le=100_000, description="passes over the training ratings")
-    learning_rate: float = Field(
-        default=0.017,
-        gt=0,
-        le=10,
-        description="step size of the first epoch",
-        json_schema_extra={"tune": [1e-3, 0.2, "log"]},
-    )
+    factors: FactorCount = 64
+    epochs: Passes = 20
+    learning_rate: LearningRate = 0.017
     schedule: Literal["constant", "decay", "adaptive"] = Field(
         default="decay", description="constant; times decay after each epoch; or per row, as in AdaGrad"
     )
-    decay: float = Field(
-        default=0.9, gt=0, le=1, description="factor on the learning rate after each epoch (schedule decay)"
-    )
+    decay: Decay = 0.9
     regularization: float = Field(
         default=0.05,
         ge=0,
@@ -319,28 +312,11 @@ class BiasedMF(Algorithm):
         description="weight of the squared factors",
         json_schema_extra={"tune": [0.005, 0.5, "log"]},
     )
-    bias_regularization: float = Field(
-        default=0.04,
-        ge=0,
-        le=100,
-        description="weight of the squared biases",
-        json_schema_extra={"tune": [0.001, 0.2, "log"]},
-    )
-    frequency_scaling: float = Field(
-        default=0.25,
-        ge=0,
-        le=1,
-        description="how much less often-rated rows are penalised per rating: 0 not, 1 in full",
-    )
-    init_scale: float = Field(
-        default=0.05, gt=0, le=100, description="standard deviation at the start, times √factors"
-    )
-    patience: int | None = Field(
-        default=None, ge=1, description="stop after so many epochs without a better validation"
-    )
-    precision: Literal["float32", "float64"] = Field(
-        default="float32", description="number type of the factors"
-    )
+    bias_regularization: BiasRegularization = 0.04
+    frequency_scaling: FrequencyScaling = 0.25
+    init_scale: InitScale = 0.05
+    patience: Patience = None
+    precision: Precision = "float32"
 
     @property
     def rounds(self) -> int:

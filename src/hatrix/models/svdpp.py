@@ -9,6 +9,17 @@ import numpy as np
 from pydantic import Field
 
 from hatrix.models.fit import Algorithm, State
+from hatrix.models.hyperparameters import (
+    BiasRegularization,
+    Decay,
+    FactorCount,
+    FrequencyScaling,
+    InitScale,
+    LearningRate,
+    Passes,
+    Patience,
+    Precision,
+)
 from hatrix.models.mf import biased_state
 from hatrix.models.model import Factors
 
@@ -145,21 +156,9 @@ class SVDpp(Algorithm):
     name: ClassVar[str] = "svdpp"
     parts: ClassVar[Mapping[str, str]] = {"item_terms": "ik"}
 
-    factors: int = Field(
-        default=64,
-        ge=1,
-        le=4096,
-        description="latent factors per user and item",
-        json_schema_extra={"tune": [8, 256, "log"]},
-    )
-    epochs: int = Field(default=30, ge=1, le=100_000, description="passes over the training ratings")
-    learning_rate: float = Field(
-        default=0.02,
-        gt=0,
-        le=10,
-        description="step size of the first epoch",
-        json_schema_extra={"tune": [1e-3, 0.2, "log"]},
-    )
+    factors: FactorCount = 64
+    epochs: Passes = 30
+    learning_rate: LearningRate = 0.02
     implicit_rate: float = Field(
         default=0.12,
         ge=0,
@@ -170,9 +169,7 @@ class SVDpp(Algorithm):
     schedule: Literal["constant", "decay"] = Field(
         default="decay", description="constant, or times decay after each epoch"
     )
-    decay: float = Field(
-        default=0.9, gt=0, le=1, description="factor on the learning rate after each epoch (schedule decay)"
-    )
+    decay: Decay = 0.9
     regularization: float = Field(
         default=0.063,
         ge=0,
@@ -180,28 +177,11 @@ class SVDpp(Algorithm):
         description="weight of the squared factors and item terms",
         json_schema_extra={"tune": [0.005, 0.5, "log"]},
     )
-    bias_regularization: float = Field(
-        default=0.05,
-        ge=0,
-        le=100,
-        description="weight of the squared biases",
-        json_schema_extra={"tune": [0.001, 0.2, "log"]},
-    )
-    frequency_scaling: float = Field(
-        default=0.16,
-        ge=0,
-        le=1,
-        description="how much less often-rated rows are penalised per rating: 0 not, 1 in full",
-    )
-    init_scale: float = Field(
-        default=0.06, gt=0, le=100, description="standard deviation at the start, times √factors"
-    )
-    patience: int | None = Field(
-        default=None, ge=1, description="stop after so many epochs without a better validation"
-    )
-    precision: Literal["float32", "float64"] = Field(
-        default="float32", description="number type of the factors"
-    )
+    bias_regularization: BiasRegularization = 0.05
+    frequency_scaling: FrequencyScaling = 0.16
+    init_scale: InitScale = 0.06
+    patience: Patience = None
+    precision: Precision = "float32"
 
     @property
     def rounds(self) -> int:
