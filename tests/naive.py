@@ -162,3 +162,9 @@ def bpr(user, item, negatives, P, Q, bias, *, user_reg, item_reg, bias_reg, rate
         bias[j] -= rate * (g + bias_reg * bias[j])
         total -= np.log(1 - g)
     return total
+
+
+def recommended(scores, n, *, seen=(), allowed=None):
+    """Item rows by falling score, equals by row number, without what was seen or is not allowed."""
+    order = sorted(range(len(scores)), key=lambda item: (-scores[item], item))
+    return [i for i in order if i not in set(seen) and (allowed is None or i in allowed)][:n]

@@ -254,6 +254,67 @@ class FactorModel:
                 marked[cells] = False
         return found
 
+    def recommend(
+        self,
+        user_id: Any,
+        n: int = 10,
+        *,
+        exclude_seen: bool = True,
+        among: Any = None,
+        exclude: Any = None,
+        where: str | None = None,
+        risk: float | None = None,
+    ) -> pd.DataFrame:
+        """The n items with the highest scores, exactly; of equal ones, the first in id order.
+
+        Parameters
+        ----------
+        user_id
+            The caller's label, or a list of labels.
+        n
+            Length of a list.
+        exclude_seen
+            Leave out what the user has in the training ratings.
+        among, exclude
+            Item labels: only these, and not those.
+        where
+            A condition on the columns of the item table, such as ``'year >= 1990 and genre == "Drama"'``
+            (see `hatrix.models.where.rows_where`).
+        risk
+            For models with a posterior: rank by this quantile of the score's draws instead of their mean. 0.1 makes safe
+            picks, items that are good even if the model is wrong about them.
+
+        Returns
+        -------
+        DataFrame
+            ``item``, ``score`` (the raw score, or its quantile) and the columns of the item table, best first; for a
+            list of labels ``user`` before them. Its ``attrs`` say, by label, why a list is ``short`` of n items and
+            which are a ``fallback``: unknown and cold users get the ranking by item biases (``"bias"``), by the number of
+            ratings where the model has no biases (``"popularity"``), or by the prior of a posterior (``"prior"``). Labels
+            in ``among`` and ``exclude`` that the model does not know are in ``attrs["warnings"]``.
+
+        Raises
+        ------
+        ParameterError
+            If an argument is outside what is allowed.
+        DataError
+            If what was seen is to be left out and the model was saved without it.
+
+        Examples
+        --------
+        >>> import hatrix as hx
+        >>> ratings = hx.Ratings.from_columns(["ann", "ann", "bob"], ["a", "b", "c"], [5.0, 4.0, 3.0])
+        >>> model = hx.Bias().fit(ratings, progress=False)
+        >>> model.recommend("bob", 3)["item"].tolist()
+        ['a', 'b']
+        >>> model.recommend("bob", 3).attrs["short"]
+        {'bob': '2 of 3: the model knows 3 items, and the user has seen 1 of them'}
+        """
+        from hatrix.models.recommend import recommend
+
+        options = {"among": among, "exclude": exclude, "where": where, "risk": risk}
+        return recommend(self, user_id, n, exclude_seen=exclude_seen, **options)
+
     def save(self, path: str | Path, *, seen: bool = True) -> None:
         """Write the model to a ``.hatrix`` file, atomically; ``seen=False`` leaves the training rows out."""
         from hatrix.models.artifact import save

@@ -1,0 +1,346 @@
+"""The best items of users: exactly n of them, or fewer with the reason."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from numbers import Real
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+import numpy as np
+
+from hatrix.data.ids import as_column
+from hatrix.errors import DataError, ParameterError
+from hatrix.models.factors import Factors, TimeBlock
+from hatrix.models.fit import cores
+
+if TYPE_CHECKING:
+    import pandas as pd
+    from numpy.typing import NDArray
+
+    from hatrix.data.ids import Ids
+    from hatrix.models.model import FactorModel
+
+    Rows = tuple[NDArray[np.int64], NDArray[np.int32]]
+
+__all__ = ["Lists", "Recommender", "best", "recommend", "whole"]
+
+WHY = {
+    "bias": "the item biases, since nothing is known of the user",
+    "popularity": "the popularity of the items, since nothing is known of the user",
+    "prior": "the prior of the model, since nothing is known of the user",
+}
+"""What a list is ranked by that is not the user's own, by its name in ``attrs["fallback"]``."""
+
+SCORES_AT_ONCE = 1 << 23
+NAMED = 5
+
+
+class Lists(NamedTuple):
+    """Row numbers and scores of the best items, shape (users, n), best first; -1 and -inf beyond ``length``."""
+
+    items: NDArray[np.int32]
+    scores: NDArray[np.float64]
+    length: NDArray[np.int64]
+    basis: list[str]
+
+
+def recommend(
+    model: FactorModel,
+    user_id: Any,
+    n: int = 10,
+    *,
+    exclude_seen: bool = True,
+    among: Any = None,
+    exclude: Any = None,
+    where: str | None = None,
+    risk: float | None = None,
+) -> pd.DataFrame:
+    """See `FactorModel.recommend`."""
+    import pandas as pd
+
+    single = np.ndim(user_id) == 0
+    labels = as_column([user_id] if single else user_id)
+    recommender = Recommender.of(
+        model, n, exclude_seen=exclude_seen, among=among, exclude=exclude, where=where, risk=risk
+    )
+    lists = recommender.lists(model.users.encode(labels))
+    filled = np.arange(lists.items.shape[1]) < lists.length[:, None]
+    item = lists.items[filled]
+    columns: dict[str, Any] = {"item": model.items.decode(item), "score": lists.scores[filled]}
+    if not single:
+        columns = {"user": pd.Series(np.repeat(labels, lists.length)).infer_objects(), **columns}
+    frame = with_attributes(pd.DataFrame(columns), model.item_table, item)
+    names = labels.tolist()
+    frame.attrs |= {
+        "n": recommender.n,
+        "short": {
+            name: recommender.shortage(int(length))
+            for name, length in zip(names, lists.length, strict=True)
+            if length < recommender.n
+        },
+        "fallback": {name: basis for name, basis in zip(names, lists.basis, strict=True) if basis != "model"},
+        "warnings": list(recommender.warnings),
+    }
+    if risk is not None:
+        frame.attrs["risk"] = risk
+    return frame
+
+
+@dataclass(frozen=True)
+class Recommender:
+    """Ranks the candidates of any users of a model.
+
+    ``candidates`` are item rows in ascending order, or None for all; ``seen`` are the training rows to leave out.
+    """
+
+    model: FactorModel
+    n: int
+    candidates: NDArray[np.int64] | None
+    seen: Rows | None
+    risk: float | None = None
+    threads: int = 1
+    warnings: list[str] = field(default_factory=list)
+
+    @classmethod
+    def of(
+        cls,
+        model: FactorModel,
+        n: int,
+        *,
+        exclude_seen: bool,
+        among: Any = None,
+        exclude: Any = None,
+        where: str | None = None,
+        risk: float | None = None,
+        threads: int | None = None,
+    ) -> Recommender:
+        """Check what is asked for.
+
+        Raises
+        ------
+        ParameterError
+            If an argument is outside what is allowed.
+        DataError
+            If items that users have seen are to be left out, and the model file does not have them.
+        """
+        if exclude_seen and model.seen is None:
+            raise DataError(
+                "the model was saved without its training rows, so it is not known what users have seen: "
+                "pass exclude_seen=False to let that be recommended too"
+            )
+        if risk is not None:
+            if model.posterior is None:
+                raise ParameterError(
+                    f"risk={risk!r} needs a model with a posterior, such as BayesianMF with draws, and this is "
+                    f"{model.recipe.name}"
+                )
+            if isinstance(risk, bool) or not isinstance(risk, Real) or not 0 < risk < 1:
+                raise ParameterError(f"risk is {risk!r}: give a share between 0 and 1, such as 0.1")
+        warnings: list[str] = []
+        allowed = np.ones(len(model.items), bool)
+        if among is not None:
+            allowed[:] = False
+            allowed[_known(model.items, among, "among", warnings)] = True
+        if where is not None:
+            from hatrix.models.where import rows_where
+
+            allowed &= rows_where(model.item_table, where)
+        if exclude is not None:
+            allowed[_known(model.items, exclude, "exclude", warnings)] = False
+        candidates = None if allowed.all() else np.flatnonzero(allowed)
+        seen = (model.seen.start, model.seen.item) if exclude_seen and model.seen is not None else None
+        return cls(model, whole("n", n), candidates, seen, risk, threads or cores(), warnings)
+
+    def lists(self, rows: NDArray[np.int64]) -> Lists:
+        """The best candidates of users given by row number, -1 for an unknown one."""
+        model = self.model
+        nobody = _is_nobody(model, rows)
+        width = min(self.n, len(model.items) if self.candidates is None else len(self.candidates))
+        items = np.full((len(rows), width), -1, np.int32)
+        scores = np.full((len(rows), width), -np.inf)
+        known = rows[~nobody]
+        if len(known) and width:
+            ranked = self._by_risk(known, width) if self.risk is not None else self._by_score(known, width)
+            items[~nobody], scores[~nobody] = ranked
+        basis = "model"
+        if nobody.any():
+            basis, found, of_found = self._for_nobody(width)
+            items[nobody, : len(found)], scores[nobody, : len(found)] = found, of_found
+        # A posterior has draws for users without ratings too: they are as its prior lets them be.
+        prior = (model.user_count[rows] == 0) & ~nobody
+        labels = np.where(nobody, basis, np.where(prior, "prior", "model")).tolist()
+        return Lists(items, scores, np.count_nonzero(items >= 0, axis=1), labels)
+
+    def shortage(self, length: int) -> str:
+        """Why a list has fewer than n items."""
+        total = len(self.model.items)
+        if self.candidates is None:
+            pool, there = total, f"the model knows {total:,} items"
+        else:
+            pool, there = len(self.candidates), f"{len(self.candidates):,} of {total:,} items are allowed"
+        seen = pool - length
+        return f"{length} of {self.n}: {there}" + (
+            f", and the user has seen {seen:,} of them" if seen else ""
+        )
+
+    def _by_score(self, rows: NDArray[np.int64], n: int) -> tuple[NDArray[np.int32], NDArray[np.float64]]:
+        from hatrix.kernels.topk import some_rows, top_n
+
+        flat = self.model.flat
+        dtype = np.result_type(flat.user_factors, flat.item_factors)
+        item_factors = np.ascontiguousarray(flat.item_factors, dtype)
+        item_bias = np.ascontiguousarray(flat.item_bias, dtype)
+        seen = None if self.seen is None else some_rows(*self.seen, rows)
+        place = self.candidates
+        if place is not None and 2 * len(place) < len(item_bias):
+            item_factors, item_bias = item_factors[place], item_bias[place]
+            seen = _renumbered(seen, place, len(flat.item_bias))
+        elif place is not None:  # few are left out: no copy of the factors
+            barred = np.full_like(item_bias, -np.inf)
+            barred[place] = item_bias[place]
+            item_bias, place = barred, None
+        items, _ = top_n(
+            flat.user_factors[rows].astype(dtype, copy=False), item_factors, item_bias, n, seen=seen,
+            threads=self.threads,
+        )  # fmt: skip
+        if place is not None:
+            items = np.where(items < 0, -1, place[items]).astype(np.int32)
+        return _exactly(flat, rows, items)
+
+    def _by_risk(self, rows: NDArray[np.int64], n: int) -> tuple[NDArray[np.int32], NDArray[np.float64]]:
+        items, scores = np.full((len(rows), n), -1, np.int32), np.full((len(rows), n), -np.inf)
+        draws = self.model.user_bias.shape[1]
+        at_once = max(1, SCORES_AT_ONCE // (draws * len(self.model.items)))
+        for first in range(0, len(rows), at_once):
+            some = rows[first : first + at_once]
+            by_draw = np.stack([_scores_of(_draw(self.model.factors, s), some) for s in range(draws)], -1)
+            for at, quantiles in enumerate(self._reduced(by_draw), first):
+                if self.seen is not None:
+                    start, item = self.seen
+                    quantiles[item[start[rows[at]] : start[rows[at] + 1]]] = -np.inf
+                found = best(quantiles, n, self.candidates)
+                items[at, : len(found)], scores[at, : len(found)] = found, quantiles[found]
+        return items, scores
+
+    def _reduced(self, by_draw: NDArray[np.float64]) -> NDArray[np.float64]:
+        """The mean of scores over their draws, the last axis, or the quantile asked for."""
+        return by_draw.mean(axis=-1) if self.risk is None else np.quantile(by_draw, self.risk, axis=-1)
+
+    def _for_nobody(self, n: int) -> tuple[str, NDArray[np.int64], NDArray[np.float64]]:
+        """What the list of an unknown user is ranked by, and the list with its scores."""
+        model = self.model
+        every = np.arange(len(model.items))
+        if model.posterior is not None:
+            basis, nobody = "prior", np.full(len(every), -1)
+            scores = model.factors.over_draws(nobody, every, None, self._reduced)
+        elif model.item_bias.any():
+            basis, scores = "bias", np.asarray(model.fallback + model.flat.item_bias, np.float64)
+        else:
+            basis, scores = "popularity", model.item_count.astype(np.float64)
+        found = best(scores, n, self.candidates)
+        return basis, found, scores[found]
+
+
+def best(
+    scores: NDArray[np.float64], n: int, candidates: NDArray[np.int64] | None = None
+) -> NDArray[np.int64]:
+    """The places of the n highest scores above -inf, highest first and equals by place, among the candidates."""
+    place = np.arange(len(scores)) if candidates is None else candidates
+    among = scores[place]
+    if n < len(place):
+        bound = np.partition(among, len(among) - n)[len(among) - n]
+        place = place[among >= bound]
+        among = scores[place]
+    place = place[among > -np.inf]
+    return place[np.argsort(-scores[place], kind="stable")][:n]
+
+
+def with_attributes(frame: pd.DataFrame, table: pd.DataFrame | None, rows: NDArray[Any]) -> pd.DataFrame:
+    """The frame with the columns of a table at the given rows beside it."""
+    import pandas as pd
+
+    if table is None or not len(table.columns):
+        return frame
+    attributes = table.iloc[np.asarray(rows, np.int64)].reset_index(drop=True)
+    taken = {name: f"{name}_" for name in frame.columns}
+    return pd.concat([frame, attributes.rename(columns=taken)], axis=1)
+
+
+def whole(name: str, given: Any) -> int:
+    """A whole number from 1 up."""
+    if isinstance(given, bool | np.bool_) or not isinstance(given, int | np.integer) or given < 1:
+        raise ParameterError(f"{name} is {given!r}: give a whole number from 1 up")
+    return int(given)
+
+
+def _known(ids: Ids, labels: Any, name: str, warnings: list[str]) -> NDArray[np.int64]:
+    """Rows of the known ones among labels; the others are warned of."""
+    if isinstance(labels, Mapping):
+        raise ParameterError(f"{name} is a mapping: give a list of item ids")
+    column = as_column(labels)
+    rows = ids.encode(column)
+    unknown = column[rows < 0].tolist()
+    if unknown:
+        few = ", ".join(map(repr, unknown[:NAMED])) + (", …" if len(unknown) > NAMED else "")
+        warnings.append(f"{len(unknown):,} of {len(rows):,} ids in {name} are unknown to the model: {few}")
+    return rows[rows >= 0]
+
+
+def _is_nobody(model: FactorModel, rows: NDArray[np.int64]) -> NDArray[np.bool_]:
+    """Which users are unknown, or have nothing that a ranking of their own could come from."""
+    nobody = (rows < 0) | (model.user_count[rows] == 0)
+    nobody[nobody] = (rows[nobody] < 0) | ~model.user_factors[rows[nobody]].any(axis=1)
+    return np.asarray(nobody)
+
+
+def _renumbered(seen: Rows | None, place: NDArray[np.int64], n_items: int) -> Rows | None:
+    """Lists of items as lists of positions in ``place``, without those that are not there."""
+    if seen is None:
+        return None
+    position = np.full(n_items, -1, np.int32)
+    position[place] = np.arange(len(place), dtype=np.int32)
+    moved = position[seen[1]]
+    kept = moved >= 0
+    return np.append(0, np.cumsum(kept))[seen[0]], moved[kept]
+
+
+def _exactly(
+    flat: Factors, rows: NDArray[np.int64], items: NDArray[np.int32]
+) -> tuple[NDArray[np.int32], NDArray[np.float64]]:
+    """Scores in double precision, so that they do not depend on who else was asked for, and lists in their order."""
+    n = items.shape[1]
+    scores = np.empty(items.shape)
+    at_once = max(1, SCORES_AT_ONCE // max(1, n * flat.item_factors.shape[1]))
+    for first in range(0, len(rows), at_once):
+        part = slice(first, first + at_once)
+        user, item = rows[part], items[part]
+        scores[part] = np.einsum(
+            "uk,unk->un",
+            flat.user_factors[user].astype(np.float64),
+            flat.item_factors[item].astype(np.float64),
+        )
+        scores[part] += flat.mean + flat.user_bias[user][:, None].astype(np.float64) + flat.item_bias[item]
+    scores[items < 0] = -np.inf
+    order = np.lexsort((items, -scores))
+    return np.take_along_axis(items, order, 1), np.take_along_axis(scores, order, 1)
+
+
+def _draw(factors: Factors, s: int) -> Factors:
+    """One posterior draw as a model of its own."""
+    draws = factors.user_bias.shape[1]
+    k = factors.user_factors.shape[1] // draws
+    columns, one = slice(s * k, (s + 1) * k), slice(s, s + 1)
+    time = factors.time
+    if time is not None:
+        time = TimeBlock(time.edges, time.bias[:, one], time.factors[:, columns])
+    return Factors(
+        factors.mean, factors.user_bias[:, one], factors.item_bias[:, one], factors.user_factors[:, columns],
+        factors.item_factors[:, columns], time=time,
+    ).flat()  # fmt: skip
+
+
+def _scores_of(flat: Factors, rows: NDArray[np.int64]) -> NDArray[np.float64]:
+    scores = np.asarray(flat.user_factors[rows] @ flat.item_factors.T, np.float64)
+    scores += (flat.mean + flat.user_bias[rows])[:, None] + flat.item_bias
+    return scores
