@@ -315,6 +315,53 @@ class FactorModel:
         options = {"among": among, "exclude": exclude, "where": where, "risk": risk}
         return recommend(self, user_id, n, exclude_seen=exclude_seen, **options)
 
+    def similar_items(self, item_id: Any, n: int = 10, *, metric: str = "cosine") -> pd.DataFrame:
+        """The n items whose factors are nearest to those of an item, exactly.
+
+        Parameters
+        ----------
+        item_id
+            The caller's label.
+        n
+            How many.
+        metric
+            ``"cosine"``, the angle alone, or ``"dot"``, which favours items with large factors. Of a posterior it is that
+            of all draws side by side.
+
+        Returns
+        -------
+        DataFrame
+            ``item``, ``score`` and the columns of the item table, nearest first, equals in id order. Neither the item
+            itself nor items without factors are in it.
+
+        Raises
+        ------
+        DataError
+            If the item is unknown or has no training ratings, or the model has no factors.
+        ParameterError
+            If an argument is outside what is allowed.
+
+        Examples
+        --------
+        >>> import hatrix as hx
+        >>> rows = [(u, i) for u in range(20) for i in range(6) if (u + i) % 2 == 0]
+        >>> model = hx.SpectralMF(factors=2).fit(hx.Ratings.from_columns(*zip(*rows)), progress=False)
+        >>> sorted(model.similar_items(0, 2)["item"].tolist())
+        [2, 4]
+        """
+        from hatrix.models.similar import similar
+
+        return similar(self, "item", item_id, n, metric)
+
+    def similar_users(self, user_id: Any, n: int = 10, *, metric: str = "cosine") -> pd.DataFrame:
+        """The n users whose factors are nearest to those of a user, with the columns of the user table.
+
+        As `similar_items`.
+        """
+        from hatrix.models.similar import similar
+
+        return similar(self, "user", user_id, n, metric)
+
     def save(self, path: str | Path, *, seen: bool = True) -> None:
         """Write the model to a ``.hatrix`` file, atomically; ``seen=False`` leaves the training rows out."""
         from hatrix.models.artifact import save
