@@ -19,6 +19,7 @@ from hatrix.evaluation.candidates import HeldOut, Ranked, Ranker, held_out
 from hatrix.evaluation.lists import OVERALL, overall
 from hatrix.models.fit import Algorithm, cores
 from hatrix.models.model import FactorModel
+from hatrix.models.recommend_all import size_in_bytes
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -452,19 +453,3 @@ def _lengths(k: int | Sequence[int]) -> tuple[int, ...]:
     if not lengths or any(not isinstance(n, int | np.integer) or n < 1 for n in lengths):
         raise ParameterError(f"k is {k!r}: give the length of the lists, at least 1, or several lengths")
     return tuple(dict.fromkeys(int(n) for n in lengths))
-
-
-def size_in_bytes(text: str | int) -> int:
-    """A number of bytes from "512MB", "2 GB", "1GiB" or a plain number."""
-    if isinstance(text, int):
-        size = text
-    else:
-        import re
-
-        match = re.fullmatch(r"\s*([0-9]+(?:\.[0-9]+)?)\s*([kmgt]?)(i?)b?\s*", text.lower())
-        if match is None:
-            raise ParameterError(f"memory is {text!r}: give a size such as '512MB' or '2GB'")
-        size = int(float(match[1]) * (1024 if match[3] else 1000) ** " kmgt".index(match[2] or " "))
-    if size < 1:
-        raise ParameterError(f"memory is {text!r}: give a size above 0, such as '512MB'")
-    return size

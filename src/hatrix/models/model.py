@@ -23,6 +23,7 @@ if TYPE_CHECKING:
     from hatrix.data.ids import Ids
     from hatrix.data.ratings import Ratings
     from hatrix.models.fit import Algorithm
+    from hatrix.models.recommend_all import Streamed
 
 __all__ = ["FactorModel", "Factors", "Seen"]
 
@@ -314,6 +315,56 @@ class FactorModel:
 
         options = {"among": among, "exclude": exclude, "where": where, "risk": risk}
         return recommend(self, user_id, n, exclude_seen=exclude_seen, **options)
+
+    def recommend_all(
+        self,
+        n: int = 10,
+        path: str | Path | None = None,
+        *,
+        memory: str | int = "512MB",
+        exclude_seen: bool = True,
+        among: Any = None,
+        exclude: Any = None,
+        where: str | None = None,
+        risk: float | None = None,
+        threads: int | None = None,
+        progress: bool = True,
+    ) -> pd.DataFrame | Streamed:
+        """The n best items of every user, exactly.
+
+        Parameters
+        ----------
+        n
+            Length of the lists.
+        path
+            A ``.parquet`` or ``.csv`` file to write them to, block by block, instead of returning them. It appears when it
+            is whole. The blocks of a run that broke off are kept beside it, and the same call goes on after them.
+        memory
+            What may be used besides the model and, without a path, the frame returned.
+        exclude_seen, among, exclude, where, risk
+            As in `recommend`.
+        threads
+            By default the cores this process may use.
+        progress
+            Show a progress bar, where standard error is a terminal.
+
+        Returns
+        -------
+        DataFrame or Streamed
+            ``user``, ``item``, ``score``, best first, users in id order; ``basis`` is ``"model"``, or what the list of an
+            unknown or cold user is ranked by (see `recommend`). With a path: what was written.
+
+        Raises
+        ------
+        ParameterError, DataError
+            As in `recommend`; and if the file cannot be written.
+        """
+        from hatrix.models.recommend_all import recommend_all
+
+        options = {"among": among, "exclude": exclude, "where": where, "risk": risk, "threads": threads}
+        return recommend_all(
+            self, n, path, memory=memory, exclude_seen=exclude_seen, progress=progress, **options
+        )
 
     def similar_items(self, item_id: Any, n: int = 10, *, metric: str = "cosine") -> pd.DataFrame:
         """The n items whose factors are nearest to those of an item, exactly.

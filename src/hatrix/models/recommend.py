@@ -32,7 +32,7 @@ WHY = {
 }
 """What a list is ranked by that is not the user's own, by its name in ``attrs["fallback"]``."""
 
-SCORES_AT_ONCE = 1 << 23
+SCORES_AT_ONCE = 1 << 21
 NAMED = 5
 
 

@@ -1,0 +1,280 @@
+"""The best items of every user, as a DataFrame or streamed to a file in blocks of users.
+
+Each finished block lies as a small Parquet file in a hidden folder beside the target, so that an interrupted run goes on
+where it was; in the end DuckDB strings them together, and the file appears whole or not at all.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import re
+import shutil
+from collections import Counter
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from hatrix.errors import DataError, ParameterError
+from hatrix.models.recommend import Recommender
+
+if TYPE_CHECKING:
+    import duckdb
+    import pandas as pd
+    from numpy.typing import NDArray
+
+    from hatrix.models.model import FactorModel
+
+__all__ = ["Streamed", "recommend_all", "size_in_bytes"]
+
+FORMATS = {".parquet": "(FORMAT parquet, COMPRESSION zstd)", ".csv": "(FORMAT csv, HEADER)"}
+MOST_USERS = 1 << 16
+BYTES_PER_ROW = 200
+"""Of a list, from the scan to the columns of a frame and what DuckDB makes of them."""
+LEAST_MEMORY = 64_000_000
+
+
+@dataclass(frozen=True)
+class Streamed:
+    """What was written: lists of ``users``, ``rows`` lines in all.
+
+    ``short`` lists have fewer than n items, ``fallback`` counts those that are not the user's own by what they are ranked
+    by, and ``resumed`` users were done by an earlier run.
+    """
+
+    path: Path
+    users: int
+    rows: int
+    short: int
+    fallback: dict[str, int]
+    resumed: int
+    warnings: list[str]
+
+
+@dataclass
+class _Tally:
+    rows: int = 0
+    short: int = 0
+    basis: Counter[str] = field(default_factory=Counter)
+
+    def add(self, basis: Iterable[str], length: NDArray[np.int64], n: int, users: int) -> None:
+        """Count the lists of some users, those without any item not among them."""
+        self.rows += int(length.sum())
+        self.short += users - int(np.count_nonzero(length == n))
+        self.basis.update(basis)
+
+    @property
+    def fallback(self) -> dict[str, int]:
+        return {basis: count for basis, count in sorted(self.basis.items()) if basis != "model"}
+
+
+def recommend_all(
+    model: FactorModel,
+    n: int = 10,
+    path: str | Path | None = None,
+    *,
+    memory: str | int = "512MB",
+    exclude_seen: bool = True,
+    among: Any = None,
+    exclude: Any = None,
+    where: str | None = None,
+    risk: float | None = None,
+    threads: int | None = None,
+    progress: bool = True,
+) -> pd.DataFrame | Streamed:
+    """See `FactorModel.recommend_all`."""
+    import pandas as pd
+
+    recommender = Recommender.of(
+        model,
+        n,
+        exclude_seen=exclude_seen,
+        among=among,
+        exclude=exclude,
+        where=where,
+        risk=risk,
+        threads=threads,
+    )
+    size = size_in_bytes(memory)
+    if size < LEAST_MEMORY:
+        raise ParameterError(f"memory is {memory!r}: give at least 64MB")
+    per_user = recommender.n * BYTES_PER_ROW + 2 * model.user_factors.shape[1] * model.user_factors.itemsize
+    at_once = max(1, min(MOST_USERS, size // 4 // per_user))
+    users = len(model.users)
+    if path is not None:
+        return _streamed(recommender, Path(path), at_once, size, progress)
+    frames, tally = [], _Tally()
+    with _bar(users, progress) as show:
+        for first in range(0, users, at_once):
+            last = min(first + at_once, users)
+            frames.append(_block(recommender, first, last, tally))
+            show(last)
+    frame = pd.concat(frames, ignore_index=True)
+    frame.attrs = {
+        "n": recommender.n,
+        "users": users,
+        "short_lists": tally.short,
+        "fallback_lists": tally.fallback,
+        "warnings": list(recommender.warnings),
+    }
+    return frame
+
+
+def _block(recommender: Recommender, first: int, last: int, tally: _Tally) -> pd.DataFrame:
+    """The lists of some users, a row for each item."""
+    import pandas as pd
+
+    model = recommender.model
+    rows = np.arange(first, last)
+    lists = recommender.lists(rows)
+    filled = lists.items >= 0
+    kinds = ["model", "bias", "popularity", "prior"]
+    codes = np.array([kinds.index(basis) for basis in lists.basis], np.int8)
+    some = lists.length > 0
+    tally.add([kinds[code] for code in codes[some]], lists.length[some], recommender.n, last - first)
+    return pd.DataFrame(
+        {
+            "user": model.users.decode(np.repeat(rows, lists.length)),
+            "item": model.items.decode(lists.items[filled]),
+            "score": lists.scores[filled],
+            "basis": pd.Categorical.from_codes(np.repeat(codes, lists.length), pd.Index(kinds)),
+        }
+    )
+
+
+def _streamed(recommender: Recommender, path: Path, at_once: int, memory: int, progress: bool) -> Streamed:
+    import duckdb
+
+    if path.suffix.lower() not in FORMATS:
+        raise ParameterError(f"{path} ends on {path.suffix!r}: end it on .parquet or .csv")
+    if path.is_dir() or not path.parent.is_dir():
+        what = "is a folder" if path.is_dir() else f"cannot be written: there is no folder {path.parent}"
+        raise DataError(f"{path} {what}")
+    users, tally, resumed = len(recommender.model.users), _Tally(), 0
+    try:
+        with duckdb.connect() as connection, _bar(users, progress) as show:
+            connection.execute("SET enable_progress_bar = false")
+            connection.execute(f"SET memory_limit = '{memory // 4}B'")
+            connection.execute(f"SET threads = {recommender.threads}")
+            folder = _partial(path, _identity(recommender, at_once))
+            connection.execute(f"SET temp_directory = {_quoted(folder)}")
+            parts = []
+            for number, first in enumerate(range(0, users, at_once)):
+                last = min(first + at_once, users)
+                parts.append(folder / f"{number:06}.parquet")
+                if parts[-1].exists():
+                    there = "SELECT any_value(basis), count(*) FROM read_parquet(?) GROUP BY user"
+                    lists = connection.execute(there, [str(parts[-1])]).fetchall()
+                    length = np.array([count for _, count in lists], np.int64)
+                    tally.add([basis for basis, _ in lists], length, recommender.n, last - first)
+                    resumed += last - first
+                else:
+                    frame = _block(recommender, first, last, tally)
+                    _copy(connection, "SELECT * FROM frame", parts[-1], FORMATS[".parquet"], frame=frame)
+                show(last)
+            source = f"SELECT * FROM read_parquet([{', '.join(_quoted(part) for part in parts)}])"
+            _copy(connection, source, path, FORMATS[path.suffix.lower()])
+    except (duckdb.Error, OSError) as error:
+        raise DataError(f"{path} cannot be written: {' '.join(str(error).split())}") from error
+    shutil.rmtree(folder, ignore_errors=True)
+    return Streamed(path, users, tally.rows, tally.short, tally.fallback, resumed, list(recommender.warnings))
+
+
+def _copy(
+    connection: duckdb.DuckDBPyConnection,
+    query: str,
+    path: Path,
+    how: str,
+    *,
+    frame: pd.DataFrame | None = None,
+) -> None:
+    """Write what a query gives to a file that appears when it is whole."""
+    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
+    try:
+        if frame is not None:
+            connection.register("frame", frame)
+        connection.execute(f"COPY ({query}) TO {_quoted(temporary)} {how}")
+        with open(temporary, "rb+") as file:
+            os.fsync(file.fileno())
+        os.replace(temporary, path)
+    finally:
+        temporary.unlink(missing_ok=True)
+        if frame is not None:
+            connection.unregister("frame")
+
+
+def _quoted(path: Path) -> str:
+    return "'" + str(path).replace("'", "''") + "'"
+
+
+def _partial(path: Path, identity: str) -> Path:
+    """The folder of finished blocks: that of a run that broke off if it was this one, else a new one."""
+    folder = path.with_name(f".{path.name}.partial")
+    mark = folder / "run.json"
+    try:
+        same = json.loads(mark.read_text())["run"] == identity
+    except (OSError, ValueError, KeyError, TypeError):
+        same = False
+    if not same:
+        shutil.rmtree(folder, ignore_errors=True)
+        folder.mkdir()
+        mark.write_text(json.dumps({"run": identity}) + "\n")
+    return folder
+
+
+def _identity(recommender: Recommender, at_once: int) -> str:
+    """A digest of all that the lists depend on."""
+    import hatrix
+
+    model = recommender.model
+    digest = hashlib.sha256()
+    said = [hatrix.__version__, recommender.n, recommender.risk, at_once, model.mean, model.fallback]
+    digest.update(repr([*said, model.users.kind, model.items.kind]).encode())
+    arrays = [model.user_bias, model.item_bias, model.user_factors, model.item_factors]
+    arrays += [model.user_count, model.item_count, *(model.time or ()), *(model.posterior or ())]
+    arrays += [
+        np.zeros(0) if part is None else part for part in (recommender.candidates, *(recommender.seen or ()))
+    ]
+    for array in arrays:
+        digest.update(repr((array.shape, array.dtype.str)).encode())
+        digest.update(np.ascontiguousarray(array).data)
+    for ids in (model.users, model.items):
+        labels = ids.labels
+        digest.update("\0".join(labels.tolist()).encode() if ids.kind == "str" else labels.tobytes())
+    return digest.hexdigest()
+
+
+def size_in_bytes(text: str | int) -> int:
+    """A number of bytes from "512MB", "2 GB", "1GiB" or a plain number."""
+    if isinstance(text, int):
+        size = text
+    else:
+        match = re.fullmatch(r"\s*([0-9]+(?:\.[0-9]+)?)\s*([kmgt]?)(i?)b?\s*", text.lower())
+        if match is None:
+            raise ParameterError(f"memory is {text!r}: give a size such as '512MB' or '2GB'")
+        size = int(float(match[1]) * (1024 if match[3] else 1000) ** " kmgt".index(match[2] or " "))
+    if size < 1:
+        raise ParameterError(f"memory is {text!r}: give a size above 0, such as '512MB'")
+    return size
+
+
+@contextmanager
+def _bar(users: int, wanted: bool) -> Iterator[Callable[[int], None]]:
+    """A progress bar over users, on standard error where that is a terminal."""
+    import sys
+
+    if not wanted or not sys.stderr.isatty():
+        yield lambda _done: None
+        return
+    from rich.console import Console
+    from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+
+    columns = TextColumn("users"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn()
+    with Progress(*columns, console=Console(stderr=True)) as bar:
+        task = bar.add_task("users", total=users)
+        yield lambda done: bar.update(task, completed=done)
