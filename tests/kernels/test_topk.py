@@ -86,7 +86,7 @@ def test_an_error_in_a_thread_is_not_lost():
         raise RuntimeError("in a thread")
 
     with pytest.raises(RuntimeError, match="in a thread"):
-        topk.each_block(fail, 200, 40, "float32", 2, 1 << 20)
+        topk.top_n(np.zeros((200, 4)), np.zeros((40, 4)), np.zeros(40), 5, threads=2, examine=fail)
 
 
 def test_hits_are_found_by_search():

@@ -57,6 +57,8 @@ def held_out(model: FactorModel, test: Ratings, relevant_from: float | None) -> 
     ParameterError
         If a threshold is asked of events without a value.
     """
+    from hatrix.kernels.topk import rows_of
+
     if relevant_from is not None:
         if test.implicit:
             raise ParameterError("relevant_from needs ratings, and the test data are events without a value")
@@ -70,16 +72,13 @@ def held_out(model: FactorModel, test: Ratings, relevant_from: float | None) -> 
         )
     relevant = np.bincount(row)
     there = item[known] >= 0
-    row, place = row[there], item[known][there]
-    order = np.lexsort((place, row))
-    start = np.zeros(len(users) + 1, np.int64)
-    np.cumsum(np.bincount(row, minlength=len(users)), out=start[1:])
+    start, place = rows_of(row[there], item[known][there], len(users))
     left_out = {
         "unknown_users": len(np.unique(test.user[~known])),
         "unknown_items": len(np.unique(test.item[item < 0])),
         "cold_users": int(np.count_nonzero(model.user_count[users] == 0)),
     }
-    return HeldOut(users, start, place[order].astype(np.int32), relevant, left_out)
+    return HeldOut(users, start, place, relevant, left_out)
 
 
 class Ranker:

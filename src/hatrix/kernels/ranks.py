@@ -8,15 +8,12 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from hatrix.kernels.compile import compiled
-from hatrix.kernels.topk import TILE, each_block, heap_kernels, in_order, product
+from hatrix.kernels.topk import top_n
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
 __all__ = ["discounted_gain", "hits", "ranks"]
-
-WHOLE_ROWS = 256
-"""Users whose scores of all items a thread holds at once."""
 
 
 def hits(lists: NDArray[np.int32], start: NDArray[np.int64], item: NDArray[np.int32]) -> NDArray[np.bool_]:
@@ -50,26 +47,18 @@ def ranks(
     For each of ``item[start[u]:start[u + 1]]``: how many unseen items of u score higher (-1 if it is
     itself seen), how many others the same.
     """
-    m, n_items, dtype = len(user_factors), len(item_factors), user_factors.dtype
-    lists, scores = np.full((m, n), -1, np.int32), np.full((m, n), -np.inf, dtype)
     above, same = np.zeros((2, len(item)), np.int64)
-    most = min(n, n_items)
-    kernels, count = heap_kernels(), _count_above()
-    first_seen, seen_item = in_order(seen, m, n_items)
-
-    def work(first: int, last: int, scratch: NDArray[Any]) -> None:
-        users, cursor = slice(first, last), first_seen[first:last].copy()
-        whole = scratch[: (last - first) * n_items].reshape(last - first, n_items)
-        for begin in range(0, n_items, TILE):
-            these = slice(begin, begin + TILE)
-            tile = product(user_factors[users], item_factors[these], scratch[(last - first) * n_items :])
-            kernels.strike(tile, begin, seen_item, cursor, first_seen[first + 1 : last + 1])
-            kernels.offer(tile, item_bias[these], begin, most, lists[users], scores[users])
-            np.add(tile, item_bias[these], out=whole[:, these])
-        kernels.sort(most, lists[users], scores[users])
-        count(whole, start[first : last + 1], item, above, same)
-
-    each_block(work, m, n_items + min(TILE, n_items), dtype, threads, memory, WHOLE_ROWS)
+    count = _count_above()
+    lists, _ = top_n(
+        user_factors,
+        item_factors,
+        item_bias,
+        n,
+        seen=seen,
+        threads=threads,
+        memory=memory,
+        examine=lambda first, last, scores: count(scores, start[first : last + 1], item, above, same),
+    )
     return lists, above, same
 
 

@@ -24,10 +24,12 @@ if TYPE_CHECKING:
 
     Rows = tuple[NDArray[np.int64], NDArray[np.int32]]
 
-__all__ = ["TILE", "each_block", "heap_kernels", "in_order", "product", "some_rows", "top_n"]
+__all__ = ["rows_of", "some_rows", "top_n"]
 
 FEWEST_ROWS, MOST_ROWS, BLOCKS = 32, 512, 8
 """Users of a block, within these bounds so that there are enough blocks; more do not make the product faster."""
+WHOLE_ROWS = 256
+"""The most, where their scores of all items are kept."""
 TILE = 256
 """Items of a tile: its scores for a block of users take half a MiB."""
 
@@ -41,6 +43,7 @@ def top_n(
     seen: Rows | None = None,
     threads: int = 1,
     memory: int = 1 << 28,
+    examine: Callable[[int, int, NDArray[Any]], None] | None = None,
 ) -> tuple[NDArray[np.int32], NDArray[Any]]:
     """Item rows and scores ``user_factors[u] · item_factors[i] + item_bias[i]`` of the n best items of each user.
 
@@ -54,6 +57,9 @@ def top_n(
         ``(start, item)``: user u gets none of ``item[start[u]:start[u + 1]]``.
     threads, memory
         Threads, and the bytes that scores may take at once, over all threads.
+    examine
+        Called as ``examine(first, last, scores)`` for each block of users: their scores of all items, -inf for what
+        they have seen.
 
     Returns
     -------
@@ -65,38 +71,45 @@ def top_n(
     most = min(n, n_items)
     if most == 0 or m == 0:
         return items, scores
-    kernels = heap_kernels()
-    start, item = in_order(seen, m, n_items)
+    kernels = _heap_kernels()
+    start, item = _in_order(seen, m, n_items)
+    kept = 0 if examine is None else n_items
 
     def work(first: int, last: int, scratch: NDArray[Any]) -> None:
         users, cursor = slice(first, last), start[first:last].copy()
+        whole = scratch[: (last - first) * kept].reshape(last - first, kept)
         for begin in range(0, n_items, TILE):
             these = slice(begin, begin + TILE)
-            tile = product(user_factors[users], item_factors[these], scratch)
+            tile = _product(user_factors[users], item_factors[these], scratch[whole.size :])
             kernels.strike(tile, begin, item, cursor, start[first + 1 : last + 1])
             kernels.offer(tile, item_bias[these], begin, most, items[users], scores[users])
+            if examine is not None:
+                np.add(tile, item_bias[these], out=whole[:, these])
         kernels.sort(most, items[users], scores[users])
+        if examine is not None:
+            examine(first, last, whole)
 
-    each_block(work, m, min(TILE, n_items), user_factors.dtype, threads, memory)
+    most_rows = MOST_ROWS if examine is None else WHOLE_ROWS
+    _each_block(work, m, kept + min(TILE, n_items), user_factors.dtype, threads, memory, most_rows)
     return items, scores
 
 
-def product(users: NDArray[Any], items: NDArray[Any], scratch: NDArray[Any]) -> NDArray[Any]:
+def _product(users: NDArray[Any], items: NDArray[Any], scratch: NDArray[Any]) -> NDArray[Any]:
     """``users @ items.T`` in the memory of ``scratch``."""
     tile = scratch[: len(users) * len(items)].reshape(len(users), len(items))
     return np.matmul(users, items.T, out=tile)
 
 
-def each_block(
+def _each_block(
     work: Callable[[int, int, NDArray[Any]], None],
     m: int,
     width: int,
     dtype: Any,
     threads: int,
     memory: int,
-    most: int = MOST_ROWS,
+    most: int,
 ) -> None:
-    """Call ``work(first, last, scratch)`` for blocks of m users, with room for ``width`` numbers for each of them."""
+    """Call ``work(first, last, scratch)`` for blocks of m users, at most ``most``, with room for ``width`` numbers each."""
     row_bytes = width * np.dtype(dtype).itemsize
     # The users of a block, by whose number BLAS may round, do not depend on the number of threads.
     rows = min(most, max(FEWEST_ROWS, -(-m // BLOCKS)))
@@ -123,7 +136,14 @@ def some_rows(start: NDArray[np.int64], item: NDArray[np.int32], rows: NDArray[n
     return begin, item[place]
 
 
-def in_order(seen: Rows | None, m: int, n_items: int) -> Rows:
+def rows_of(owner: NDArray[Any], item: NDArray[Any], m: int) -> Rows:
+    """Pairs of a row and an item as the lists of m rows, each ascending, in the form of `some_rows`."""
+    order, start = np.lexsort((item, owner)), np.zeros(m + 1, np.int64)
+    np.cumsum(np.bincount(owner, minlength=m), out=start[1:])
+    return start, item[order].astype(np.int32)
+
+
+def _in_order(seen: Rows | None, m: int, n_items: int) -> Rows:
     """Lists of m users, each ascending; empty ones for None."""
     if seen is None:
         return np.zeros(m + 1, np.int64), np.zeros(0, np.int32)
@@ -198,5 +218,5 @@ class _Heaps:
 
 
 @lru_cache
-def heap_kernels() -> _Heaps:
+def _heap_kernels() -> _Heaps:
     return _Heaps()

@@ -27,13 +27,12 @@ BINS = 8
 class _State(State):
     def __init__(self, train: Ratings, recipe: BPR, *, seed: int, threads: int) -> None:
         from hatrix.kernels.sgd import aligned_rows
+        from hatrix.kernels.topk import rows_of
 
         self.seed, self.threads, self.factors = seed, threads, recipe.factors
         self.n_users, self.n_items = len(train.users), len(train.items)
         rng = np.random.default_rng(seed)
-        order = np.lexsort((train.item, train.user))
-        self.seen = train.item[order]
-        self.seen_start = train.by_user.start
+        self.seen_start, self.seen = rows_of(train.user, train.item, self.n_users)
         mixed = rng.permutation(len(train))
         self.user, self.item = train.user[mixed], train.item[mixed]
         every = np.arange(self.n_items, dtype=np.int32)

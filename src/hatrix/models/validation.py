@@ -35,8 +35,7 @@ def _ndcg(model: FactorModel, train: Ratings, valid: Ratings, threads: int) -> f
     users, owner = np.unique(user[known], return_inverse=True)
     if not len(users):
         raise DataError("the validation part has no users and items that the training part knows")
-    order = np.lexsort((item[known], owner))
-    relevant = np.bincount(owner)
+    begin, held = topk.rows_of(owner, item[known], len(users))
     start, rows = train.by_user
     flat = model.flat
     lists, _ = topk.top_n(
@@ -47,6 +46,5 @@ def _ndcg(model: FactorModel, train: Ratings, valid: Ratings, threads: int) -> f
         seen=topk.some_rows(start, train.item[rows], users),
         threads=threads,
     )
-    begin = np.concatenate([[0], np.cumsum(relevant)])
-    found = ranks.hits(lists, begin, item[known][order].astype(np.int32))
-    return float(ranks.discounted_gain(found, relevant).mean())
+    found = ranks.hits(lists, begin, held)
+    return float(ranks.discounted_gain(found, np.diff(begin)).mean())
