@@ -90,7 +90,7 @@ class _State(State):
         v["kept"] = np.zeros(1, np.int64)
         self.variables: dict[str, NDArray[Any]] = v
         if self.ordinal:
-            self._draw_latent(self.scores(), np.random.default_rng((seed, 2**32)))
+            self._draw_latent(self.scores(), np.random.default_rng((seed, 0, 4)))
 
     def _bin_times(self, train: Ratings, recipe: BayesianMF) -> None:
         self.timed = "time" in recipe.fields
@@ -167,7 +167,8 @@ class _State(State):
 
         side, X = self.sides[number], self.variables[f"sum.{number}"]
         Y, field = self.variables[f"bag.{number}.{bag}"], side.bags[bag]
-        rng = np.random.default_rng((self.seed, epoch, number, bag))
+        # NumPy seeds alike with and without zeros at the end: bag 0 would get the stream of the own rows.
+        rng = np.random.default_rng((self.seed, epoch, number, bag + 1))
         shift, precision = _independent_prior(Y[:, : self.size].astype(np.float64), rng)
         key, noise = rng.integers(2**63, dtype=np.uint64), self.variables["noise"][0]
         gibbs.bag_rows(self.size, self.lanes)(
