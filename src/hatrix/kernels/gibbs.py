@@ -34,35 +34,41 @@ def _unit(bits):
     return (np.float64(bits >> np.uint64(11)) + 1.0) * 1.1102230246251565e-16
 
 
-@compiled
-def _draw(A, b, size, key, row, x):
-    """Set x to a draw of N(A⁻¹ b, A⁻¹), with A factored in place as L Lᵀ (its diagonal inverted)."""
-    state = mix(key ^ mix(np.uint64(row)))
-    for i in range(size):
-        for j in range(i):
-            s = A[i, j]
-            for k in range(j):
-                s -= A[i, k] * A[j, k]
-            A[i, j] = s * A[j, j]
-        s, y = A[i, i], b[i]
-        for k in range(i):
-            s -= A[i, k] * A[i, k]
-            y -= A[i, k] * x[k]
-        A[i, i] = 1.0 / np.sqrt(s)
-        x[i] = y * A[i, i]
-    for i in range(0, size, 2):
-        # Box and Muller: two uniform numbers make two normal ones.
-        state += np.uint64(2)
-        radius = np.sqrt(-2.0 * np.log(_unit(mix(state))))
-        angle = 2.0 * np.pi * _unit(mix(state + np.uint64(1)))
-        x[i] += radius * np.cos(angle)
-        if i + 1 < size:
-            x[i + 1] += radius * np.sin(angle)
-    for i in range(size - 1, -1, -1):
-        s = x[i]
-        for k in range(i + 1, size):
-            s -= A[k, i] * x[k]
-        x[i] = s * A[i, i]
+@lru_cache
+def _draw(size: int, lanes: int) -> Any:
+    """The kernel of a draw x from N(A⁻¹ b, A⁻¹); A (symmetric, its rows padded), b and w are overwritten.
+
+    Row operations alone: A becomes U with A = UᵀU, from the top row down, while Uᵀ y = b is solved; then U x = y + z.
+    """
+
+    @compiled
+    def draw(A, b, w, key, row, x):
+        one = A.dtype.type(1)
+        state = mix(key ^ mix(np.uint64(row)))
+        for j in range(np.uint64(size)):
+            inverse = one / np.sqrt(A[j, j])
+            u = load(A, j, lanes)
+            u = combine(inverse, u, one - one, u)
+            store(A, j, u)
+            for i in range(j + np.uint64(1), np.uint64(size)):
+                store(A, i, combine(one, load(A, i, lanes), -A[j, i], u))
+            y = b[0, j] * inverse
+            store(b, np.uint64(0), combine(one, load(b, np.uint64(0), lanes), -y, u))
+            w[j], x[0, j] = y, 0.0
+        for i in range(0, size, 2):
+            # Box and Muller: two uniform numbers make two normal ones.
+            state += np.uint64(2)
+            radius = np.sqrt(-2.0 * np.log(_unit(mix(state))))
+            angle = 2.0 * np.pi * _unit(mix(state + np.uint64(1)))
+            w[i] += radius * np.cos(angle)
+            if i + 1 < size:
+                w[i + 1] += radius * np.sin(angle)
+        for j in range(size):
+            r = np.uint64(size - 1 - j)
+            rest = w[r] - dot(load(A, r, lanes), load(x, np.uint64(0), lanes))
+            x[0, r] = rest / A[r, r]
+
+    return draw
 
 
 @lru_cache
@@ -106,22 +112,27 @@ def sums(size: int, lanes: int, *, timed: bool) -> Any:
 @lru_cache
 def own_rows(size: int, lanes: int) -> Any:
     """The kernel that draws P[u], the part of X[u] that belongs to row u alone, for rows ``first`` to ``last``."""
+    draw = _draw(size, lanes)
 
     @compiled
     def draw_own(first, last, G, h, X, P, prior, precision, noise, key):
         one = X.dtype.type(1)
-        A, b, x = np.empty((size, size)), np.empty(size), np.empty(size)
+        A, b, w, x = np.zeros((size, lanes)), np.zeros((1, lanes)), np.empty(size), np.zeros((1, lanes))
+        total = np.zeros((1, lanes), X.dtype)
         for u in range(np.uint64(first), np.uint64(last)):
-            rest = combine(one, load(X, u, lanes), -one, load(P, u, lanes))
+            v = load(h, u, lanes)
             for a in range(np.uint64(size)):
                 row = u * np.uint64(size) + a
-                b[a] = prior[a] + noise * (h[u, a] - dot(load(G, row, lanes), rest))
-                for c in range(a + np.uint64(1)):
+                v = combine(one, v, P[u, a] - X[u, a], load(G, row, lanes))
+                for c in range(size):
                     A[a, c] = precision[a, c] + noise * G[row, c]
-            _draw(A, b, size, key, u, x)
+            store(total, np.uint64(0), v)
+            for a in range(size):
+                b[0, a] = prior[a] + noise * total[0, a]
+            draw(A, b, w, key, u, x)
             for a in range(np.uint64(size)):
-                X[u, a] += X.dtype.type(x[a]) - P[u, a]
-                P[u, a] = x[a]
+                X[u, a] += X.dtype.type(x[0, a]) - P[u, a]
+                P[u, a] = x[0, a]
 
     return draw_own
 
@@ -132,35 +143,37 @@ def bag_rows(size: int, lanes: int) -> Any:
 
     Feature j is held by rows ``holder[start[j]:start[j + 1]]`` with those ``weight``.
     """
+    draw = _draw(size, lanes)
 
     @compiled
     def draw_bag(start, holder, weight, G, h, X, Y, prior, precision, noise, key):
         one = X.dtype.type(1)
         zero = one - one
-        A, b, x = np.empty((size, size)), np.empty(size), np.empty(size)
-        gram = np.empty((size, lanes), X.dtype)
+        A, b, w, x = np.zeros((size, lanes)), np.zeros((1, lanes)), np.empty(size), np.zeros((1, lanes))
+        gram, total = np.zeros((size, lanes), X.dtype), np.zeros((1, lanes), X.dtype)
         moved = np.zeros((1, lanes), X.dtype)
         for j in range(np.uint64(len(start) - 1)):
             y = load(Y, j, lanes)
             nothing = combine(zero, y, zero, y)
+            store(total, np.uint64(0), nothing)
             for a in range(np.uint64(size)):
                 store(gram, a, nothing)
-                b[a] = 0.0
             for e in range(np.uint64(start[j]), np.uint64(start[j + np.uint64(1)])):
-                u, w = np.uint64(holder[e]), weight[e]
-                rest = combine(one, load(X, u, lanes), -w, y)
+                u, share = np.uint64(holder[e]), weight[e]
+                sums = combine(one, load(total, np.uint64(0), lanes), share, load(h, u, lanes))
                 for a in range(np.uint64(size)):
                     row = load(G, u * np.uint64(size) + a, lanes)
-                    b[a] += w * (h[u, a] - dot(row, rest))
-                    store(gram, a, combine(one, load(gram, a, lanes), w * w, row))
+                    sums = combine(one, sums, share * (share * Y[j, a] - X[u, a]), row)
+                    store(gram, a, combine(one, load(gram, a, lanes), share * share, row))
+                store(total, np.uint64(0), sums)
             for a in range(size):
-                b[a] = prior[a] + noise * b[a]
-                for c in range(a + 1):
+                b[0, a] = prior[a] + noise * total[0, a]
+                for c in range(size):
                     A[a, c] = precision[a, c] + noise * gram[a, c]
-            _draw(A, b, size, key, j, x)
+            draw(A, b, w, key, j, x)
             for a in range(np.uint64(size)):
-                moved[0, a] = X.dtype.type(x[a]) - Y[j, a]
-                Y[j, a] = x[a]
+                moved[0, a] = X.dtype.type(x[0, a]) - Y[j, a]
+                Y[j, a] = x[0, a]
             move = load(moved, np.uint64(0), lanes)
             for e in range(np.uint64(start[j]), np.uint64(start[j + np.uint64(1)])):
                 u = np.uint64(holder[e])

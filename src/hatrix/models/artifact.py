@@ -202,7 +202,11 @@ def _model(arrays: dict[str, NDArray[Any]], said: dict[str, Any]) -> FactorModel
             take(arrays, "posterior.noise", "float64"),
             take(arrays, "posterior.cuts", "float64", axes=2),
             take(arrays, "posterior.levels", "float64"),
-            *(take(arrays, f"posterior.{side}_prior", *FLOATS, axes=2) for side in ("user", "item")),
+            take(arrays, "posterior.user_prior", *FLOATS, axes=2),
+            take(arrays, "posterior.item_prior", *FLOATS, axes=2),
+            take(arrays, "posterior.user_precision", "float64", axes=3),
+            take(arrays, "posterior.item_precision", "float64", axes=3),
+            take(arrays, "posterior.calibration", "float64"),
         )
     parts = {
         name: take(arrays, f"parts.{name}", *FLOATS, axes=len(axes)) for name, axes in recipe.parts.items()
@@ -326,15 +330,23 @@ def _faults_of_extras(model: FactorModel, draws: tuple[int, ...]) -> Iterator[st
         if bias.shape != (bins, *draws) or factors.shape != (bins, width):
             yield f"its time block has biases of shape {bias.shape} and factors of shape {factors.shape}"
     if model.posterior is not None:
-        noise, cuts, levels, *priors = model.posterior
+        noise, cuts, levels, *priors, calibration = model.posterior
+        priors, precisions = priors[:2], priors[2:]
         if noise.ndim != 1 or not len(noise) or (noise <= 0).any() or width % len(noise):
             yield f"its posterior has {noise.shape} draws for {width} factors"
         elif any(prior.shape != (len(noise), 1 + width // len(noise)) for prior in priors):
             yield "its prior rows do not fit its factors"
+        elif any(
+            precision.shape != (*prior.shape, prior.shape[1])
+            for prior, precision in zip(priors, precisions, strict=True)
+        ):
+            yield "the precisions of its priors do not fit them"
         elif cuts.shape not in ((len(noise), 0), (len(noise), len(levels) - 1)):
             yield f"it has cut points of shape {cuts.shape} for {len(levels)} ratings"
         if (np.diff(cuts, axis=-1) <= 0).any() or (np.diff(levels) <= 0).any():
             yield "its cut points or ratings are not in order"
+        if (np.diff(calibration) < 0).any() or ((calibration < 0) | (calibration > 1)).any():
+            yield "its calibration is not in order, or not of shares"
 
 
 def _faults_of_ids(name: str, ids: Ids) -> Iterator[str]:

@@ -25,6 +25,8 @@ __all__ = ["BayesianMF"]
 FieldName = Literal["user", "item", "user_attributes", "item_attributes", "rated", "raters", "time"]
 USERS, ITEMS, TIMES = 0, 1, 2
 DAY = 86_400
+MOST_LEVELS = 50
+"""As many distinct ratings have probabilities of their own."""
 
 
 class _Side(NamedTuple):
@@ -32,6 +34,7 @@ class _Side(NamedTuple):
 
     start: NDArray[np.int64]
     order: NDArray[np.int64]
+    value: NDArray[np.float32]
     one: NDArray[np.int32]
     two: NDArray[np.int32]
     G: NDArray[np.float32]
@@ -84,7 +87,9 @@ class _State(State):
             v["latent"] = np.zeros(len(train), np.float32)
         for side in (USERS, ITEMS):
             v[f"prior.{side}"] = np.zeros(self.size, np.float32)
+            v[f"precision.{side}"] = np.eye(self.size)
             v[f"kept.prior.{side}"] = np.zeros((recipe.draws, self.size), np.float32)
+            v[f"kept.precision.{side}"] = np.zeros((recipe.draws, self.size, self.size))
         v["kept.noise"] = np.zeros(recipe.draws)
         v["kept.cuts"] = np.zeros((recipe.draws, len(self.levels) - 1 if self.ordinal else 0))
         v["kept"] = np.zeros(1, np.int64)
@@ -107,9 +112,8 @@ class _State(State):
     def _side(self, by: Csr, one: NDArray[Any], two: NDArray[Any], bags: list[Bag]) -> _Side:
         rows = len(by.start) - 1
         G = np.zeros((rows * self.size, self.lanes), np.float32)
-        return _Side(
-            by.start, by.rows, one[by.rows], two[by.rows], G, np.zeros((rows, self.lanes), np.float32), bags
-        )
+        h = np.zeros((rows, self.lanes), np.float32)
+        return _Side(by.start, by.rows, self.value[by.rows], one[by.rows], two[by.rows], G, h, bags)
 
     def sweep(self, epoch: int) -> None:
         """Draw every field once, given all the others."""
@@ -133,7 +137,7 @@ class _State(State):
         V, bias = self._regressors(ITEMS if number == USERS else USERS)
         T, second = self._regressors(ITEMS if number == TIMES else TIMES)
         T[:, self.factors] = 0.0
-        value = (self.variables["latent"] if self.ordinal else self.value)[side.order]
+        value = self.variables["latent"][side.order] if self.ordinal else side.value
         kernel = gibbs.sums(self.size, self.lanes, timed=self.timed)
 
         def add_up(first: int, last: int) -> None:
@@ -153,6 +157,7 @@ class _State(State):
         shift, precision = draw_prior(P[:, : self.size].astype(np.float64), rng)
         if number != TIMES:
             self.variables[f"prior.{number}"][:] = np.linalg.solve(precision, shift)
+            self.variables[f"precision.{number}"][:] = precision
         key, noise = rng.integers(2**63, dtype=np.uint64), self.variables["noise"][0]
         kernel = gibbs.own_rows(self.size, self.lanes)
 
@@ -228,7 +233,8 @@ class _State(State):
         for side in range(3):
             v[f"kept.{side}"][:, place] = v[f"sum.{side}"][:, : self.size]
         for side in (USERS, ITEMS):
-            v[f"kept.prior.{side}"][place] = v[f"prior.{side}"]
+            for name in ("prior", "precision"):
+                v[f"kept.{name}.{side}"][place] = v[f"{name}.{side}"]
         v["kept.noise"][place] = v["noise"][0] ** -0.5
         if self.ordinal:
             v["kept.cuts"][place] = v["cuts"]
@@ -248,9 +254,12 @@ class _State(State):
         posterior = Posterior(
             v["kept.noise"][draws].copy(),
             v["kept.cuts"][draws].copy(),
-            self.levels if self.ordinal else np.zeros(0),
+            self.levels if self.ordinal or len(self.levels) <= MOST_LEVELS else np.zeros(0),
             v[f"kept.prior.{USERS}"][draws].copy(),
             v[f"kept.prior.{ITEMS}"][draws].copy(),
+            v[f"kept.precision.{USERS}"][draws].copy(),
+            v[f"kept.precision.{ITEMS}"][draws].copy(),
+            np.zeros(0),
         )
         v["kept"][0] = kept
         return Factors(
@@ -266,11 +275,11 @@ def _bags(train: Ratings, recipe: BayesianMF) -> tuple[list[Bag], list[Bag]]:
     ):
         if name in recipe.fields:
             bags[side].extend(fields.attributes(table))
-    for side, name, bag in zip(
-        (USERS, ITEMS), ("rated", "raters"), fields.rated_together(train), strict=True
-    ):
-        if name in recipe.fields:
-            bags[side].append(bag)
+    names = "rated", "raters"
+    if set(names) & set(recipe.fields):
+        for side, bag in enumerate(fields.rated_together(train)):
+            if names[side] in recipe.fields:
+                bags[side].append(bag)
     return bags
 
 
@@ -278,19 +287,18 @@ def _wishart_prior(
     rows: NDArray[np.float64], rng: np.random.Generator
 ) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
     """Draw Λμ and Λ of a field given its rows: a normal-Wishart hyper-prior with identity scale."""
-    from scipy.linalg import cholesky
-
     n, size = rows.shape
     weight = 2.0
     mean = rows.mean(axis=0)
-    spread = (rows - mean).T @ (rows - mean) + np.eye(size) + n * weight / (n + weight) * np.outer(mean, mean)
+    rows = rows - mean
+    spread = rows.T @ rows + np.eye(size) + n * weight / (n + weight) * np.outer(mean, mean)
     # A Wishart draw by Bartlett: Λ = (L⁻ᵀ B)(L⁻ᵀ B)ᵀ, where spread = L Lᵀ.
     lower = np.tril(rng.standard_normal((size, size)), -1)
     lower[np.diag_indices(size)] = np.sqrt(rng.chisquare(size + n - np.arange(size)))
-    root = np.linalg.solve(cholesky(spread, lower=True).T, lower)
+    root = np.linalg.solve(np.linalg.cholesky(spread).T, lower)
     precision = root @ root.T
     centre = n * mean / (n + weight)
-    noise = np.linalg.solve(cholesky((n + weight) * precision, lower=True).T, rng.standard_normal(size))
+    noise = np.linalg.solve(np.linalg.cholesky((n + weight) * precision).T, rng.standard_normal(size))
     return precision @ (centre + noise), precision
 
 

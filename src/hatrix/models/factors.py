@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Any, NamedTuple
 
@@ -40,8 +40,10 @@ class Posterior(NamedTuple):
     """What belongs to each of S posterior draws besides its biases and factors, which stand side by side.
 
     ``noise`` is the standard deviation of a rating around its score. ``cuts``, shape (S, L - 1), are the cut points of
-    an ordered probit on the L ``levels`` of the ratings, or empty. The rows ``user_prior`` and ``item_prior``, shape
-    (S, k + 1), factors and then bias, stand for an unknown user or item.
+    an ordered probit on the L ``levels`` of the ratings, or empty; without them, the levels are those that occur, if
+    they are few. The rows ``user_prior`` and ``item_prior``, shape (S, k + 1), factors and then bias, stand for an
+    unknown user or item, whose own row is normal around that with the ``precision``, shape (S, k + 1, k + 1).
+    ``calibration`` holds, in order, the level at which each held-out rating was just inside its interval, or nothing.
     """
 
     noise: NDArray[np.float64]
@@ -49,6 +51,17 @@ class Posterior(NamedTuple):
     levels: NDArray[np.float64]
     user_prior: NDArray[Any]
     item_prior: NDArray[Any]
+    user_precision: NDArray[np.float64]
+    item_precision: NDArray[np.float64]
+    calibration: NDArray[np.float64]
+
+    def level(self, wanted: float) -> float:
+        """The nominal level that covers a share ``wanted`` of ratings, as far as held-out ones told."""
+        n = len(self.calibration)
+        if not n:
+            return wanted
+        place = int(np.ceil((n + 1) * wanted - 1e-9))
+        return float(self.calibration[place - 1]) if place <= n else 1.0
 
     def expected(self, scores: NDArray[np.float64]) -> NDArray[np.float64]:
         """The mean rating of pairs given their scores by draw, shape (pairs, S)."""
@@ -98,22 +111,26 @@ class Factors(NamedTuple):
         reduce: Callable[[NDArray[np.float64]], NDArray[np.float64]],
     ) -> NDArray[np.float64]:
         """Apply ``reduce`` to the scores of pairs by draw, shape (pairs, S), in blocks; -1 is an unknown row."""
+        return np.concatenate([reduce(scores) for _, scores in self.by_draw(user, item, times)])
+
+    def by_draw(
+        self, user: NDArray[Any], item: NDArray[Any], times: NDArray[Any] | None = None
+    ) -> Iterator[tuple[slice, NDArray[np.float64]]]:
+        """The scores of pairs by draw, shape (pairs, S), in blocks so that memory stays bounded."""
         draws = self.user_bias.shape[1] if self.user_bias.ndim == 2 else 1
         at_once = max(1, NUMBERS_AT_ONCE // max(1, self.user_factors.shape[1]))
-        blocks = []
         for start in range(0, max(1, len(user)), at_once):
             part = slice(start, start + at_once)
-            u, p = self._rows(USER, user[part], draws)
-            i, q = self._rows(ITEM, item[part], draws)
+            u, p = self.rows(USER, user[part], draws)
+            i, q = self.rows(ITEM, item[part], draws)
             scores = self.mean + u + i + np.einsum("nsk,nsk->ns", p, q)
             if self.time is not None:
                 t = self.time.bins(None if times is None else times[part])
                 shift = self.time.factors[t].reshape(-1, *p.shape[1:])
                 scores += self.time.bias[t].reshape(-1, draws) + np.einsum("nsk,nsk->ns", p + q, shift)
-            blocks.append(reduce(scores.astype(np.float64)))
-        return np.concatenate(blocks)
+            yield part, scores.astype(np.float64)
 
-    def _rows(self, side: int, row: NDArray[Any], draws: int) -> tuple[NDArray[Any], NDArray[Any]]:
+    def rows(self, side: int, row: NDArray[Any], draws: int) -> tuple[NDArray[Any], NDArray[Any]]:
         """Biases (n, S) and factors (n, S, k) of some rows."""
         bias, factors = (
             (self.user_bias, self.user_factors) if side == USER else (self.item_bias, self.item_factors)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import itertools
 from collections.abc import Mapping
-from dataclasses import dataclass, field, fields
+from dataclasses import dataclass, field, fields, replace
 from functools import cached_property
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Any, NamedTuple
@@ -12,7 +12,9 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 import numpy as np
 
 from hatrix.errors import DataError
+from hatrix.models import predictive
 from hatrix.models.factors import Factors, Posterior, TimeBlock
+from hatrix.models.predictive import Pairs, Predicted
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -139,7 +141,8 @@ class FactorModel:
         *,
         times: Any = None,
         clip: bool = False,
-    ) -> NDArray[np.float64] | float:
+        interval: float | None = None,
+    ) -> NDArray[np.float64] | float | Predicted:
         """Predicted ratings of pairs of ids.
 
         Parameters
@@ -150,14 +153,34 @@ class FactorModel:
             When the ratings are made, in seconds since 1970, for models with a time block (others ignore it); by
             default the last bin of the training ratings.
         clip
-            Clip to the rating scale.
+            Clip to the rating scale, ends of intervals too.
+        interval
+            Probability that a rating lies in its interval, such as 0.9; for models with a posterior. See `calibrate`.
 
         Returns
         -------
-        array or float
+        array or float, or Predicted
             One prediction per pair (a float for two scalars). An unknown or cold user or item falls back to
-            what is known: the training mean and the other side's bias.
+            what is known: the training mean and the other side's bias. With ``interval``, the predictions and the
+            low and the high ends of their intervals: ``rating, low, high``.
+
+        Raises
+        ------
+        DataError
+            If users, items and times are not as many, or the model has no posterior to tell intervals.
+        ParameterError
+            If ``interval`` is not between 0 and 1.
         """
+        pairs = self._pairs(user_ids, item_ids, times)
+        rating = self.predict_rows(*pairs[:2], times=pairs.times, clip=clip)
+        single = np.ndim(user_ids) == np.ndim(item_ids) == 0
+        if interval is None:
+            return float(rating[0]) if single else rating
+        found = Predicted(rating, *self.interval_rows(*pairs, level=interval, clip=clip))
+        return Predicted(*(float(array[0]) for array in found)) if single else found
+
+    def _pairs(self, user_ids: Any, item_ids: Any, times: Any) -> Pairs:
+        """Row numbers of pairs of ids, and their times."""
         user, item = self.users.encode(_labels(user_ids)), self.items.encode(_labels(item_ids))
         if len(user) != len(item) and 1 not in (len(user), len(item)):
             raise DataError(f"{len(user)} users but {len(item)} items: give as many, or one of either")
@@ -167,8 +190,55 @@ class FactorModel:
             if times.shape not in ((), (1,), user.shape):
                 raise DataError(f"{times.size} times for {len(user)} predictions: give as many, or one")
             times = np.broadcast_to(times, user.shape)
-        predicted = self.predict_rows(user, item, times=times, clip=clip)
-        return float(predicted[0]) if np.ndim(user_ids) == np.ndim(item_ids) == 0 else predicted
+        return Pairs(user, item, times)
+
+    def interval_rows(
+        self,
+        user: NDArray[Any],
+        item: NDArray[Any],
+        times: NDArray[Any] | None = None,
+        *,
+        level: float,
+        clip: bool = False,
+    ) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+        """Low and high ends of the intervals of ratings for row numbers, -1 standing for an unknown id."""
+        low, high = predictive.intervals(self, Pairs(user, item, times), level)
+        return (np.clip(low, *self.scale), np.clip(high, *self.scale)) if clip and self.scale else (low, high)
+
+    def probabilities(self, user_ids: Any, item_ids: Any, *, times: Any = None) -> pd.DataFrame:
+        """Probability of each rating of the scale for pairs of ids: a row per pair, a column per rating.
+
+        Those of an ordered probit, or, for ``likelihood="gaussian"``, of a normal rating rounded to the nearest.
+
+        Raises
+        ------
+        DataError
+            If the model has no posterior, or was trained on more than 50 distinct ratings.
+        """
+        return predictive.probabilities(self, self._pairs(user_ids, item_ids, times))
+
+    def calibrate(self, held_out: Ratings) -> FactorModel:
+        """A model whose intervals cover as they say on ratings like the held-out ones: conformal prediction.
+
+        Nothing else changes. Hold the ratings out from training *and* from the test part: with n of them, new ratings
+        that resemble them are covered with the probability asked for, give or take 1 / √n.
+
+        Raises
+        ------
+        DataError
+            If the model has no posterior, there are no ratings, or it was trained on some of them.
+
+        Examples
+        --------
+        >>> import hatrix as hx
+        >>> ratings, _ = hx.synthetic.make(60, 40, n_ratings=1200, seed=1)
+        >>> parts = hx.split.random(ratings, test=0.2, seed=1)
+        >>> model = hx.BayesianMF(factors=2, epochs=40).fit(parts.train).calibrate(parts.test)
+        >>> rating, low, high = model.predict(1, 1, interval=0.9)
+        >>> low < rating < high
+        True
+        """
+        return replace(self, posterior=predictive.calibrated(self, held_out))
 
     def predict_rows(
         self, user: NDArray[Any], item: NDArray[Any], *, times: NDArray[Any] | None = None, clip: bool = False
