@@ -72,7 +72,8 @@ def test_an_unknown_name_is_an_attribute_error() -> None:
 
 def commands() -> dict[str, list[str]]:
     trained = {f"{command} {name}": [command, "x", name] for command in ("run", "fit") for name in ALGORITHMS}
-    return {**trained, "evaluate": ["evaluate"], "data list": ["data", "list"], "data get": ["data", "get"]}
+    asked = {name: [name] for name in ("evaluate", "recommend", "similar")}
+    return {**trained, **asked, "data list": ["data", "list"], "data get": ["data", "get"]}
 
 
 @pytest.mark.parametrize("tokens", commands().values(), ids=commands())

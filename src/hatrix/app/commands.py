@@ -14,7 +14,7 @@ from cyclopts import App, Parameter
 
 import hatrix
 from hatrix import models
-from hatrix.app import search
+from hatrix.app import recommend, search
 from hatrix.app.flags import (
     Columns,
     Output,
@@ -74,6 +74,8 @@ def command_line(tokens: Sequence[str]) -> App:
             app.command(with_recipe(command, recipe_named(wanted) if wanted else None, **given), name=name)
     app.command(evaluate)
     app.command(with_recipe(search.compare, None, **invoked), name="compare")
+    app.command(recommend.recommend)
+    app.command(recommend.similar)
     data = App(name="data", help="List the data sets that have a name, or fetch one.")
     data.command(_list, name="list")
     data.command(_get, name="get")

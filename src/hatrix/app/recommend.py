@@ -1,0 +1,271 @@
+"""``hatrix recommend`` and ``hatrix similar``: what a model file answers, as a table, CSV, JSON or Parquet."""
+
+from __future__ import annotations
+
+import warnings
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any, Literal
+
+from cyclopts import Parameter
+
+import hatrix
+from hatrix.app.flags import Output, above_zero, dumps, file_path, refuse_unwritable, whole
+from hatrix.app.steps import aligned, staged
+from hatrix.errors import ParameterError
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+    from hatrix.data.ids import Ids
+
+__all__ = ["recommend", "similar"]
+
+FORMATS = (".csv", ".json", ".parquet")
+NAMED = 5
+
+Model = Annotated[Path, Parameter(converter=file_path, help="a model file, as run and fit write it")]
+Length = Annotated[int, Parameter(name=("--n", "-n"), converter=whole(1), help="length of a list")]
+Out = Annotated[
+    Path | None, Parameter(converter=file_path, help="write to this file: .csv, .json or .parquet [default: print]")
+]  # fmt: skip
+
+
+def recommend(
+    model: Model,
+    /,
+    *,
+    user: Annotated[
+        list[str] | None,
+        Parameter(consume_multiple=True, help="ids of users, or files with an id on each line"),
+    ] = None,
+    all_users: Annotated[bool, Parameter(name="--all", help="for every user of the model")] = False,
+    n: Length = 10,
+    out: Out = None,
+    where: Annotated[
+        str | None,
+        Parameter(help="only items whose columns are so, as 'year >= 1990 and genre == \"Drama\"'"),
+    ] = None,
+    among: Annotated[
+        list[str] | None, Parameter(consume_multiple=True, help="only these items: ids, or files of ids")
+    ] = None,
+    exclude: Annotated[
+        list[str] | None, Parameter(consume_multiple=True, help="not these items: ids, or files of ids")
+    ] = None,
+    include_seen: Annotated[bool, Parameter(help="show items of the training ratings again")] = False,
+    risk: Annotated[
+        float | None,
+        Parameter(
+            converter=above_zero(1, "0.1"),
+            help="rank by this quantile of the score's posterior draws: 0.1 makes safe picks (bayesian-mf only)",
+        ),
+    ] = None,
+    memory: Annotated[
+        str, Parameter(help="with --all and --out: what may be used beside the model")
+    ] = "512MB",
+    threads: Annotated[
+        int | None, Parameter(converter=whole(1), help="with --all: threads to use [default: all cores]")
+    ] = None,
+    output: Output = Output(),  # noqa: B008
+) -> None:
+    """Show the items that users have not rated and would rate highest."""
+    if all_users == bool(user):
+        raise ParameterError("say for whom: give either --user ID or --all")
+    if not all_users and threads is not None:
+        raise ParameterError("--threads goes with --all")
+    _check(out, model)
+    fitted = hatrix.load(model)
+    if not include_seen and fitted.seen is None:
+        raise ParameterError(
+            f"{model} was saved with --no-seen, so it is not known what users have seen: add --include-seen"
+        )
+    options: dict[str, Any] = {
+        "where": where,
+        "risk": risk,
+        "exclude_seen": not include_seen,
+        "among": None if among is None else _ids(fitted.items, among, "--among"),
+        "exclude": None if exclude is None else _ids(fitted.items, exclude, "--exclude"),
+    }
+    if not all_users:
+        frame = fitted.recommend(_ids(fitted.users, user or [], "--user"), n, **options)
+        _remarks(frame, output)
+        _answer(frame, "recommendations", out, model, output)
+        return
+    options |= {"memory": memory, "threads": threads, "progress": not output.quiet}
+    if out is None or _ends(out, ".json"):
+        everybody: Any = fitted.recommend_all(n, **options)
+        _warn(everybody.attrs["warnings"])
+        _answer(everybody, "recommendations", out, model, output)
+        return
+    out.parent.mkdir(parents=True, exist_ok=True)
+    _report(fitted.recommend_all(n, out, **options), n, output)
+
+
+def _report(done: Any, n: int, output: Output) -> None:
+    """Say what was streamed to a file."""
+    _warn(done.warnings)
+    facts = {
+        "out": str(done.path),
+        "n": n,
+        "users": done.users,
+        "rows": done.rows,
+        "short_lists": done.short,
+        "fallback_lists": done.fallback,
+        "resumed_users": done.resumed,
+        "warnings": done.warnings,
+    }
+    text = f"{done.rows:,} items for {done.users:,} users: {done.path}"
+    if done.short:
+        text += f"\n{done.short:,} lists have fewer than {n} items"
+    for basis, count in done.fallback.items():
+        text += f"\n{count:,} lists are ranked by {_why(basis)}"
+    output.result(facts, text)
+
+
+def similar(
+    model: Model,
+    /,
+    *,
+    item: Annotated[str | None, Parameter(help="id of an item")] = None,
+    user: Annotated[str | None, Parameter(help="id of a user")] = None,
+    n: Length = 10,
+    metric: Annotated[
+        Literal["cosine", "dot"],
+        Parameter(help="compare the direction of factors, or their product, which favours large ones"),
+    ] = "cosine",
+    out: Out = None,
+    output: Output = Output(),  # noqa: B008
+) -> None:
+    """Show the items that resemble an item, or the users that resemble a user."""
+    if (item is None) == (user is None):
+        raise ParameterError("say to what: give either --item ID or --user ID")
+    _check(out, model)
+    fitted = hatrix.load(model)
+    if item is not None:
+        frame = fitted.similar_items(_id(fitted.items, item, "--item"), n, metric=metric)
+    else:
+        frame = fitted.similar_users(_id(fitted.users, user or "", "--user"), n, metric=metric)
+    _remarks(frame, output)
+    _answer(frame, "similar", out, model, output)
+
+
+def _check(out: Path | None, model: Path) -> None:
+    """Refuse a file that cannot be written before any time is spent."""
+    if out is None:
+        return
+    if out.suffix.lower() not in FORMATS:
+        raise ParameterError(f"--out {out}: end the name on {', '.join(FORMATS[:-1])} or {FORMATS[-1]}")
+    refuse_unwritable(out.parent, [out.name], "--out", [model])
+
+
+def _ids(ids: Ids, tokens: Sequence[str], flag: str) -> list[Any]:
+    """The labels that tokens stand for: each an id, or a file with one on each line."""
+    labels: list[Any] = []
+    for token in tokens:
+        if ids.encode([_label(ids, token)])[0] < 0 and Path(token).is_file():
+            try:
+                lines = Path(token).read_text(encoding="utf-8-sig").splitlines()
+            except UnicodeDecodeError:
+                raise ParameterError(
+                    f"{flag} {token}: the file is not UTF-8 text with an id on each line"
+                ) from None
+            labels += [_id(ids, line.strip(), f"{flag} {token}:") for line in lines if line.strip()]
+        else:
+            labels.append(_id(ids, token, flag))
+    return labels
+
+
+def _id(ids: Ids, text: str, flag: str) -> Any:
+    label = _label(ids, text)
+    if label is None:
+        such = f", such as {ids.labels[0]}" if len(ids) else ""
+        raise ParameterError(f"{flag} {text}: the ids of this model are whole numbers{such}")
+    return label
+
+
+def _label(ids: Ids, text: str) -> Any:
+    """The text as an id of the model's type, None if it is none."""
+    if ids.kind == "str":
+        return text
+    try:
+        return int(text)
+    except ValueError:
+        return None
+
+
+def _remarks(frame: pd.DataFrame, output: Output) -> None:
+    """Say on stderr what the lists are not."""
+    _warn(frame.attrs["warnings"])
+    remarks = [
+        f"{label}: ranked by {_why(basis)}" for label, basis in frame.attrs.get("fallback", {}).items()
+    ]
+    remarks += [f"{label}: {reason}" for label, reason in frame.attrs["short"].items()]
+    for remark in remarks[:NAMED]:
+        output.note(remark)
+    if len(remarks) > NAMED:
+        output.note(f"… and {len(remarks) - NAMED:,} more remarks like these: see --json")
+
+
+def _warn(messages: Sequence[str]) -> None:
+    for message in messages:
+        warnings.warn(message, stacklevel=1)
+
+
+def _why(basis: str) -> str:
+    from hatrix.models.recommend import WHY
+
+    return WHY[basis]
+
+
+def _answer(frame: pd.DataFrame, name: str, out: Path | None, model: Path, output: Output) -> None:
+    """Print the frame, or write it to the file."""
+    facts = {**frame.attrs, name: _records(frame)} if output.json or _ends(out, ".json") else {}
+    if out is None:
+        output.result(facts, _table(frame))
+        return
+    with staged(out.parent, [out.name], str(model)) as stage:
+        if _ends(out, ".json"):
+            (stage / out.name).write_text(dumps(facts) + "\n", encoding="utf-8")
+        elif _ends(out, ".csv"):
+            frame.to_csv(stage / out.name, index=False)
+        else:
+            import duckdb
+
+            with duckdb.connect() as connection:
+                connection.register("frame", frame)
+                quoted = str(stage / out.name).replace("'", "''")
+                connection.execute(f"COPY (SELECT * FROM frame) TO '{quoted}' (FORMAT parquet)")
+    summary = {**frame.attrs, "out": str(out), "rows": len(frame)}
+    output.result(summary, f"{len(frame):,} rows: {out}")
+
+
+def _ends(out: Path | None, ending: str) -> bool:
+    return out is not None and out.suffix.lower() == ending
+
+
+def _records(frame: pd.DataFrame) -> list[dict[str, Any]]:
+    """A dict for each row; what is missing is None, and what is no number or text is text."""
+    plain = frame.astype(object).where(frame.notna(), None)
+    return [
+        {str(name): x if isinstance(x, int | float | str | None) else str(x) for name, x in row.items()}
+        for row in plain.to_dict("records")
+    ]
+
+
+def _table(frame: pd.DataFrame) -> str:
+    if frame.empty:
+        return "nothing to show"
+    records = _records(frame)
+    left = [at for at, name in enumerate(records[0]) if any(isinstance(row[name], str) for row in records)]
+    cells = [
+        [
+            f"{value:.4f}"
+            if isinstance(value, float)
+            else ""
+            if value is None
+            else " ".join(str(value).split())
+            for value in row.values()
+        ]
+        for row in records
+    ]
+    return aligned([list(records[0]), *cells], left=left)

@@ -1,0 +1,225 @@
+"""`hatrix recommend` and `hatrix similar` as a user meets them."""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+from typing import NamedTuple
+
+import numpy as np
+import pandas as pd
+import pytest
+
+import hatrix as hx
+from hatrix.app.cli import main
+
+
+class Outcome(NamedTuple):
+    status: int
+    out: str
+    err: str
+
+
+@pytest.fixture
+def hatrix(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch, folder: Path
+) -> Callable[..., Outcome]:
+    """Run the command in this process, in the folder of the models."""
+    monkeypatch.chdir(folder)
+
+    def call(*tokens: str | Path) -> Outcome:
+        capsys.readouterr()
+        with pytest.raises(SystemExit) as ended:
+            main([str(token) for token in tokens])
+        printed = capsys.readouterr()
+        assert isinstance(ended.value.code, int)
+        return Outcome(ended.value.code, printed.out, printed.err)
+
+    return call
+
+
+@pytest.fixture(scope="module")
+def models() -> dict[str, hx.FactorModel]:
+    rng = np.random.default_rng(0)
+    pairs = rng.integers(-1, [30, 25], (500, 2))
+    stars = rng.integers(1, 6, 500)
+    numbers = hx.Ratings.from_columns(pairs[:, 0], pairs[:, 1], stars)
+    films = pd.DataFrame(
+        {
+            "title": [f"Film {n}" for n in range(len(numbers.items))],
+            "year": pd.array([None, *range(1980, 1979 + len(numbers.items))], "Int64"),
+            "genres": ["Drama|War" if n % 3 else "Comedy" for n in range(len(numbers.items))],
+        }
+    )
+    texts = hx.Ratings.from_columns([f"u{u}" for u in pairs[:, 0]], [f"i {i}" for i in pairs[:, 1]], stars)
+    recipe = hx.BiasedMF(factors=4, epochs=3)
+    return {
+        "m": recipe.fit(replace(numbers, item_table=films)),
+        "t": recipe.fit(texts),
+        "b": hx.BayesianMF(factors=2, epochs=12, burn_in=2, draws=4).fit(numbers),
+        "p": hx.Popular().fit(numbers),
+    }
+
+
+@pytest.fixture
+def folder(models: dict[str, hx.FactorModel], tmp_path: Path) -> Path:
+    for name, model in models.items():
+        model.save(tmp_path / f"{name}.hatrix")
+    models["m"].save(tmp_path / "bare.hatrix", seen=False)
+    return tmp_path
+
+
+def refused(outcome: Outcome, *parts: str) -> None:
+    assert outcome.status == 2, outcome
+    assert outcome.out == ""
+    line = outcome.err.splitlines()[-1]
+    assert line.startswith("error: ")
+    assert "Traceback" not in outcome.err
+    for part in parts:
+        assert part in line
+
+
+def read(path: Path) -> pd.DataFrame:
+    if path.suffix == ".json":
+        return pd.DataFrame(json.loads(path.read_text())["recommendations"])
+    return pd.read_csv(path) if path.suffix == ".csv" else pd.read_parquet(path)
+
+
+def test_a_table_with_titles(hatrix, models):
+    done = hatrix("recommend", "m.hatrix", "--user", "3", "-n", "4")
+    assert (done.status, done.err) == (0, "")
+    lines = done.out.splitlines()
+    assert lines[0].split() == ["user", "item", "score", "title", "year", "genres"]
+    want = models["m"].recommend(3, 4)
+    assert [line.split()[1] for line in lines[1:]] == [str(item) for item in want.item]
+    assert want.title[0] in lines[1]
+
+
+def test_json_has_all_that_attrs_have(hatrix, models):
+    done = hatrix("recommend", "m.hatrix", "--user", "3", "99", "-n", "40", "--exclude", "7", "777", "--json")
+    assert done.status == 0
+    facts = json.loads(done.out)
+    want = models["m"].recommend([3, 99], 40, exclude=[7, 777])
+    assert [row["item"] for row in facts["recommendations"]] == want.item.tolist()
+    assert facts["fallback"] == {"99": "bias"}
+    assert facts["short"] == {str(label): reason for label, reason in want.attrs["short"].items()}
+    assert facts["warnings"] == want.attrs["warnings"]
+    assert facts["n"] == 40
+    assert "99: ranked by the item biases" in done.err
+    assert "3: " in done.err
+    assert "warning: 1 of 2 ids in exclude" in done.err
+    assert any(row["year"] is None for row in facts["recommendations"])
+
+
+@pytest.mark.parametrize("ending", ["csv", "json", "parquet"])
+@pytest.mark.parametrize("whom", [("--user", "3", "-1"), ("--all",)], ids=["some", "all"])
+def test_files(hatrix, models, folder, ending, whom):
+    out = folder / "new" / f"lists.{ending}"
+    done = hatrix("recommend", "m.hatrix", *whom, "-n", "5", "--where", 'genre == "Drama"', "--out", out)
+    assert done.status == 0, done
+    assert str(out) in done.out
+    assert os.listdir(out.parent) == [out.name]
+    users = [3, -1] if whom[0] == "--user" else models["m"].users.labels.tolist()
+    want = models["m"].recommend(users, 5, where='genre == "Drama"')
+    got = read(out)
+    assert got.user.tolist() == want.user.tolist()
+    assert got["item"].tolist() == want.item.tolist()
+    np.testing.assert_allclose(got.score, want.score)
+
+
+def test_all_without_a_file(hatrix, models):
+    done = hatrix("recommend", "m.hatrix", "--all", "-n", "2", "--json")
+    facts = json.loads(done.out)
+    assert len(facts["recommendations"]) == facts["users"] * 2 == len(models["m"].users) * 2
+
+
+def test_all_to_a_file_says_what_was_written(hatrix, folder):
+    facts = json.loads(hatrix("recommend", "p.hatrix", "--all", "-n", "30", "--out", "x.csv", "--json").out)
+    assert facts["short_lists"] == facts["users"]
+    assert facts["rows"] == len(pd.read_csv(folder / "x.csv"))
+    assert facts["resumed_users"] == 0
+
+
+def test_lists_of_ids_come_from_files_too(hatrix, folder):
+    (folder / "items.txt").write_text("3\n\n5\r\n8\n")
+    (folder / "7").write_text("not read, since 7 is an id")
+    done = hatrix(
+        "recommend", "m.hatrix", "--user", "3", "--among", "items.txt", "7", "--include-seen", "--json"
+    )
+    rows = json.loads(done.out)["recommendations"]
+    assert {row["item"] for row in rows} == {3, 5, 8, 7}
+    (folder / "wrong.txt").write_text("3\nfive\n")
+    refused(
+        hatrix("recommend", "m.hatrix", "--user", "3", "--among", "wrong.txt"),
+        "--among wrong.txt: five",
+        "whole numbers",
+    )
+    (folder / "latin.txt").write_bytes(b"\xe9\n")
+    refused(hatrix("recommend", "t.hatrix", "--user", "latin.txt"), "not UTF-8")
+
+
+def test_text_ids_stay_text(hatrix):
+    done = hatrix(
+        "recommend", "t.hatrix", "--user", "u3", "--among", "i 3", "i 4", "--json", "--include-seen"
+    )
+    assert {row["item"] for row in json.loads(done.out)["recommendations"]} == {"i 3", "i 4"}
+    assert json.loads(hatrix("recommend", "t.hatrix", "--user", "3", "--json").out)["fallback"] == {
+        "3": "bias"
+    }
+
+
+def test_safe_picks(hatrix, models):
+    done = hatrix("recommend", "b.hatrix", "--user", "3", "--risk", "0.2", "--json")
+    facts = json.loads(done.out)
+    assert facts["risk"] == 0.2
+    assert [row["item"] for row in facts["recommendations"]] == models["b"].recommend(
+        3, risk=0.2
+    ).item.tolist()
+    refused(hatrix("recommend", "m.hatrix", "--user", "3", "--risk", "0.2"), "posterior")
+    refused(hatrix("recommend", "b.hatrix", "--user", "3", "--risk", "2"), "between 0 and 1")
+
+
+def test_what_cannot_be(hatrix, folder):
+    refused(hatrix("recommend", "m.hatrix"), "either --user ID or --all")
+    refused(hatrix("recommend", "m.hatrix", "--user", "3", "--all"), "either --user ID or --all")
+    refused(hatrix("recommend", "m.hatrix", "--user", "ann"), "--user ann", "whole numbers", "such as -1")
+    refused(hatrix("recommend", "m.hatrix", "--user", "3", "--out", "x.xlsx"), ".csv, .json or .parquet")
+    refused(hatrix("recommend", "m.hatrix", "--user", "3", "--where", "yaer > 3"), "did you mean year")
+    refused(hatrix("recommend", "no.hatrix", "--user", "3"), "no.hatrix")
+    refused(hatrix("recommend", "m.hatrix", "--user", "3", "-n", "0"), "whole number from 1")
+    refused(hatrix("recommend", "bare.hatrix", "--user", "3"), "--no-seen", "--include-seen")
+    refused(hatrix("recommend", "m.hatrix", "--user", "3", "--threads", "2"), "--all")
+    refused(hatrix("recommend", "m.hatrix", "--all", "--memory", "lots", "--out", "x.csv"), "512MB")
+    before = set(os.listdir(folder))
+    refused(hatrix("recommend", "m.hatrix", "--user", "3", "--where", "x > 3", "--out", "x.csv"))
+    assert set(os.listdir(folder)) == before
+    assert hatrix("recommend", "bare.hatrix", "--user", "3", "--include-seen").status == 0
+
+
+@pytest.mark.parametrize("ending", [None, "csv", "json", "parquet"])
+def test_similar_items(hatrix, models, folder, ending):
+    out = () if ending is None else ("--out", folder / f"x.{ending}")
+    done = hatrix("similar", "m.hatrix", "--item", "5", "-n", "3", "--metric", "dot", *out)
+    assert (done.status, done.err) == (0, "")
+    want = models["m"].similar_items(5, 3, metric="dot")
+    if ending is None:
+        assert [line.split()[0] for line in done.out.splitlines()[1:]] == [str(item) for item in want["item"]]
+    elif ending == "json":
+        facts = json.loads((folder / "x.json").read_text())
+        assert [row["title"] for row in facts["similar"]] == want.title.tolist()
+    else:
+        assert read(folder / f"x.{ending}")["item"].tolist() == want["item"].tolist()
+
+
+def test_similar_users_and_what_has_no_neighbours(hatrix, models):
+    done = hatrix("similar", "t.hatrix", "--user", "u5", "--json")
+    assert [row["user"] for row in json.loads(done.out)["similar"]] == models["t"].similar_users(
+        "u5"
+    ).user.tolist()
+    refused(hatrix("similar", "t.hatrix"), "either --item ID or --user ID")
+    refused(hatrix("similar", "t.hatrix", "--item", "x"), "'x' is unknown")
+    refused(hatrix("similar", "p.hatrix", "--item", "5"), "no factors")
+    refused(hatrix("similar", "m.hatrix", "--item", "5", "--metric", "l2"), "metric")
