@@ -117,18 +117,29 @@ class Factors(NamedTuple):
         self, user: NDArray[Any], item: NDArray[Any], times: NDArray[Any] | None = None
     ) -> Iterator[tuple[slice, NDArray[np.float64]]]:
         """The scores of pairs by draw, shape (pairs, S), in blocks so that memory stays bounded."""
-        draws = self.user_bias.shape[1] if self.user_bias.ndim == 2 else 1
-        at_once = max(1, NUMBERS_AT_ONCE // max(1, self.user_factors.shape[1]))
+        from hatrix.kernels import draws
+
+        user, item = np.asarray(user, np.int64), np.asarray(item, np.int64)
+        sides = [(self.user_bias, self.user_factors), (self.item_bias, self.item_factors)]
+        count = self.user_bias.shape[1] if self.user_bias.ndim == 2 else 1
+        if self.posterior is not None and min(user.min(initial=0), item.min(initial=0)) < 0:
+            # An unknown row is one more, which -1 points to.
+            priors = self.posterior.user_prior, self.posterior.item_prior
+            sides = [
+                (np.vstack([bias, prior[:, -1]]), np.vstack([rows, prior[:, :-1].reshape(1, -1)]))
+                for (bias, rows), prior in zip(sides, priors, strict=True)
+            ]
+        biases = sides[USER][0].reshape(-1, count), sides[ITEM][0].reshape(-1, count)
+        rows = sides[USER][1], sides[ITEM][1]
+        user, item = user % len(rows[USER]), item % len(rows[ITEM])
+        at_once = max(1, NUMBERS_AT_ONCE // max(1, count))
         for start in range(0, max(1, len(user)), at_once):
-            part = slice(start, start + at_once)
-            u, p = self.rows(USER, user[part], draws)
-            i, q = self.rows(ITEM, item[part], draws)
-            scores = self.mean + u + i + np.einsum("nsk,nsk->ns", p, q)
+            part, time = slice(start, start + at_once), None
             if self.time is not None:
-                t = self.time.bins(None if times is None else times[part])
-                shift = self.time.factors[t].reshape(-1, *p.shape[1:])
-                scores += self.time.bias[t].reshape(-1, draws) + np.einsum("nsk,nsk->ns", p + q, shift)
-            yield part, scores.astype(np.float64)
+                bins = self.time.bins(None if times is None else times[part])
+                bins = np.broadcast_to(np.asarray(bins, np.int64), user[part].shape)
+                time = bins, self.time.bias.reshape(-1, count), self.time.factors
+            yield part, draws.scores(user[part], item[part], rows, biases, self.mean, time)
 
     def rows(self, side: int, row: NDArray[Any], draws: int) -> tuple[NDArray[Any], NDArray[Any]]:
         """Biases (n, S) and factors (n, S, k) of some rows."""
