@@ -168,3 +168,40 @@ def recommended(scores, n, *, seen=(), allowed=None):
     """Item rows by falling score, equals by row number, without what was seen or is not allowed."""
     order = sorted(range(len(scores)), key=lambda item: (-scores[item], item))
     return [i for i in order if i not in set(seen) and (allowed is None or i in allowed)][:n]
+
+
+def bilinear_scores(user, item, when, mean, X, Z, T):
+    """mean + b_u + b_i + b_t + p_u·q_i + (p_u + q_i)·s_t; each row is its factors, then its bias."""
+    scores = []
+    for u, i, t in zip(user, item, when, strict=True):
+        p, q, s = X[u, :-1], Z[i, :-1], T[t, :-1]
+        scores.append(mean + X[u, -1] + Z[i, -1] + T[t, -1] + p @ q + (p + q) @ s)
+    return np.array(scores)
+
+
+def regression(design, target, prior, precision, noise):
+    """Λ + α DᵀD, and it times the mean of a normal posterior: prior N(Λ⁻¹ prior, Λ⁻¹), noise precision α."""
+    return precision + noise * design.T @ design, prior + noise * design.T @ target
+
+
+def counted_normals(key, row, size):
+    """The normal numbers that a key and a row's number stand for: splitmix64, then Box and Muller."""
+
+    def mix(x):
+        x = (x + 0x9E3779B97F4A7C15) % 2**64
+        x = ((x ^ (x >> 30)) * 0xBF58476D1CE4E5B9) % 2**64
+        x = ((x ^ (x >> 27)) * 0x94D049BB133111EB) % 2**64
+        return x ^ (x >> 31)
+
+    state, numbers = mix(key ^ mix(row)), []
+    while len(numbers) < size:
+        state = (state + 2) % 2**64
+        one, two = ((mix((state + n) % 2**64) // 2**11 + 1) / 2**53 for n in (0, 1))
+        radius = np.sqrt(-2 * np.log(one))
+        numbers += [radius * np.cos(2 * np.pi * two), radius * np.sin(2 * np.pi * two)]
+    return np.array(numbers[:size])
+
+
+def normal_draw(A, b, z):
+    """The draw of N(A⁻¹ b, A⁻¹) that standard normal numbers z stand for: mean + U⁻¹ z, where A = UᵀU."""
+    return np.linalg.solve(A, b) + np.linalg.solve(np.linalg.cholesky(A).T, z)
