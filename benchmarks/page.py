@@ -35,6 +35,7 @@ SCRIPTS = {
     ),
     "svdpp": ("SVDpp: seconds of training beside Surprise", "svdpp.py"),
     "spectral": ("SpectralMF: accuracy against training time on gowalla", "spectral.py"),
+    "ranking": ("The best items of every user beside implicit", "ranking.py"),
     "read": ("Reading 25 million ratings", "read.py"),
     "startup": ("Seconds until a command answers", "startup.py"),
 }
