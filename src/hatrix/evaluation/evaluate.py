@@ -25,6 +25,7 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     from hatrix.evaluation.anatomy import Anatomy
+    from hatrix.evaluation.uncertainty import Uncertainty
 
 __all__ = ["Evaluation", "evaluate"]
 
@@ -97,6 +98,13 @@ class Evaluation:
 
         return Anatomy(self)
 
+    @cached_property
+    def uncertainty(self) -> Uncertainty | None:
+        """What the model's intervals cover and how wide they are; None for a model without a posterior."""
+        from hatrix.evaluation.uncertainty import Uncertainty
+
+        return None if self.model.posterior is None else Uncertainty(self)
+
     def table(self) -> pd.DataFrame:
         """The metrics as rows: value, low, high, and the value without clipping."""
         import pandas as pd
@@ -133,6 +141,7 @@ class Evaluation:
             "clipped_share": self.clipped_share,
             "fallbacks": self.fallbacks,
             "warnings": list(self.warnings),
+            **({"uncertainty": self.uncertainty.to_dict()} if self.uncertainty is not None else {}),
         }
 
     def report(

@@ -9,7 +9,7 @@ from collections.abc import Mapping
 from importlib.metadata import version
 from typing import TYPE_CHECKING, Literal, NamedTuple
 
-from hatrix.evaluation import charts, findings
+from hatrix.evaluation import charts, findings, uncertainty_sections
 from hatrix.evaluation.layout import (
     Cell,
     Part,
@@ -94,6 +94,7 @@ def story(
         sections=[
             _run(evaluation, baselines, mean, protocol),
             _training(evaluation, unit),
+            *([uncertainty_sections.section(evaluation, unit)] if evaluation.uncertainty else []),
             _where(evaluation, unit),
             _rounded(evaluation, unit),
             _range(evaluation, unit),
@@ -114,6 +115,8 @@ def _tiles(evaluation: Evaluation, mean: float, unit: str) -> list[Tile]:
         Tile("Mean squared error", f"{evaluation.mse:.3f}", f"{unit}²"),
         Tile("Against the mean rating", change(evaluation.rmse, mean), f"RMSE {mean:.3f}"),
     ]
+    if evaluation.uncertainty is not None:
+        tiles.append(uncertainty_sections.tile(evaluation.uncertainty))
     if seconds is not None:
         tiles.append(Tile("Training", f"{seconds:.3g} s", f"{len(evaluation.model.history):,} epochs"))
     return tiles
