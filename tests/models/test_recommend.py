@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from contextlib import contextmanager
 from dataclasses import replace
 
 import numpy as np
@@ -12,7 +13,7 @@ from hypothesis import strategies as st
 
 import hatrix as hx
 import naive
-from hatrix.models import ALGORITHMS, algorithm
+from hatrix.models import ALGORITHMS, algorithm, recommend
 
 SMALL = {name: {"factors": 6} for name in ALGORITHMS}
 SMALL |= {"bias": {}, "popular": {}}
@@ -68,8 +69,27 @@ def exact(model: hx.FactorModel, user: int) -> np.ndarray:
     return q + flat.mean + float(flat.user_bias[user]) + flat.item_bias
 
 
+both_ways = pytest.mark.parametrize("way", ["codes", "product"])
+"""Small catalogues go by product, which is also the way of processors that do not multiply bytes."""
+
+
+@contextmanager
+def going(way: str):
+    with pytest.MonkeyPatch.context() as patch:
+        if way == "codes":
+            patch.setattr(recommend, "FEWEST_CODED", 1)
+            patch.setattr(recommend, "LONG", 0)
+        yield
+
+
+@both_ways
 @pytest.mark.parametrize("name", ALGORITHMS)
-def test_every_algorithm_gives_the_best_unseen_items(name, ratings):
+def test_every_algorithm_gives_the_best_unseen_items(name, way, ratings):
+    with going(way):
+        check_algorithm(name, ratings)
+
+
+def check_algorithm(name, ratings):
     model = algorithm(name)(**SMALL[name]).fit(ratings)
     labels = ratings.users.labels[:12].tolist()
     together = model.recommend(labels, 8)
@@ -103,7 +123,13 @@ def test_equal_scores_come_in_id_order():
     assert model.recommend(0, 9, exclude_seen=False).item.tolist() == [0, 1, 2, 3, 4]
 
 
-def test_ties_are_broken_alike_inside_and_outside_of_batches():
+@both_ways
+def test_ties_are_broken_alike_inside_and_outside_of_batches(way):
+    with going(way):
+        check_ties()
+
+
+def check_ties():
     rng = np.random.default_rng(3)
     rows = [(u, i, float(rng.integers(1, 6))) for u in range(9) for i in range(6)]
     model = hx.BiasedMF(factors=4, epochs=3).fit(hx.Ratings.from_columns(*zip(*rows, strict=True)))
@@ -135,7 +161,8 @@ def test_what_was_seen_comes_back_on_demand(model):
     assert len(model.recommend(2, 30, exclude_seen=False)) == ITEMS
 
 
-@settings(deadline=None, max_examples=60)
+@both_ways
+@settings(deadline=None, max_examples=40)
 @given(
     among=st.none() | st.lists(st.integers(-3, ITEMS + 3), max_size=40),
     exclude=st.none() | st.lists(st.integers(-3, ITEMS + 3), max_size=40),
@@ -143,16 +170,12 @@ def test_what_was_seen_comes_back_on_demand(model):
     exclude_seen=st.booleans(),
     users=st.lists(st.integers(0, USERS + 2), min_size=1, max_size=5),
 )
-def test_among_and_exclude(model, bayesian, among, exclude, n, exclude_seen, users):
+def test_among_and_exclude(model, bayesian, way, among, exclude, n, exclude_seen, users):
     for one, risk in ((model, None), (bayesian, 0.25)):
-        frame = one.recommend(
-            users,
-            n,
-            among=among,
-            exclude=exclude,
-            exclude_seen=exclude_seen,
-            **({"risk": risk} if risk else {}),
-        )
+        with going(way):
+            frame = one.recommend(
+                users, n, among=among, exclude=exclude, exclude_seen=exclude_seen, risk=risk
+            )
         allowed = set(range(ITEMS)) if among is None else set(among)
         allowed -= set(exclude or ())
         at = 0

@@ -10,7 +10,6 @@ Ties go to the item with the lower row number, and neither tiles nor blocks depe
 from __future__ import annotations
 
 from collections.abc import Callable
-from functools import lru_cache
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -24,7 +23,7 @@ if TYPE_CHECKING:
 
     Rows = tuple[NDArray[np.int64], NDArray[np.int32]]
 
-__all__ = ["rows_of", "some_rows", "top_n"]
+__all__ = ["in_order", "rows_of", "sink", "some_rows", "sort", "top_n"]
 
 FEWEST_ROWS, MOST_ROWS, BLOCKS = 32, 512, 8
 """Users of a block, within these bounds so that there are enough blocks; more do not make the product faster."""
@@ -71,8 +70,7 @@ def top_n(
     most = min(n, n_items)
     if most == 0 or m == 0:
         return items, scores
-    kernels = _heap_kernels()
-    start, item = _in_order(seen, m, n_items)
+    start, item = in_order(seen, m, n_items)
     kept = 0 if examine is None else n_items
 
     def work(first: int, last: int, scratch: NDArray[Any]) -> None:
@@ -81,11 +79,11 @@ def top_n(
         for begin in range(0, n_items, TILE):
             these = slice(begin, begin + TILE)
             tile = _product(user_factors[users], item_factors[these], scratch[whole.size :])
-            kernels.strike(tile, begin, item, cursor, start[first + 1 : last + 1])
-            kernels.offer(tile, item_bias[these], begin, most, items[users], scores[users])
+            strike(tile, begin, item, cursor, start[first + 1 : last + 1])
+            offer(tile, item_bias[these], begin, most, items[users], scores[users])
             if examine is not None:
                 np.add(tile, item_bias[these], out=whole[:, these])
-        kernels.sort(most, items[users], scores[users])
+        sort(most, items[users], scores[users])
         if examine is not None:
             examine(first, last, whole)
 
@@ -143,7 +141,7 @@ def rows_of(owner: NDArray[Any], item: NDArray[Any], m: int) -> Rows:
     return start, item[order].astype(np.int32)
 
 
-def _in_order(seen: Rows | None, m: int, n_items: int) -> Rows:
+def in_order(seen: Rows | None, m: int, n_items: int) -> Rows:
     """Lists of m users, each ascending; empty ones for None."""
     if seen is None:
         return np.zeros(m + 1, np.int64), np.zeros(0, np.int32)
@@ -155,68 +153,61 @@ def _in_order(seen: Rows | None, m: int, n_items: int) -> Rows:
     return start - start[0], item
 
 
-class _Heaps:
-    """Kernels over n numbers and item rows a user, a heap whose root is the worst: the one to beat."""
-
-    def __init__(self) -> None:
-        @compiled
-        def strike(tile, first, item, cursor, end):
-            # Set what was seen to -inf; the lists are ascending, and the cursors remember how far they went.
-            past = first + tile.shape[1]
-            for row in range(len(tile)):
-                while cursor[row] < end[row] and item[cursor[row]] < past:
-                    tile[row, item[cursor[row]] - first] = -np.inf
-                    cursor[row] += 1
-
-        @compiled
-        def sink(value, place, size, top):
-            # Restore the heap below ``top``: of equals, the one with the highest number is the worse.
-            v, p = value[top], place[top]
-            while 2 * top + 1 < size:
-                child = 2 * top + 1
-                if child + 1 < size:
-                    a, b = value[child], value[child + 1]
-                    if b < a or (b == a and place[child + 1] > place[child]):
-                        child += 1
-                if value[child] > v or (value[child] == v and place[child] < p):
-                    break
-                value[top], place[top] = value[child], place[child]
-                top = child
-            value[top], place[top] = v, p
-
-        @compiled
-        def offer(tile, bias, first, n, items, scores):
-            # Items come in ascending order, so one that equals the root never displaces it.
-            width, chunk = len(bias), 128
-            zero, one = tile.dtype.type(0), tile.dtype.type(1)
-            for row in range(len(tile)):
-                line, value, place = tile[row], scores[row], items[row]
-                floor = value[0]
-                for begin in range(0, width, chunk):
-                    end = min(begin + chunk, width)
-                    above = zero  # a float: a register counts more of them than of integers
-                    for i in range(np.uint64(begin), np.uint64(end)):
-                        above += one if line[i] + bias[i] > floor else zero
-                    if above > zero:
-                        for i in range(np.uint64(begin), np.uint64(end)):
-                            x = line[i] + bias[i]
-                            if x > floor:
-                                value[0], place[0] = x, first + i
-                                sink(value, place, n, 0)
-                                floor = value[0]
-
-        @compiled
-        def sort(n, items, scores):
-            for row in range(len(items)):
-                value, place = scores[row], items[row]
-                for size in range(n - 1, 0, -1):
-                    value[0], value[size] = value[size], value[0]
-                    place[0], place[size] = place[size], place[0]
-                    sink(value, place, size, 0)
-
-        self.strike, self.offer, self.sort = strike, offer, sort
+@compiled
+def strike(tile, first, item, cursor, end):
+    """Set what was seen to -inf; the lists are ascending, and the cursors remember how far they went."""
+    past = first + tile.shape[1]
+    for row in range(len(tile)):
+        while cursor[row] < end[row] and item[cursor[row]] < past:
+            tile[row, item[cursor[row]] - first] = -np.inf
+            cursor[row] += 1
 
 
-@lru_cache
-def _heap_kernels() -> _Heaps:
-    return _Heaps()
+@compiled
+def sink(value, place, size, top):
+    """Restore the heap below ``top``, its root the worst: of equals, the one with the highest number is the worse."""
+    v, p = value[top], place[top]
+    while 2 * top + 1 < size:
+        child = 2 * top + 1
+        if child + 1 < size:
+            a, b = value[child], value[child + 1]
+            if b < a or (b == a and place[child + 1] > place[child]):
+                child += 1
+        if value[child] > v or (value[child] == v and place[child] < p):
+            break
+        value[top], place[top] = value[child], place[child]
+        top = child
+    value[top], place[top] = v, p
+
+
+@compiled
+def offer(tile, bias, first, n, items, scores):
+    """Take the best of a tile into heaps of n. Items come in ascending order, so one that equals the root stays out."""
+    width, chunk = len(bias), 128
+    zero, one = tile.dtype.type(0), tile.dtype.type(1)
+    for row in range(len(tile)):
+        line, value, place = tile[row], scores[row], items[row]
+        floor = value[0]
+        for begin in range(0, width, chunk):
+            end = min(begin + chunk, width)
+            above = zero  # a float: a register counts more of them than of integers
+            for i in range(np.uint64(begin), np.uint64(end)):
+                above += one if line[i] + bias[i] > floor else zero
+            if above > zero:
+                for i in range(np.uint64(begin), np.uint64(end)):
+                    x = line[i] + bias[i]
+                    if x > floor:
+                        value[0], place[0] = x, first + i
+                        sink(value, place, n, 0)
+                        floor = value[0]
+
+
+@compiled
+def sort(n, items, scores):
+    """Heaps to lists, best first."""
+    for row in range(len(items)):
+        value, place = scores[row], items[row]
+        for size in range(n - 1, 0, -1):
+            value[0], value[size] = value[size], value[0]
+            place[0], place[size] = place[size], place[0]
+            sink(value, place, size, 0)

@@ -24,6 +24,7 @@ if TYPE_CHECKING:
 
     from hatrix.data.ids import Ids
     from hatrix.data.ratings import Ratings
+    from hatrix.kernels.codes import Coded
     from hatrix.models.fit import Algorithm
     from hatrix.models.recommend_all import Streamed
 
@@ -133,6 +134,13 @@ class FactorModel:
     def flat(self) -> Factors:
         """The score from one vector of biases and one matrix of factors a side: for ranking, whatever the model."""
         return self.factors.flat()
+
+    @cached_property
+    def coded(self) -> Coded:
+        """Eight-bit codes of the item factors, which make lists of items quick: for processors that multiply them."""
+        from hatrix.kernels.codes import code_items
+
+        return code_items(self.flat.user_factors, self.flat.item_factors, self.flat.item_bias)
 
     def predict(
         self,

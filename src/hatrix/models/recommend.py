@@ -33,6 +33,8 @@ WHY = {
 """What a list is ranked by that is not the user's own, by its name in ``attrs["fallback"]``."""
 
 SCORES_AT_ONCE = 1 << 21
+FEWEST_CODED, LONG = 1024, 8
+"""Candidates from which codes pay, all in all and for each place of a list."""
 NAMED = 5
 
 
@@ -185,13 +187,34 @@ class Recommender:
         )
 
     def _by_score(self, rows: NDArray[np.int64], n: int) -> tuple[NDArray[np.int32], NDArray[np.float64]]:
-        from hatrix.kernels.topk import some_rows, top_n
+        from hatrix.kernels import codes
+        from hatrix.kernels.topk import some_rows
+
+        flat, n_items = self.model.flat, len(self.model.items)
+        seen = None if self.seen is None else some_rows(*self.seen, rows)
+        pool = n_items if self.candidates is None else len(self.candidates)
+        if not codes.available() or pool < max(FEWEST_CODED, n_items / 2, n * LONG):
+            return self._by_product(rows, n, seen)
+        allowed = None
+        if self.candidates is not None:
+            allowed = np.zeros(n_items, bool)
+            allowed[self.candidates] = True
+        level = flat.mean + flat.user_bias[rows].astype(np.float64)
+        return codes.best_of_coded(
+            self.model.coded, flat.user_factors[rows], flat.item_factors, flat.item_bias, n,
+            level=level, seen=seen, allowed=allowed, threads=self.threads,
+        )  # fmt: skip
+
+    def _by_product(
+        self, rows: NDArray[np.int64], n: int, seen: Rows | None
+    ) -> tuple[NDArray[np.int32], NDArray[np.float64]]:
+        """From all scores in the precision of the factors: for few candidates, long lists, and other processors."""
+        from hatrix.kernels.topk import top_n
 
         flat = self.model.flat
         dtype = np.result_type(flat.user_factors, flat.item_factors)
         item_factors = np.ascontiguousarray(flat.item_factors, dtype)
         item_bias = np.ascontiguousarray(flat.item_bias, dtype)
-        seen = None if self.seen is None else some_rows(*self.seen, rows)
         place = self.candidates
         if place is not None and 2 * len(place) < len(item_bias):
             item_factors, item_bias = item_factors[place], item_bias[place]
