@@ -24,6 +24,7 @@ class Problem:
         )
         if not timed:
             self.T[:] = 0
+        self.precise = rng.uniform(0.4, 2, len(user)).astype(dtype)
         self.weight = np.where(rng.random((USERS, 4)) < 0.6, rng.uniform(0.3, 1, (USERS, 4)), 0).astype(dtype)
         self.X = self.own + self.weight @ self.Y
         root = rng.normal(size=(size, size))
@@ -45,19 +46,23 @@ class Problem:
         start = np.searchsorted(self.user, np.arange(USERS + 1))
         kernel = gibbs.sums(self.size, self.lanes, timed=self.timed)
         for rows in ((0, 3), (3, USERS)):
-            args = (self.item, self.when, self.value, self.dtype(MEAN))
+            args = (self.item, self.when, self.value, self.precise, self.dtype(MEAN))
             kernel(*rows, start, *args, *self.others(), G, h)
         return G, h
 
     def regressors(self, u):
-        """Of the ratings of a user: what its row is multiplied with, and the ratings less all else."""
+        """Of the ratings of a user: what its row is multiplied with, and the ratings less all else.
+
+        Both times the root of the rating's relative precision.
+        """
         mine = self.user == u
         item, when = self.item[mine], self.when[mine]
         design = np.ones((mine.sum(), self.size))
         design[:, :-1] = self.Z[item, :-1] + self.T[when, :-1]
         alone = np.zeros((USERS, self.size))
         rest = naive.bilinear_scores(self.user[mine], item, when, MEAN, alone, self.Z, self.T)
-        return design, self.value[mine] - rest
+        root = np.sqrt(self.precise[mine])
+        return root[:, None] * design, root * (self.value[mine] - rest)
 
     def tolerance(self):
         return {"rtol": 1e-9, "atol": 1e-9} if self.dtype == np.float64 else {"rtol": 2e-4, "atol": 2e-4}

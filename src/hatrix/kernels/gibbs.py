@@ -3,7 +3,8 @@
 For a row x of one side, with ratings n and, from the other side, regressors v_n (a row with a last 1, which
 multiplies the bias in x), the likelihood of x is known from two sums::
 
-    G = Σ_n v_n v_nᵀ,    h = Σ_n v_n t_n            (t_n: the rating less all that does not depend on x)
+    G = Σ_n w_n v_n v_nᵀ,    h = Σ_n w_n v_n t_n    (t_n: the rating less all that does not depend on x;
+                                                     w_n: the precision of the rating, as a multiple of α)
 
 whatever x is made of. Where ``x_u = p_u + Σ_j w_uj y_j``, a part p_u or y_j with prior N(μ, Λ⁻¹) is, given the
 rest, normal with precision ``Λ + α Σ_u w_uj² G_u``, and that times its mean is
@@ -80,7 +81,7 @@ def sums(size: int, lanes: int, *, timed: bool) -> Any:
     """
 
     @compiled
-    def add_up(first, last, start, other, when, value, mean, V, bias, T, time_bias, G, h):
+    def add_up(first, last, start, other, when, value, weight, mean, V, bias, T, time_bias, G, h):
         one = V.dtype.type(1)
         zero = one - one
         for u in range(np.uint64(first), np.uint64(last)):
@@ -98,12 +99,12 @@ def sums(size: int, lanes: int, *, timed: bool) -> Any:
                     shift = load(T, t, lanes)
                     target -= time_bias[t] + dot(v, shift)
                     v = combine(one, v, one, shift)
-                total = combine(one, total, target, v)
+                total = combine(one, total, weight[n] * target, v)
                 for a in range(np.uint64(size)):
-                    weight = V[o, a]
+                    x = V[o, a]
                     if timed:
-                        weight += T[t, a]
-                    store(G, base + a, combine(one, load(G, base + a, lanes), weight, v))
+                        x += T[t, a]
+                    store(G, base + a, combine(one, load(G, base + a, lanes), weight[n] * x, v))
             store(h, u, total)
 
     return add_up

@@ -200,6 +200,7 @@ def _model(arrays: dict[str, NDArray[Any]], said: dict[str, Any]) -> FactorModel
     if by_draw:
         posterior = Posterior(
             take(arrays, "posterior.noise", "float64"),
+            take(arrays, "posterior.user_spread", *FLOATS, axes=2),
             take(arrays, "posterior.cuts", "float64", axes=2),
             take(arrays, "posterior.levels", "float64"),
             take(arrays, "posterior.user_prior", *FLOATS, axes=2),
@@ -330,7 +331,7 @@ def _faults_of_extras(model: FactorModel, draws: tuple[int, ...]) -> Iterator[st
         if bias.shape != (bins, *draws) or factors.shape != (bins, width):
             yield f"its time block has biases of shape {bias.shape} and factors of shape {factors.shape}"
     if model.posterior is not None:
-        noise, cuts, levels, *priors, calibration = model.posterior
+        noise, spread, cuts, levels, *priors, calibration = model.posterior
         priors, precisions = priors[:2], priors[2:]
         if noise.ndim != 1 or not len(noise) or (noise <= 0).any() or width % len(noise):
             yield f"its posterior has {noise.shape} draws for {width} factors"
@@ -341,6 +342,8 @@ def _faults_of_extras(model: FactorModel, draws: tuple[int, ...]) -> Iterator[st
             for prior, precision in zip(priors, precisions, strict=True)
         ):
             yield "the precisions of its priors do not fit them"
+        elif spread.shape not in ((len(model.users), len(noise)), (0, 0)) or (spread <= 0).any():
+            yield f"it has a spread of shape {spread.shape} for {len(model.users):,} users and {len(noise)} draws"
         elif cuts.shape not in ((len(noise), 0), (len(noise), len(levels) - 1)):
             yield f"it has cut points of shape {cuts.shape} for {len(levels)} ratings"
         if (np.diff(cuts, axis=-1) <= 0).any() or (np.diff(levels) <= 0).any():

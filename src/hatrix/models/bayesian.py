@@ -25,6 +25,8 @@ __all__ = ["BayesianMF"]
 FieldName = Literal["user", "item", "user_attributes", "item_attributes", "rated", "raters", "time"]
 USERS, ITEMS, TIMES = 0, 1, 2
 DAY = 86_400
+FREEDOM = np.geomspace(1, 200, 40)
+"""What the degrees of freedom of the users' noise may be, each with the same prior probability."""
 MOST_LEVELS = 50
 """As many distinct ratings have probabilities of their own."""
 
@@ -35,6 +37,7 @@ class _Side(NamedTuple):
     start: NDArray[np.int64]
     order: NDArray[np.int64]
     value: NDArray[np.float32]
+    user: NDArray[np.int32]
     one: NDArray[np.int32]
     two: NDArray[np.int32]
     G: NDArray[np.float32]
@@ -91,6 +94,9 @@ class _State(State):
             v[f"kept.prior.{side}"] = np.zeros((recipe.draws, self.size), np.float32)
             v[f"kept.precision.{side}"] = np.zeros((recipe.draws, self.size, self.size))
         v["kept.noise"] = np.zeros(recipe.draws)
+        self.by_user = recipe.noise == "user"
+        v["weight"], v["freedom"] = np.ones(counts[USERS], np.float32), np.array([10.0])
+        v["kept.spread"] = np.zeros((counts[USERS], recipe.draws) if self.by_user else (0, 0), np.float32)
         v["kept.cuts"] = np.zeros((recipe.draws, len(self.levels) - 1 if self.ordinal else 0))
         v["kept"] = np.zeros(1, np.int64)
         self.variables: dict[str, NDArray[Any]] = v
@@ -113,7 +119,9 @@ class _State(State):
         rows = len(by.start) - 1
         G = np.zeros((rows * self.size, self.lanes), np.float32)
         h = np.zeros((rows, self.lanes), np.float32)
-        return _Side(by.start, by.rows, self.value[by.rows], one[by.rows], two[by.rows], G, h, bags)
+        return _Side(
+            by.start, by.rows, self.value[by.rows], self.user[by.rows], one[by.rows], two[by.rows], G, h, bags
+        )
 
     def sweep(self, epoch: int) -> None:
         """Draw every field once, given all the others."""
@@ -138,12 +146,13 @@ class _State(State):
         T, second = self._regressors(ITEMS if number == TIMES else TIMES)
         T[:, self.factors] = 0.0
         value = self.variables["latent"][side.order] if self.ordinal else side.value
+        weight = self.variables["weight"][side.user]
         kernel = gibbs.sums(self.size, self.lanes, timed=self.timed)
 
         def add_up(first: int, last: int) -> None:
             kernel(
-                first, last, side.start, side.one, side.two, value, np.float32(self.mean), V, bias, T, second,
-                side.G, side.h,
+                first, last, side.start, side.one, side.two, value, weight, np.float32(self.mean), V, bias, T,
+                second, side.G, side.h,
             )  # fmt: skip
 
         schedule.run_rows(add_up, side.start * self.size, threads=self.threads)
@@ -213,19 +222,44 @@ class _State(State):
     def draw_noise(self, epoch: int, *, burning: bool) -> float:
         """Draw what the scores leave open: the noise, or cut points and hidden numbers; returns the mean of e²."""
         rng, score, v = np.random.default_rng((self.seed, epoch, 3)), self.scores(), self.variables
+        square = ((v["latent"] if self.ordinal else self.value) - score) ** 2
+        if self.by_user:
+            self._draw_weights(square * v["noise"][0], rng)
         if not self.ordinal:
-            error = float(((self.value - score) ** 2).sum())
+            error = float(square @ v["weight"][self.user])
             v["noise"][0] = rng.gamma((1 + len(score)) / 2) * 2 / (1 + error)
-            return error / len(score)
-        v["cuts"][:], accepted = probit.move_cuts(score, self.star, v["cuts"], v["stride"][0], rng)
+            return float(square.mean())
+        spread = self._spread()
+        v["cuts"][:], accepted = probit.move_cuts(score, spread, self.star, v["cuts"], v["stride"][0], rng)
         if burning:
             v["stride"] *= np.exp((accepted - probit.WANTED) / np.sqrt(epoch + 1))
         self._draw_latent(score, rng)
-        return float(np.mean((probit.expected(score, v["cuts"], self.levels) - self.value) ** 2))
+        return float(np.mean((probit.expected(score, spread, v["cuts"], self.levels) - self.value) ** 2))
+
+    def _draw_weights(self, square: NDArray[np.float64], rng: np.random.Generator) -> None:
+        """Draw each user's relative precision from Γ(ν/2, ν/2), and ν before that, with those integrated out."""
+        from scipy.special import gammaln
+
+        v = self.variables
+        count = np.bincount(self.user, minlength=len(v["weight"]))
+        total = np.bincount(self.user, square, len(v["weight"]))
+        sizes, users = np.unique(count, return_counts=True)
+        fit = [
+            users @ gammaln((nu + sizes) / 2) - (nu + count) / 2 @ np.log((nu + total) / 2)
+            + len(count) * (nu / 2 * np.log(nu / 2) - gammaln(nu / 2))
+            for nu in FREEDOM
+        ]  # fmt: skip
+        nu = FREEDOM[np.argmax(fit + rng.gumbel(size=len(fit)))]
+        v["freedom"][0] = nu
+        v["weight"][:] = rng.gamma((nu + count) / 2) * 2 / (nu + total)
+
+    def _spread(self) -> NDArray[np.float64]:
+        """Standard deviation of each rating around its score, as a multiple of the noise."""
+        return np.asarray(self.variables["weight"].astype(np.float64) ** -0.5)[self.user]
 
     def _draw_latent(self, score: NDArray[np.float64], rng: np.random.Generator) -> None:
         v = self.variables
-        v["latent"][:] = probit.latent(score, self.star, v["cuts"], rng.random(len(score)))
+        v["latent"][:] = probit.latent(score, self._spread(), self.star, v["cuts"], rng.random(len(score)))
 
     def keep(self) -> None:
         """Store the present draw."""
@@ -236,6 +270,8 @@ class _State(State):
             for name in ("prior", "precision"):
                 v[f"kept.{name}.{side}"][place] = v[f"{name}.{side}"]
         v["kept.noise"][place] = v["noise"][0] ** -0.5
+        if self.by_user:
+            v["kept.spread"][:, place] = v["weight"] ** -0.5
         if self.ordinal:
             v["kept.cuts"][place] = v["cuts"]
         v["kept"][0] += 1
@@ -253,6 +289,7 @@ class _State(State):
         time = TimeBlock(self.edges, bias[TIMES], factors[TIMES]) if self.timed else None
         posterior = Posterior(
             v["kept.noise"][draws].copy(),
+            np.ascontiguousarray(v["kept.spread"][:, draws]),
             v["kept.cuts"][draws].copy(),
             self.levels if self.ordinal or len(self.levels) <= MOST_LEVELS else np.zeros(0),
             v[f"kept.prior.{USERS}"][draws].copy(),
@@ -329,6 +366,9 @@ class BayesianMF(Algorithm):
     who rated it ("raters"), all known from the training ratings alone. With ``likelihood="gaussian"``, a rating is
     normal around its score, with a noise that is sampled; with "ordinal", each of the stars that occur has the
     probability ``Φ(cut_l - score) - Φ(cut_{l-1} - score)`` with sampled cut points, and a prediction is the mean star.
+    With ``noise="user"`` users differ in how far their ratings scatter: the precision of user u's ratings is the common
+    one times a factor drawn from Γ(ν/2, ν/2), ν sampled too (in the ordinal model, of the hidden numbers); "common" is
+    the same for all, as in the plain model.
 
     Each own row and time row has the prior N(μ, Λ⁻¹) of its field, with a normal-Wishart hyper-prior for users and
     items (normal-gamma, a diagonal Λ, for time and bags). An epoch draws everything once from its conditional
@@ -374,6 +414,9 @@ class BayesianMF(Algorithm):
     )
     likelihood: Literal["gaussian", "ordinal"] = Field(
         default="gaussian", description="of a rating given its score: normal, or ordered probit for stars"
+    )
+    noise: Literal["user", "common"] = Field(
+        default="user", description="of ratings around their scores: each user's own, or one for all"
     )
     fields: tuple[FieldName, ...] = Field(
         default=("user", "item"), description="what the rows of users and items are sums of"

@@ -8,8 +8,6 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 
-from hatrix.models.probit import expected
-
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
@@ -39,7 +37,8 @@ class TimeBlock(NamedTuple):
 class Posterior(NamedTuple):
     """What belongs to each of S posterior draws besides its biases and factors, which stand side by side.
 
-    ``noise`` is the standard deviation of a rating around its score. ``cuts``, shape (S, L - 1), are the cut points of
+    ``noise`` is the standard deviation of a rating around its score, which for user u is ``user_spread[u]`` times that
+    (shape (n_users, S)), unless that array is empty. ``cuts``, shape (S, L - 1), are the cut points of
     an ordered probit on the L ``levels`` of the ratings, or empty; without them, the levels are those that occur, if
     they are few. The rows ``user_prior`` and ``item_prior``, shape (S, k + 1), factors and then bias, stand for an
     unknown user or item, whose own row is normal around that with the ``precision``, shape (S, k + 1, k + 1).
@@ -47,6 +46,7 @@ class Posterior(NamedTuple):
     """
 
     noise: NDArray[np.float64]
+    user_spread: NDArray[Any]
     cuts: NDArray[np.float64]
     levels: NDArray[np.float64]
     user_prior: NDArray[Any]
@@ -62,15 +62,6 @@ class Posterior(NamedTuple):
             return wanted
         place = int(np.ceil((n + 1) * wanted - 1e-9))
         return float(self.calibration[place - 1]) if place <= n else 1.0
-
-    def expected(self, scores: NDArray[np.float64]) -> NDArray[np.float64]:
-        """The mean rating of pairs given their scores by draw, shape (pairs, S)."""
-        if not self.cuts.size:
-            return np.asarray(scores.mean(axis=1), np.float64)
-        total = np.zeros(len(scores))
-        for draw, cuts in enumerate(self.cuts):
-            total += expected(scores[:, draw], cuts, self.levels)
-        return total / len(self.cuts)
 
 
 class Factors(NamedTuple):

@@ -254,7 +254,7 @@ class FactorModel:
         """Predictions for row numbers, -1 standing for an unknown id."""
         unknown = self.is_fallback(user, item)
         if self.posterior is not None:
-            predicted = self.factors.over_draws(user, item, times, self.posterior.expected)
+            predicted = predictive.expected(self.factors, self.posterior, Pairs(user, item, times))
         elif not unknown.any():
             predicted = self.factors.score(user, item, times)
         else:

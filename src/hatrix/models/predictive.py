@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 import numpy as np
 
 from hatrix.errors import DataError, ParameterError
+from hatrix.models import probit
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -19,7 +20,16 @@ if TYPE_CHECKING:
     from hatrix.models.factors import Factors, Posterior
     from hatrix.models.model import FactorModel
 
-__all__ = ["Pairs", "Predicted", "calibrated", "intervals", "posterior_of", "probabilities", "shares"]
+__all__ = [
+    "Pairs",
+    "Predicted",
+    "calibrated",
+    "expected",
+    "intervals",
+    "posterior_of",
+    "probabilities",
+    "shares",
+]
 
 USER, ITEM = 0, 1
 MOST_KEPT = 10_000
@@ -40,6 +50,19 @@ class Pairs(NamedTuple):
     user: NDArray[Any]
     item: NDArray[Any]
     times: NDArray[Any] | None = None
+
+
+def expected(factors: Factors, posterior: Posterior, pairs: Pairs) -> NDArray[np.float64]:
+    """The mean rating: of scores, or of the stars of an ordered probit."""
+    blocks = []
+    for _, scores, spread in _blocks(factors, posterior, pairs):
+        if posterior.cuts.size:
+            draws = zip(scores.T, spread.T, posterior.cuts, strict=True)
+            means = [probit.expected(score, d, cuts, posterior.levels) for score, d, cuts in draws]
+            blocks.append(sum(means) / len(means))
+        else:
+            blocks.append(scores.mean(axis=1))
+    return np.concatenate(blocks)
 
 
 def intervals(
@@ -136,6 +159,8 @@ def _blocks(
     for part, scores in factors.by_draw(*pairs):
         spread = np.broadcast_to(posterior.noise, scores.shape)
         user, item = pairs.user[part], pairs.item[part]
+        if posterior.user_spread.size:
+            spread = spread * np.where((user >= 0)[:, None], posterior.user_spread[user], 1.0)
         for side, row, other, theirs in ((USER, user, ITEM, item), (ITEM, item, USER, user)):
             unknown = row < 0
             if unknown.any():

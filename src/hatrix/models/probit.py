@@ -1,6 +1,7 @@
-"""Ordered probit: stars as the level of a hidden normal number with variance 1.
+"""Ordered probit: stars as the level of a hidden normal number.
 
-A score s gives star l with probability ``Φ(cut_l - s) - Φ(cut_{l-1} - s)``, where cut_0 = -∞ and the last is +∞.
+A score s gives star l with probability ``Φ((cut_l - s) / d) - Φ((cut_{l-1} - s) / d)``, where cut_0 = -∞, the last is +∞
+and d, the spread, is the standard deviation of the hidden number.
 """
 
 from __future__ import annotations
@@ -12,29 +13,21 @@ import numpy as np
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
-__all__ = ["expected", "first_cuts", "latent", "move_cuts", "probabilities"]
+__all__ = ["expected", "first_cuts", "latent", "move_cuts"]
 
 WANTED = 0.3
 """Share of proposals to accept: near the best for a random walk in few dimensions."""
 
 
-def probabilities(score: NDArray[Any], cuts: NDArray[np.float64]) -> NDArray[np.float64]:
-    """Of each star: scores of shape (n,) and L - 1 cut points give (n, L)."""
-    from scipy.special import ndtr
-
-    below = ndtr(cuts - score[:, None])
-    return np.diff(below, axis=1, prepend=0.0, append=1.0)
-
-
 def expected(
-    score: NDArray[Any], cuts: NDArray[np.float64], levels: NDArray[np.float64]
+    score: NDArray[Any], spread: NDArray[Any], cuts: NDArray[np.float64], levels: NDArray[np.float64]
 ) -> NDArray[np.float64]:
     """The mean star of each score."""
     from scipy.special import ndtr
 
     mean = np.full(len(score), levels[-1])
     for cut, gap in zip(cuts, np.diff(levels), strict=True):
-        mean -= gap * ndtr(cut - score)
+        mean -= gap * ndtr((cut - score) / spread)
     return mean
 
 
@@ -48,6 +41,7 @@ def first_cuts(star: NDArray[np.int64], levels: int) -> NDArray[np.float64]:
 
 def latent(
     score: NDArray[np.float64],
+    spread: NDArray[Any],
     star: NDArray[np.int64],
     cuts: NDArray[np.float64],
     uniform: NDArray[np.float64],
@@ -55,18 +49,19 @@ def latent(
     """Draw the hidden number of each rating, given its score and its star."""
     from scipy.special import ndtr, ndtri
 
-    low, high = _ends(score, star, cuts)
+    low, high = _ends(score, spread, star, cuts)
     # In the tail where more digits are left: a number and its sign may be swapped.
     swap = low > 0
     low, high = np.where(swap, -high, low), np.where(swap, -low, high)
     a, b = ndtr(low), ndtr(high)
     drawn = ndtri(np.maximum(a + (b - a) * uniform, 1e-300))
     drawn = np.clip(drawn, low, high)
-    return score + np.where(swap, -drawn, drawn)
+    return np.asarray(score + spread * np.where(swap, -drawn, drawn))
 
 
 def move_cuts(
     score: NDArray[np.float64],
+    spread: NDArray[Any],
     star: NDArray[np.int64],
     cuts: NDArray[np.float64],
     stride: float,
@@ -75,22 +70,24 @@ def move_cuts(
     """A Metropolis step of the cut points with the hidden numbers integrated out; flat in log distances."""
     shape = np.concatenate([cuts[:1], np.log(np.diff(cuts))]) + stride * rng.standard_normal(len(cuts))
     proposed = np.cumsum(np.concatenate([shape[:1], np.exp(shape[1:])]))
-    gain = _log_likelihood(score, star, proposed) - _log_likelihood(score, star, cuts)
+    gain = _log_likelihood(score, spread, star, proposed) - _log_likelihood(score, spread, star, cuts)
     accepted = bool(np.log(rng.random()) < gain)
     return (proposed if accepted else cuts), accepted
 
 
-def _log_likelihood(score: NDArray[np.float64], star: NDArray[np.int64], cuts: NDArray[np.float64]) -> float:
+def _log_likelihood(
+    score: NDArray[np.float64], spread: NDArray[Any], star: NDArray[np.int64], cuts: NDArray[np.float64]
+) -> float:
     from scipy.special import ndtr
 
-    low, high = _ends(score, star, cuts)
+    low, high = _ends(score, spread, star, cuts)
     swap = low > 0
     mass = np.where(swap, ndtr(-low) - ndtr(-high), ndtr(high) - ndtr(low))
     return float(np.log(np.maximum(mass, 1e-300)).sum())
 
 
 def _ends(
-    score: NDArray[np.float64], star: NDArray[np.int64], cuts: NDArray[np.float64]
+    score: NDArray[np.float64], spread: NDArray[Any], star: NDArray[np.int64], cuts: NDArray[np.float64]
 ) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
     edges = np.concatenate([[-np.inf], cuts, [np.inf]])
-    return edges[star] - score, edges[star + 1] - score
+    return (edges[star] - score) / spread, (edges[star + 1] - score) / spread
