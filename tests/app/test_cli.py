@@ -11,42 +11,18 @@ import sys
 import time
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
 import numpy as np
 import pytest
 
 import hatrix as hx
+from command import COLUMNS, Outcome, refused
 from hatrix.app.cli import main
 from hatrix.models import ALGORITHMS, algorithm
 from hatrix.models.fit import Algorithm
 
-COLUMNS = ["--user-column", "who", "--item-column", "film", "--rating-column", "stars"]
 FILES = ["history.csv", "metrics.json", "model.hatrix", "report.html"]
-
-
-class Outcome(NamedTuple):
-    status: int
-    out: str
-    err: str
-
-
-@pytest.fixture
-def hatrix(
-    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch, tmp_path: Path
-) -> Callable[..., Outcome]:
-    """Run the command in this process, in a folder of its own with no data sets but ml-100k's cache."""
-    monkeypatch.chdir(tmp_path)
-
-    def call(*tokens: str | Path) -> Outcome:
-        capsys.readouterr()
-        with pytest.raises(SystemExit) as ended:
-            main([str(token) for token in tokens])
-        printed = capsys.readouterr()
-        assert isinstance(ended.value.code, int)
-        return Outcome(ended.value.code, printed.out, printed.err)
-
-    return call
 
 
 @pytest.fixture
@@ -62,17 +38,6 @@ def ratings_file(tmp_path: Path) -> Path:
     path = tmp_path / "ratings.csv"
     path.write_text("\n".join(["who,film,stars,when", *lines]) + "\n")
     return path
-
-
-def refused(outcome: Outcome, *parts: str) -> None:
-    """The outcome is one line on stderr with exit status 2, and says these things."""
-    assert outcome.status == 2, outcome
-    assert outcome.out == ""
-    [line] = [text for text in outcome.err.splitlines() if text.startswith("error: ")]
-    assert outcome.err.splitlines()[-1] == line
-    assert "Traceback" not in outcome.err
-    for part in parts:
-        assert part in line
 
 
 # ---------------------------------------------------------------------------------------------- usage

@@ -4,41 +4,15 @@ from __future__ import annotations
 
 import json
 import os
-from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
-from typing import NamedTuple
 
 import numpy as np
 import pandas as pd
 import pytest
 
 import hatrix as hx
-from hatrix.app.cli import main
-
-
-class Outcome(NamedTuple):
-    status: int
-    out: str
-    err: str
-
-
-@pytest.fixture
-def hatrix(
-    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch, folder: Path
-) -> Callable[..., Outcome]:
-    """Run the command in this process, in the folder of the models."""
-    monkeypatch.chdir(folder)
-
-    def call(*tokens: str | Path) -> Outcome:
-        capsys.readouterr()
-        with pytest.raises(SystemExit) as ended:
-            main([str(token) for token in tokens])
-        printed = capsys.readouterr()
-        assert isinstance(ended.value.code, int)
-        return Outcome(ended.value.code, printed.out, printed.err)
-
-    return call
+from command import refused
 
 
 @pytest.fixture(scope="module")
@@ -64,22 +38,12 @@ def models() -> dict[str, hx.FactorModel]:
     }
 
 
-@pytest.fixture
+@pytest.fixture(autouse=True)
 def folder(models: dict[str, hx.FactorModel], tmp_path: Path) -> Path:
     for name, model in models.items():
         model.save(tmp_path / f"{name}.hatrix")
     models["m"].save(tmp_path / "bare.hatrix", seen=False)
     return tmp_path
-
-
-def refused(outcome: Outcome, *parts: str) -> None:
-    assert outcome.status == 2, outcome
-    assert outcome.out == ""
-    line = outcome.err.splitlines()[-1]
-    assert line.startswith("error: ")
-    assert "Traceback" not in outcome.err
-    for part in parts:
-        assert part in line
 
 
 def read(path: Path) -> pd.DataFrame:

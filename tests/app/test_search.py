@@ -4,41 +4,13 @@ from __future__ import annotations
 
 import csv
 import json
-from collections.abc import Callable
 from pathlib import Path
-from typing import NamedTuple
 
 import numpy as np
 import pytest
 
 import hatrix as hx
-from hatrix.app.cli import main
-
-COLUMNS = ["--user-column", "who", "--item-column", "film", "--rating-column", "stars"]
-
-
-class Outcome(NamedTuple):
-    status: int
-    out: str
-    err: str
-
-
-@pytest.fixture
-def hatrix(
-    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch, tmp_path: Path
-) -> Callable[..., Outcome]:
-    """Run the command in this process, in a folder of its own."""
-    monkeypatch.chdir(tmp_path)
-
-    def call(*tokens: str | Path) -> Outcome:
-        capsys.readouterr()
-        with pytest.raises(SystemExit) as ended:
-            main([str(token) for token in tokens])
-        printed = capsys.readouterr()
-        assert isinstance(ended.value.code, int)
-        return Outcome(ended.value.code, printed.out, printed.err)
-
-    return call
+from command import COLUMNS, refused
 
 
 @pytest.fixture
@@ -55,16 +27,6 @@ def films(tmp_path: Path) -> Path:
     path = tmp_path / "films.csv"
     path.write_text("\n".join(["who,film,stars", *lines]) + "\n")
     return path
-
-
-def refused(outcome: Outcome, *parts: str) -> None:
-    assert outcome.status == 2, outcome
-    assert outcome.out == ""
-    line = outcome.err.splitlines()[-1]
-    assert line.startswith("error: ")
-    assert "Traceback" not in outcome.err
-    for part in parts:
-        assert part in line
 
 
 # --------------------------------------------------------------------------------------------- compare
