@@ -13,7 +13,6 @@ from typing import TYPE_CHECKING, Annotated, Any
 from cyclopts import App, Parameter
 
 import hatrix
-from hatrix import models
 from hatrix.app import recommend, search
 from hatrix.app.flags import (
     Columns,
@@ -27,7 +26,7 @@ from hatrix.app.flags import (
     refuse_unwritable,
     with_recipe,
 )
-from hatrix.app.steps import Source, aligned, facts_of, load, recipe_named, staged, train
+from hatrix.app.steps import Name, Source, aligned, facts_of, load, recipe_named, staged, train
 from hatrix.errors import ParameterError
 
 if TYPE_CHECKING:
@@ -48,10 +47,6 @@ MODEL, REPORT, METRICS, HISTORY = "model.hatrix", "report.html", "metrics.json",
 DEFAULT = "biased-mf"
 LENGTHS = (20, 5, 10, 50)
 """Of the lists that rankings are measured on; the first is the one that figures without a length are about."""
-
-Name = Annotated[
-    str, Parameter(help=f"one of {', '.join(models.ALGORITHMS)}; write --help after it for its own flags")
-]
 
 
 def command_line(tokens: Sequence[str]) -> App:

@@ -33,6 +33,8 @@ __all__ = [
     "Parting",
     "Protocol",
     "Ranking",
+    "Seed",
+    "Threads",
     "Training",
     "above_zero",
     "algorithm_in",
@@ -263,21 +265,26 @@ class Ranking:
         return False
 
 
+Seed = Annotated[
+    int,
+    Parameter(converter=whole(0, 2**32 - 1), help="same data, flags and seed: same result (0 to 4294967295)"),
+]
+Threads = Annotated[
+    int | None,
+    Parameter(
+        converter=whole(1),
+        help="threads to train with; the result does not depend on them [default: all cores]",
+    ),
+]
+
+
 @Parameter(name="*", group=Group("Training", sort_key=3))
 @dataclass(frozen=True)
 class Training:
     """What `Algorithm.fit` takes beside the ratings."""
 
-    seed: Annotated[
-        int,
-        Parameter(
-            converter=whole(0, 2**32 - 1), help="same data, flags and seed: same result (0 to 4294967295)"
-        ),
-    ] = 42
-    threads: Annotated[
-        int | None, Parameter(converter=whole(1), help="threads to train with; the result does not depend on them "
-        "[default: all cores]")
-    ] = None  # fmt: skip
+    seed: Seed = 42
+    threads: Threads = None
     valid: Annotated[
         float | None,
         Parameter(

@@ -16,6 +16,8 @@ from hatrix.app.flags import (
     Columns,
     Output,
     Parting,
+    Seed,
+    Threads,
     above_zero,
     dumps,
     file_path,
@@ -23,7 +25,7 @@ from hatrix.app.flags import (
     refuse_unwritable,
     whole,
 )
-from hatrix.app.steps import Source, aligned, facts_of, load, recipe_named, staged
+from hatrix.app.steps import Name, Source, aligned, facts_of, load, recipe_named, staged
 from hatrix.errors import ParameterError
 
 if TYPE_CHECKING:
@@ -46,9 +48,6 @@ Named = Annotated[
         "biased-mf:factors=32,epochs=30"
     ),
 ]
-Name = Annotated[
-    str, Parameter(help=f"one of {', '.join(models.ALGORITHMS)}; write --help after it for its own flags")
-]
 
 
 @Parameter(name="*", group=Group("Training", sort_key=3))
@@ -56,19 +55,8 @@ Name = Annotated[
 class Fits:
     """What all fits share."""
 
-    seed: Annotated[
-        int,
-        Parameter(
-            converter=whole(0, 2**32 - 1), help="same data, flags and seed: same result (0 to 4294967295)"
-        ),
-    ] = 42
-    threads: Annotated[
-        int | None,
-        Parameter(
-            converter=whole(1),
-            help="threads to train with; results do not depend on them [default: all cores]",
-        ),
-    ] = None
+    seed: Seed = 42
+    threads: Threads = None
 
 
 def compare(

@@ -25,9 +25,12 @@ if TYPE_CHECKING:
     from hatrix.models.fit import Algorithm
     from hatrix.models.model import FactorModel
 
-__all__ = ["Source", "aligned", "facts_of", "load", "recipe_named", "staged", "train"]
+__all__ = ["Name", "Source", "aligned", "facts_of", "load", "recipe_named", "staged", "train"]
 
 Source = Annotated[str, Parameter(help="a data set (see hatrix data list), or a file of ratings")]
+Name = Annotated[
+    str, Parameter(help=f"one of {', '.join(models.ALGORITHMS)}; write --help after it for its own flags")
+]
 
 
 def recipe_named(name: str) -> type[Algorithm]:
