@@ -21,6 +21,8 @@ if TYPE_CHECKING:
 
 __all__ = ["ALS", "ImplicitALS"]
 
+LIGHTEST, HEAVIEST = 1e-12, 1e12
+
 
 class _Entries(NamedTuple):
     """The ratings of each row of a side: the other side's rows, weights and targets."""
@@ -224,6 +226,11 @@ class _ImplicitState(_State):
                 f"a value is {train.value.min():g}: this model takes counts, or other confidences, above 0"
             )
         weight = recipe.alpha * train.value
+        if not (weight.min() >= LIGHTEST and weight.max() <= HEAVIEST):
+            raise DataError(
+                f"alpha times the values runs from {weight.min():g} to {weight.max():g}: single precision carries "
+                f"weights from {LIGHTEST:g} to {HEAVIEST:g}; rescale the values, or change alpha"
+            )
         # Hu, Koren, Volinsky weigh what was seen 1 + alpha r, all else 1: as one sum over all pairs, plus the rest.
         target = np.ones(len(train)) if recipe.alpha0 is not None else 1 + 1 / weight
         self.alpha0 = 1.0 if recipe.alpha0 is None else recipe.alpha0

@@ -1,0 +1,304 @@
+from __future__ import annotations
+
+from functools import cache
+
+import numpy as np
+import pytest
+
+import hatrix as hx
+from hatrix.errors import DataError, ParameterError
+
+COUNTS = (1, 2, 3, 5, 8, 13, 21, 30)
+"""Ratings of a user, both fewer and more than the factors of these tests: short rows are solved in their dual."""
+
+
+@cache
+def drawn(seed=0, users=64, items=40) -> hx.Ratings:
+    rng = np.random.default_rng(seed)
+    count = np.resize(COUNTS, users)
+    user = np.repeat(np.arange(users), count)
+    item = np.concatenate([rng.permutation(items)[:n] for n in count])
+    return hx.Ratings.from_columns(user, item, rng.integers(1, 6, len(user)).astype(float))
+
+
+def dense(ratings: hx.Ratings) -> tuple[np.ndarray, np.ndarray]:
+    """Values, and where there are any, as (users, items) matrices."""
+    value = np.zeros((len(ratings.users), len(ratings.items)))
+    seen = np.zeros(value.shape, bool)
+    value[ratings.user, ratings.item], seen[ratings.user, ratings.item] = ratings.value, True
+    return value, seen
+
+
+def doubles(source) -> dict[str, np.ndarray]:
+    """Both sides' factors and biases of a model or of a state's variables, in double precision."""
+    names = ("user_factors", "item_factors", "user_bias", "item_bias")
+    given = source if isinstance(source, dict) else {name: getattr(source, name) for name in names}
+    return {name: np.array(given[name], float) for name in names}
+
+
+def explicit_objective(recipe: hx.ALS, ratings: hx.Ratings, model: hx.FactorModel) -> tuple[float, float]:
+    """The documented formula over the dense matrix, and its squared errors alone."""
+    value, seen = dense(ratings)
+    v = doubles(model)
+    score = v["user_factors"] @ v["item_factors"].T + v["user_bias"][:, None] + v["item_bias"] + model.mean
+    loss = np.sum((value - score)[seen] ** 2)
+    total = loss
+    for side, axis in (("user", 1), ("item", 0)):
+        scale = np.maximum(seen.sum(axis), 1.0) ** recipe.nu
+        total += recipe.regularization * np.sum(scale[:, None] * v[f"{side}_factors"] ** 2)
+        total += recipe.bias_regularization * np.sum(scale * v[f"{side}_bias"] ** 2)
+    return total, loss
+
+
+def weights_and_targets(recipe: hx.ImplicitALS, ratings: hx.Ratings) -> tuple[np.ndarray, np.ndarray, float]:
+    """The weight and target of each cell as the docstring has them, and the constant that completes the square."""
+    value, seen = dense(ratings)
+    if recipe.alpha0 is None:
+        return 1 + recipe.alpha * value, seen.astype(float), 0.0
+    weight = recipe.alpha0 + recipe.alpha * value
+    target = recipe.alpha * value / weight
+    return weight, target, np.sum(recipe.alpha * value) - np.sum(weight * target**2)
+
+
+def implicit_ridge(recipe: hx.ImplicitALS, ratings: hx.Ratings) -> tuple[np.ndarray, np.ndarray]:
+    _, seen = dense(ratings)
+    alpha0 = 1.0 if recipe.alpha0 is None else recipe.alpha0
+    users = recipe.regularization * (seen.sum(1) + alpha0 * seen.shape[1]) ** recipe.nu
+    items = recipe.regularization * (seen.sum(0) + alpha0 * seen.shape[0]) ** recipe.nu
+    return users, items
+
+
+def implicit_objective(recipe: hx.ImplicitALS, ratings: hx.Ratings, model: hx.FactorModel) -> float:
+    """The documented formula: Σ over the seen, plus Σ over all or over all else, plus penalties."""
+    value, seen = dense(ratings)
+    v = doubles(model)
+    score = v["user_factors"] @ v["item_factors"].T
+    if recipe.alpha0 is None:
+        total = np.sum(((1 + recipe.alpha * value) * (1 - score) ** 2)[seen]) + np.sum(score[~seen] ** 2)
+    else:
+        total = np.sum((recipe.alpha * value * (1 - score) ** 2)[seen]) + recipe.alpha0 * np.sum(score**2)
+    users, items = implicit_ridge(recipe, ratings)
+    return float(
+        total + users @ np.sum(v["user_factors"] ** 2, 1) + items @ np.sum(v["item_factors"] ** 2, 1)
+    )
+
+
+@pytest.mark.parametrize("nu", [0.0, 0.5, 1.0])
+@pytest.mark.parametrize("extra", [{}, {"biased": False}, {"nonnegative": True}], ids=str)
+def test_the_objective_is_the_documented_one_and_falls(nu, extra):
+    ratings = drawn()
+    recipe = hx.ALS(factors=6, epochs=8, nu=nu, regularization=0.3, bias_regularization=0.05, **extra)
+    model = recipe.fit(ratings)
+    objective, loss = explicit_objective(recipe, ratings, model)
+    assert model.history.objective.iloc[-1] == pytest.approx(objective, rel=1e-5)
+    assert model.history.train_mse.iloc[-1] == pytest.approx(loss / len(ratings), rel=1e-4)
+    assert np.all(np.diff(model.history.objective) < 0)
+    if not recipe.biased:
+        assert model.mean == 0
+        assert not np.any(model.user_bias)
+        assert not np.any(model.item_bias)
+    else:
+        assert model.mean == pytest.approx(ratings.value.mean())
+        assert np.any(model.user_bias)
+
+
+@pytest.mark.parametrize("biased", [True, False])
+@pytest.mark.parametrize("factors", [4, 10, 40])
+def test_rows_of_a_sweep_solve_their_normal_equations(biased, factors):
+    """Users given the items before the sweep, items given the users after it; short and long rows alike."""
+    ratings = drawn()
+    recipe = hx.ALS(factors=factors, biased=biased, nu=0.5, regularization=0.5, bias_regularization=0.2)
+    value, seen = dense(ratings)
+    state = recipe.init(ratings, seed=1, threads=1)
+    state.sweep(recipe)
+    before = doubles(state.variables)
+    state.sweep(recipe)
+    after = doubles(state.variables)
+    mean = ratings.value.mean() if biased else 0.0
+    for side, fixed, known, cells, mask in (
+        ("user", before, "item", value, seen),
+        ("item", after, "user", value.T, seen.T),
+    ):
+        for row, rated in enumerate(mask):
+            X, n = fixed[f"{known}_factors"][rated, :factors], rated.sum()
+            target = cells[row, rated] - mean - fixed[f"{known}_bias"][rated]
+            ridge = np.full(factors, recipe.regularization * n**recipe.nu)
+            if biased:
+                X = np.column_stack([X, np.ones(n)])
+                ridge = np.append(ridge, recipe.bias_regularization * n**recipe.nu)
+            wanted = np.linalg.solve(X.T @ X + np.diag(ridge), X.T @ target)
+            got = after[f"{side}_factors"][row, :factors]
+            np.testing.assert_allclose(got, wanted[:factors], rtol=2e-3, atol=2e-4)
+            if biased:
+                assert after[f"{side}_bias"][row] == pytest.approx(wanted[factors], rel=2e-3, abs=2e-4)
+
+
+@pytest.mark.parametrize("biased", [True, False])
+def test_nonnegative_rows_meet_the_conditions_of_kuhn_and_tucker(biased):
+    ratings = drawn()
+    k = 5
+    recipe = hx.ALS(factors=k, nonnegative=True, biased=biased, nu=0.0, regularization=0.4, init_scale=1.0)
+    value, seen = dense(ratings)
+    state = recipe.init(ratings, seed=2, threads=1)
+    for _ in range(4):
+        state.sweep(recipe)
+    v = doubles(state.variables)
+    P, Q = v["user_factors"][:, :k], v["item_factors"][:, :k]
+    assert P.min() >= 0
+    assert Q.min() >= 0
+    mean = ratings.value.mean() if biased else 0.0
+    error = seen * (P @ Q.T + v["user_bias"][:, None] + v["item_bias"] + mean - value)
+    gradient = error.T @ P + recipe.regularization * Q
+    if biased:
+        assert np.any(Q == 0)  # the sign binds somewhere, so that both conditions are tried
+        np.testing.assert_allclose(error.sum(0) + recipe.bias_regularization * v["item_bias"], 0, atol=5e-3)
+    assert np.any(Q > 0)
+    np.testing.assert_allclose(gradient[Q > 0], 0, atol=5e-3)
+    assert np.all(gradient[Q == 0] > -5e-3)
+
+
+def test_the_truth_is_recovered_up_to_the_noise():
+    rng = np.random.default_rng(3)
+    users, items, k, noise = 300, 120, 3, 0.3
+    P, Q = rng.normal(size=(users, k)), rng.normal(size=(items, k))
+    full = 3 + rng.normal(size=users)[:, None] + rng.normal(size=items) + P @ Q.T
+    user, item = np.divmod(rng.permutation(users * items)[:12000], items)
+    ratings = hx.Ratings.from_columns(user, item, full[user, item] + rng.normal(0, noise, len(user)))
+    split = hx.split.random(ratings, 0.1, seed=0)
+    recipe = hx.ALS(factors=k, epochs=25, nu=0.0, regularization=0.1, bias_regularization=0.1)
+    model = recipe.fit(split.train)
+    test_user, test_item = split.test.user.astype(int), split.test.item.astype(int)
+    predicted = model.predict_rows(test_user, test_item)
+    assert 0.9 * noise < np.sqrt(np.mean((predicted - split.test.value) ** 2)) < 1.2 * noise
+    assert np.sqrt(np.mean((predicted - full[test_user, test_item]) ** 2)) < 0.6 * noise
+
+
+@pytest.mark.parametrize("alpha0", [0.05, 1.0, None])
+@pytest.mark.parametrize("nu", [0.0, 1.0])
+def test_the_implicit_objective_counts_every_cell_and_falls(alpha0, nu):
+    ratings = drawn()
+    recipe = hx.ImplicitALS(factors=6, epochs=6, alpha=0.7, alpha0=alpha0, nu=nu, regularization=0.02)
+    model = recipe.fit(ratings)
+    wanted = implicit_objective(recipe, ratings, model)
+    assert model.history.objective.iloc[-1] == pytest.approx(wanted, rel=1e-4)
+    assert np.all(np.diff(model.history.objective) < 1e-5 * wanted)
+    assert model.history.objective.iloc[-1] < 0.9 * model.history.objective.iloc[0]
+    assert not np.any(model.user_bias)
+    assert not np.any(model.item_bias)
+    assert model.mean == 0
+
+
+@pytest.mark.parametrize("solver", ["cg", "ialspp"])
+def test_inexact_solvers_report_the_objective_too(solver):
+    ratings = drawn()
+    recipe = hx.ImplicitALS(factors=20, epochs=3, solver=solver, block_size=16, alpha0=0.1)
+    model = recipe.fit(ratings)
+    wanted = implicit_objective(recipe, ratings, model)
+    assert model.history.objective.iloc[-1] == pytest.approx(wanted, rel=1e-4)
+
+
+@pytest.mark.parametrize("alpha0", [0.05, None])
+@pytest.mark.parametrize("factors", [4, 10, 40])
+def test_implicit_rows_solve_the_normal_equations_of_all_cells(alpha0, factors):
+    ratings = drawn()
+    recipe = hx.ImplicitALS(factors=factors, alpha=0.7, alpha0=alpha0, regularization=0.05)
+    weight, target, _ = weights_and_targets(recipe, ratings)
+    users, items = implicit_ridge(recipe, ratings)
+    state = recipe.init(ratings, seed=1, threads=1)
+    state.sweep(recipe)
+    raw = state.variables
+    state._solve(raw["user_factors"], raw["item_factors"], state.by_user, state.ridge[0], recipe)
+    v = doubles(raw)
+    fixed, solved = v["item_factors"][:, :factors], v["user_factors"][:, :factors]
+    check_rows(solved, fixed, weight, target, users)
+    state._solve(raw["item_factors"], raw["user_factors"], state.by_item, state.ridge[1], recipe)
+    v = doubles(raw)
+    fixed, solved = v["user_factors"][:, :factors], v["item_factors"][:, :factors]
+    check_rows(solved, fixed, weight.T, target.T, items)
+
+
+def check_rows(solved, fixed, weight, target, ridge):
+    for row, x in enumerate(solved):
+        A = fixed.T @ (weight[row][:, None] * fixed) + ridge[row] * np.eye(fixed.shape[1])
+        wanted = np.linalg.solve(A, fixed.T @ (weight[row] * target[row]))
+        np.testing.assert_allclose(x, wanted, rtol=2e-3, atol=5e-4)
+
+
+@pytest.mark.parametrize("solver", ["cg", "ialspp"])
+@pytest.mark.parametrize("alpha0", [0.1, None])
+def test_solvers_end_at_the_same_objective(solver, alpha0):
+    """From one start; for blocks of 16 columns to differ from whole rows there are more columns."""
+    ratings = drawn()
+    shared = {"factors": 20, "epochs": 60, "alpha0": alpha0, "regularization": 0.05}
+    exact = hx.ImplicitALS(**shared).fit(ratings)
+    other = hx.ImplicitALS(solver=solver, block_size=16, **shared).fit(ratings)
+    assert not np.array_equal(exact.user_factors, other.user_factors)
+    assert other.history.objective.iloc[-1] == pytest.approx(exact.history.objective.iloc[-1], rel=2e-3)
+
+
+def structured_clicks(seed=0, groups=6, users=240, items=90, each=9) -> hx.Split:
+    """Users of a group click on its items, nine times out of ten."""
+    rng = np.random.default_rng(seed)
+    user = np.repeat(np.arange(users), each)
+    within = rng.integers(0, items // groups, len(user)) * groups + user % groups
+    item = np.where(rng.random(len(user)) < 0.9, within, rng.integers(0, items, len(user)))
+    return hx.split.per_user(hx.Ratings.from_columns(user, item), 0.25, seed=1)
+
+
+@pytest.mark.parametrize("solver", ["exact", "cg", "ialspp"])
+def test_clicks_with_structure_are_ranked_better_than_by_popularity(solver):
+    split = structured_clicks()
+    recipe = hx.ImplicitALS(factors=8, alpha0=0.1, regularization=0.02, solver=solver)
+    ours, popular = (
+        hx.evaluate_ranking(r.fit(split.train), split.test, k=10).ndcg for r in (recipe, hx.Popular())
+    )
+    assert ours > 2 * popular
+
+
+@pytest.mark.parametrize("wrong", [0.0, -1.0])
+def test_counts_that_are_not_above_zero_are_refused(wrong):
+    ratings = hx.Ratings.from_columns([1, 1, 2], [1, 2, 1], [1.0, wrong, 3.0])
+    with pytest.raises(DataError, match=f"a value is {wrong:g}: .* above 0"):
+        hx.ImplicitALS(factors=2).fit(ratings)
+
+
+@pytest.mark.parametrize("alpha0", [0.01, None])
+@pytest.mark.parametrize("wrong", [1e-50, 1e39, 1e-30])
+def test_weights_beyond_single_precision_are_refused(wrong, alpha0):
+    """They gave NaN, an infinite objective, or one of which no digit is right."""
+    ratings = hx.Ratings.from_columns([1, 1, 2], [1, 2, 1], [1.0, wrong, 3.0])
+    with pytest.raises(DataError, match=f"{wrong:g}".replace("+", r"\+") + ".*rescale the values"):
+        hx.ImplicitALS(factors=2, alpha0=alpha0).fit(ratings)
+
+
+@pytest.mark.parametrize("wrong", [np.nan, np.inf])
+def test_counts_that_are_not_finite_never_become_ratings(wrong):
+    with pytest.raises(DataError, match="not finite"):
+        hx.Ratings.from_columns([1, 1, 2], [1, 2, 1], [1.0, wrong, 3.0])
+
+
+@pytest.mark.parametrize(
+    ("recipe", "wrong"),
+    [
+        (hx.ALS, {"factors": 0}),
+        (hx.ALS, {"factors": 2000}),
+        (hx.ALS, {"epochs": 0}),
+        (hx.ALS, {"regularization": 0.0}),
+        (hx.ALS, {"bias_regularization": -1.0}),
+        (hx.ALS, {"nu": 1.5}),
+        (hx.ALS, {"regularization": float("nan")}),
+        (hx.ALS, {"init_scale": 0.0}),
+        (hx.ImplicitALS, {"alpha": 0.0}),
+        (hx.ImplicitALS, {"alpha0": -0.1}),
+        (hx.ImplicitALS, {"alpha0": float("inf")}),
+        (hx.ImplicitALS, {"solver": "lu"}),
+        (hx.ImplicitALS, {"cg_steps": 0}),
+        (hx.ImplicitALS, {"block_size": 20}),
+        (hx.ImplicitALS, {"learning_rate": 0.1}),
+    ],
+    ids=str,
+)
+def test_strange_recipes_are_refused_by_name(recipe, wrong):
+    (name,) = wrong
+    with pytest.raises(ParameterError, match=rf"\b{name}\b"):
+        recipe(**wrong)

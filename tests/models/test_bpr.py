@@ -1,0 +1,160 @@
+from __future__ import annotations
+
+from functools import cache
+
+import numpy as np
+import pytest
+
+import hatrix as hx
+from hatrix.errors import ParameterError
+from hatrix.kernels import schedule
+
+SAMPLINGS = ("uniform", "popularity", "adaptive")
+ARRAYS = ("user_factors", "item_factors", "item_bias")
+every_sampling = pytest.mark.parametrize("sampling", SAMPLINGS)
+
+
+@cache
+def structured_clicks(seed=0, groups=6, users=240, items=90, each=9) -> hx.Split:
+    """Users of a group click on its items, nine times out of ten."""
+    rng = np.random.default_rng(seed)
+    user = np.repeat(np.arange(users), each)
+    within = rng.integers(0, items // groups, len(user)) * groups + user % groups
+    item = np.where(rng.random(len(user)) < 0.9, within, rng.integers(0, items, len(user)))
+    return hx.split.per_user(hx.Ratings.from_columns(user, item), 0.25, seed=1)
+
+
+def recipe(**changes) -> hx.BPR:
+    return hx.BPR(**{"factors": 8, "epochs": 25, "candidates": 4} | changes)
+
+
+@every_sampling
+def test_clicks_with_structure_are_ranked_better_than_by_popularity(sampling):
+    split = structured_clicks()
+    ours, popular = (
+        hx.evaluate_ranking(r.fit(split.train), split.test, k=10).ndcg
+        for r in (recipe(sampling=sampling), hx.Popular())
+    )
+    assert ours > 2 * popular
+
+
+@every_sampling
+def test_the_objective_falls_and_pairs_get_into_order(sampling):
+    history = recipe(sampling=sampling, decay=0.9).fit(structured_clicks().train).history
+    objective = history.objective
+    assert objective.iloc[-5:].mean() < 0.8 * objective.iloc[:2].mean()
+    assert history.ordered.iloc[-1] > history.ordered.iloc[0] + 0.1
+    assert history.ordered.between(0, 1).all()
+    np.testing.assert_allclose(history.learning_rate, 0.15 * 0.9 ** np.arange(25))
+
+
+def test_the_first_objective_is_that_of_a_coin():
+    """Nothing is learned at a rate of nearly zero from factors near zero: -ln σ(0) = ln 2 for every pair."""
+    history = recipe(epochs=1, learning_rate=1e-9, init_scale=1e-4).fit(structured_clicks().train).history
+    assert history.objective.iloc[0] == pytest.approx(np.log(2), rel=1e-4)
+
+
+@every_sampling
+def test_threads_do_not_change_a_bit_and_seeds_do(sampling, monkeypatch):
+    monkeypatch.setattr(schedule, "WORTH_A_THREAD", 20)
+    train = structured_clicks().train
+    fast = recipe(sampling=sampling, epochs=4)
+    models = [fast.fit(train, seed=3, threads=threads) for threads in (1, 2, 5)]
+    other = fast.fit(train, seed=4, threads=1)
+    for name in ARRAYS:
+        for model in models[1:]:
+            np.testing.assert_array_equal(getattr(models[0], name), getattr(model, name), err_msg=name)
+        assert not np.array_equal(getattr(models[0], name), getattr(other, name))
+
+
+def test_samplings_draw_different_negatives():
+    biases = [
+        recipe(sampling=sampling, epochs=3).fit(structured_clicks().train).item_bias for sampling in SAMPLINGS
+    ]
+    for one in range(3):
+        for two in range(one):
+            assert not np.array_equal(biases[one], biases[two])
+
+
+def test_popular_negatives_push_popular_items_down():
+    """Drawn as often as they are clicked, popular items win as often as they lose: their biases stay small."""
+    rng = np.random.default_rng(5)
+    share = 1 / np.arange(1, 61)
+    user = np.repeat(np.arange(300), 8)
+    item = np.concatenate([rng.choice(60, 8, replace=False, p=share / share.sum()) for _ in range(300)])
+    clicks = hx.Ratings.from_columns(user, item)
+    slope = {}
+    for sampling in ("uniform", "popularity"):
+        model = recipe(sampling=sampling, factors=2, regularization=0.5).fit(clicks)
+        slope[sampling] = np.polyfit(np.log(model.item_count), model.item_bias, 1)[0]
+    assert slope["uniform"] > 0.3
+    assert slope["popularity"] < 0.6 * slope["uniform"]
+
+
+def test_one_candidate_is_the_uniform_draw():
+    train = structured_clicks().train
+    one, uniform = (recipe(**c).fit(train) for c in ({"candidates": 1}, {"sampling": "uniform"}))
+    for name in ARRAYS:
+        np.testing.assert_array_equal(getattr(one, name), getattr(uniform, name))
+
+
+def test_the_items_have_biases_and_the_users_none():
+    train = structured_clicks().train
+    model = recipe().fit(train)
+    assert model.mean == 0
+    assert not np.any(model.user_bias)
+    assert np.ptp(model.item_bias) > 0.1
+    held = recipe(bias_regularization=5.0).fit(train)
+    assert np.abs(held.item_bias).max() < 0.3 * np.abs(model.item_bias).max()
+
+
+def test_rows_without_training_data_stay_zero():
+    clicks = structured_clicks().train
+    cold = clicks.take((clicks.user != 7) & (clicks.item != 11))
+    model = recipe(epochs=3).fit(cold)
+    assert not np.any(model.user_factors[7])
+    assert not np.any(model.item_factors[11])
+    assert model.item_bias[11] == 0
+    assert np.all(np.any(model.user_factors[cold.user], axis=1))
+
+
+def test_values_are_not_read():
+    """What was clicked counts, not how often."""
+    clicks = structured_clicks().train
+    many = hx.Ratings.from_columns(clicks.user, clicks.item, np.arange(len(clicks)) % 5 + 1.0)
+    once = hx.Ratings.from_columns(clicks.user, clicks.item, np.ones(len(clicks)))
+    a, b = (recipe(epochs=2).fit(r) for r in (many, once))
+    np.testing.assert_array_equal(a.user_factors, b.user_factors)
+
+
+def test_a_user_who_has_everything_teaches_nothing_and_harms_nothing():
+    model = recipe(epochs=5).fit(hx.Ratings.from_columns([1] * 6, np.arange(6)))
+    assert np.isfinite(model.scores([1])).all()
+    assert not np.any(model.item_bias)
+
+
+def test_a_rate_far_too_high_is_a_divergence_that_says_what_to_do():
+    with pytest.raises(hx.HatrixError, match="learning_rate="):
+        recipe(learning_rate=10.0, regularization=100.0, epochs=60, decay=1.0).fit(structured_clicks().train)
+
+
+@pytest.mark.parametrize(
+    "wrong",
+    [
+        {"factors": 0},
+        {"epochs": 0},
+        {"learning_rate": 0.0},
+        {"learning_rate": float("nan")},
+        {"decay": 1.1},
+        {"regularization": -0.1},
+        {"bias_regularization": -0.1},
+        {"sampling": "random"},
+        {"candidates": 33},
+        {"biased": False},
+    ],
+    ids=str,
+)
+def test_strange_recipes_are_refused_by_name(wrong):
+    (name,) = wrong
+    with pytest.raises(ParameterError, match=rf"\b{name}\b"):
+        recipe(**wrong)
