@@ -70,7 +70,10 @@ def _values(column: pd.Series[Any]) -> tuple[NDArray[np.int64], NDArray[Any]]:
             edges = np.unique(np.quantile(numbers, np.linspace(0, 1, BINS + 1)[1:-1]))
             numbers = np.searchsorted(edges, numbers, side="right").astype(np.float64)
         return here, numbers
-    parts = [str(text).split("|") for text in column.iloc[here]]
+    # A value said twice is held once: the sampler draws a feature for rows that hold it once each.
+    parts = [
+        list(dict.fromkeys(filter(None, map(str.strip, str(text).split("|"))))) for text in column.iloc[here]
+    ]
     rows = np.repeat(here, [len(part) for part in parts])
     return rows, np.array([value for part in parts for value in part], dtype=object).astype(str)
 
