@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from hatrix.errors import HatrixError
     from hatrix.evaluation.compare import compare
     from hatrix.evaluation.comparison import Comparison
+    from hatrix.evaluation.convergence import convergence
     from hatrix.evaluation.evaluate import Evaluation, evaluate
     from hatrix.evaluation.folds import CrossValidation, cross_validate
     from hatrix.evaluation.ranking import RankingEvaluation, evaluate_ranking
@@ -58,6 +59,7 @@ __all__ = [
     "Tuning",
     "__version__",
     "compare",
+    "convergence",
     "cross_validate",
     "datasets",
     "evaluate",
@@ -92,6 +94,7 @@ _HOME = {
     "Split": "hatrix.data.split:Split",
     "Tuning": "hatrix.evaluation.tune:Tuning",
     "compare": "hatrix.evaluation.compare:compare",
+    "convergence": "hatrix.evaluation.convergence:convergence",
     "cross_validate": "hatrix.evaluation.folds:cross_validate",
     "datasets": "hatrix.data.datasets",
     "evaluate": "hatrix.evaluation.evaluate:evaluate",

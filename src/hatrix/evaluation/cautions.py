@@ -24,6 +24,7 @@ CODES = {
     "H006": "a model learned the training part by heart",
     "H007": "training failed",
     "H008": "a fitted model was trained on other data",
+    "H009": "chains of posterior draws disagree",
 }
 OLDER = 0.6
 """Share of (test, train) pairs of ratings with the test one first; a split that ignores time has a half."""
