@@ -205,3 +205,75 @@ def counted_normals(key, row, size):
 def normal_draw(A, b, z):
     """The draw of N(A⁻¹ b, A⁻¹) that standard normal numbers z stand for: mean + U⁻¹ z, where A = UᵀU."""
     return np.linalg.solve(A, b) + np.linalg.solve(np.linalg.cholesky(A).T, z)
+
+
+def rows_of_normal_wishart(n, size, rng):
+    """n rows ~ N(μ, Λ⁻¹), with μ | Λ ~ N(0, (2Λ)⁻¹) and Λ ~ Wishart(identity, size), as a sum of outer products."""
+    z = rng.standard_normal((size, size))
+    covariance = np.linalg.inv(z.T @ z)
+    mean = rng.multivariate_normal(np.zeros(size), covariance / 2, method="cholesky")
+    return rng.multivariate_normal(mean, covariance, n, method="cholesky")
+
+
+def rows_of_normal_gamma(n, size, rng):
+    """n rows of independent N(μ, 1/λ), with μ | λ ~ N(0, 1/λ) and λ ~ Gamma(½, rate ½), a squared normal number."""
+    deviation = 1 / np.abs(rng.standard_normal(size))
+    return deviation * (rng.standard_normal(size) + rng.standard_normal((n, size)))
+
+
+def gibbs(user, item, value, mean, k, sweeps, rng, *, stars=None):
+    """Gibbs sampling of Bayesian matrix factorization from its equations, ids only; yields (score of all pairs, noise).
+
+    With ``stars`` L, values are 0 to L - 1 by ordered probit, and (score, cut points) are yielded.
+    """
+    from scipy.special import ndtr, ndtri
+    from scipy.stats import wishart
+
+    sides, size = ((user, item), (item, user)), k + 1
+    rows = [rng.normal(0, 0.1, (own.max() + 1, size)) for own, _ in sides]
+    precision, target = 1.0, value.astype(float)
+    cuts = None if stars is None else np.arange(stars - 1) - stars / 2 + 1.0
+    for _ in range(sweeps):
+        if stars is not None:
+            scores = (mean + rows[0][:, [-1]] + rows[1][:, -1] + rows[0][:, :-1] @ rows[1][:, :-1].T)[
+                user, item
+            ]
+            cuts = _moved_cuts(cuts, scores, value, rng)
+            edges = np.concatenate([[-np.inf], cuts, [np.inf]])
+            low, high = ndtr(edges[value] - scores), ndtr(edges[value + 1] - scores)
+            target = scores + ndtri(rng.uniform(low, high))
+        for (own, other), x, z in zip(sides, rows, reversed(rows), strict=True):
+            n, centre = len(x), x.mean(axis=0)
+            spread = np.eye(size) + sum(np.outer(r - centre, r - centre) for r in x)
+            spread += 2 * n / (2 + n) * np.outer(centre, centre)
+            prior_precision = wishart.rvs(size + n, np.linalg.inv(spread), random_state=rng)
+            prior_mean = normal_draw(
+                (2 + n) * prior_precision, n * prior_precision @ centre, rng.normal(size=size)
+            )
+            for u in range(n):
+                design = np.column_stack([z[other[own == u], :-1], np.ones((own == u).sum())])
+                left = target[own == u] - mean - z[other[own == u], -1]
+                A, b = regression(design, left, prior_precision @ prior_mean, prior_precision, precision)
+                x[u] = normal_draw(A, b, rng.normal(size=size))
+        scores = mean + rows[0][:, [-1]] + rows[1][:, -1] + rows[0][:, :-1] @ rows[1][:, :-1].T
+        if stars is None:
+            error = ((value - scores[user, item]) ** 2).sum()
+            precision = rng.gamma((1 + len(value)) / 2, 2 / (1 + error))
+        yield scores, precision**-0.5 if stars is None else cuts.copy()
+
+
+def _moved_cuts(cuts, scores, star, rng):
+    """Metropolis steps of one cut point at a time; their density is flat in the logarithms of the gaps."""
+    from scipy.special import ndtr
+
+    def density(cuts):
+        edges = np.concatenate([[-np.inf], cuts, [np.inf]])
+        mass = ndtr(edges[star + 1] - scores) - ndtr(edges[star] - scores)
+        return np.log(np.maximum(mass, 1e-300)).sum() - np.log(np.diff(cuts)).sum()
+
+    for c in 3 * list(range(len(cuts))):
+        moved = cuts.copy()
+        moved[c] += rng.normal(0, 0.5)
+        if (np.diff(moved) > 0).all() and np.log(rng.random()) < density(moved) - density(cuts):
+            cuts = moved
+    return cuts
