@@ -26,7 +26,7 @@ from hatrix.kernels.compile import compiled
 from hatrix.kernels.counter import mix
 from hatrix.kernels.simd import combine, dot, load, store
 
-__all__ = ["bag_rows", "own_rows", "scores", "sums"]
+__all__ = ["bag_rows", "own_rows", "scores", "squared_errors", "sums"]
 
 
 @compiled
@@ -81,30 +81,80 @@ def sums(size: int, lanes: int, *, timed: bool) -> Any:
     """
 
     @compiled
+    def regressor(o, t, V, T):
+        one = V.dtype.type(1)
+        v = load(V, o, lanes)
+        if timed:
+            v = combine(one, v, one, load(T, t, lanes))
+        return v
+
+    @compiled
+    def target(n, o, t, value, weight, mean, V, bias, T, time_bias):
+        left = value[n] - mean - bias[o]
+        if timed:
+            left -= time_bias[t] + dot(load(V, o, lanes), load(T, t, lanes))
+        return weight[n] * left
+
+    @compiled
+    def number(a, o, t, V, T):
+        return V[o, a] + T[t, a] if timed else V[o, a]
+
+    @compiled
     def add_up(first, last, start, other, when, value, weight, mean, V, bias, T, time_bias, G, h):
         one = V.dtype.type(1)
-        zero = one - one
+        zero, last_of_four = one - one, np.uint64(3)
+        t0 = t1 = t2 = t3 = np.uint64(0)
         for u in range(np.uint64(first), np.uint64(last)):
             base = u * np.uint64(size)
             v = load(V, np.uint64(0), lanes)
             total = combine(zero, v, zero, v)
             for a in range(np.uint64(size)):
                 store(G, base + a, total)
-            for n in range(np.uint64(start[u]), np.uint64(start[u + np.uint64(1)])):
-                o, t = np.uint64(other[n]), np.uint64(0)
-                v = load(V, o, lanes)
-                target = value[n] - mean - bias[o]
+            n, end = np.uint64(start[u]), np.uint64(start[u + np.uint64(1)])
+            while n + last_of_four < end:  # four ratings for each time that a row of G is loaded and stored
+                n1, n2, n3 = n + np.uint64(1), n + np.uint64(2), n + np.uint64(3)
+                o0, o1, o2, o3 = (
+                    np.uint64(other[n]),
+                    np.uint64(other[n1]),
+                    np.uint64(other[n2]),
+                    np.uint64(other[n3]),
+                )
                 if timed:
-                    t = np.uint64(when[n])
-                    shift = load(T, t, lanes)
-                    target -= time_bias[t] + dot(v, shift)
-                    v = combine(one, v, one, shift)
-                total = combine(one, total, weight[n] * target, v)
+                    t0, t1, t2, t3 = (
+                        np.uint64(when[n]),
+                        np.uint64(when[n1]),
+                        np.uint64(when[n2]),
+                        np.uint64(when[n3]),
+                    )
+                v0, v1 = regressor(o0, t0, V, T), regressor(o1, t1, V, T)
+                v2, v3 = regressor(o2, t2, V, T), regressor(o3, t3, V, T)
+                x0 = target(n, o0, t0, value, weight, mean, V, bias, T, time_bias)
+                x1 = target(n1, o1, t1, value, weight, mean, V, bias, T, time_bias)
+                x2 = target(n2, o2, t2, value, weight, mean, V, bias, T, time_bias)
+                x3 = target(n3, o3, t3, value, weight, mean, V, bias, T, time_bias)
+                total = combine(one, total, one, combine(x0, v0, x1, v1))
+                total = combine(one, total, one, combine(x2, v2, x3, v3))
+                w0, w1, w2, w3 = weight[n], weight[n1], weight[n2], weight[n3]
                 for a in range(np.uint64(size)):
-                    x = V[o, a]
-                    if timed:
-                        x += T[t, a]
-                    store(G, base + a, combine(one, load(G, base + a, lanes), weight[n] * x, v))
+                    two = combine(w0 * number(a, o0, t0, V, T), v0, w1 * number(a, o1, t1, V, T), v1)
+                    four = combine(w2 * number(a, o2, t2, V, T), v2, w3 * number(a, o3, t3, V, T), v3)
+                    store(
+                        G, base + a, combine(one, load(G, base + a, lanes), one, combine(one, two, one, four))
+                    )
+                n += np.uint64(4)
+            while n < end:
+                o = np.uint64(other[n])
+                if timed:
+                    t0 = np.uint64(when[n])
+                v = regressor(o, t0, V, T)
+                total = combine(one, total, target(n, o, t0, value, weight, mean, V, bias, T, time_bias), v)
+                for a in range(np.uint64(size)):
+                    store(
+                        G,
+                        base + a,
+                        combine(one, load(G, base + a, lanes), weight[n] * number(a, o, t0, V, T), v),
+                    )
+                n += np.uint64(1)
             store(h, u, total)
 
     return add_up
@@ -200,3 +250,25 @@ def scores(lanes: int, *, timed: bool) -> Any:
             out[n] = total
 
     return score
+
+
+@lru_cache
+def squared_errors(lanes: int, *, timed: bool) -> Any:
+    """The kernel of ``Σ (value - score)²`` over the ratings of each user, for users ``first`` to ``last``."""
+
+    @compiled
+    def add_squares(first, last, start, item, when, value, mean, X, V, bias, T, time_bias, out):
+        one = X.dtype.type(1)
+        for u in range(np.uint64(first), np.uint64(last)):
+            x, total = load(X, u, lanes), 0.0
+            for n in range(np.uint64(start[u]), np.uint64(start[u + np.uint64(1)])):
+                i = np.uint64(item[n])
+                v = load(V, i, lanes)
+                left = value[n] - mean - bias[i] - dot(x, v)
+                if timed:
+                    t = np.uint64(when[n])
+                    left -= time_bias[t] + dot(combine(one, x, one, v), load(T, t, lanes))
+                total += np.float64(left) * np.float64(left)
+            out[u] = total
+
+    return add_squares

@@ -94,12 +94,14 @@ class _State(State):
             v[f"kept.prior.{side}"] = np.zeros((recipe.draws, self.size), np.float32)
             v[f"kept.precision.{side}"] = np.zeros((recipe.draws, self.size, self.size))
         v["kept.noise"] = np.zeros(recipe.draws)
-        self.by_user = recipe.noise == "user"
+        self.by_user, self.count = recipe.noise == "user", train.user_count
+        self.freedom_fit = _freedom_fit(train.user_count)
         v["weight"], v["freedom"] = np.ones(counts[USERS], np.float32), np.array([10.0])
         v["kept.spread"] = np.zeros((counts[USERS], recipe.draws) if self.by_user else (0, 0), np.float32)
         v["kept.cuts"] = np.zeros((recipe.draws, len(self.levels) - 1 if self.ordinal else 0))
         v["kept"] = np.zeros(1, np.int64)
         self.variables: dict[str, NDArray[Any]] = v
+        self.settled = frozenset(name for name in v if name.startswith("kept"))
         if self.ordinal:
             self._draw_latent(self.scores(), np.random.default_rng((seed, 0, 4)))
 
@@ -145,7 +147,7 @@ class _State(State):
         V, bias = self._regressors(ITEMS if number == USERS else USERS)
         T, second = self._regressors(ITEMS if number == TIMES else TIMES)
         T[:, self.factors] = 0.0
-        value = self.variables["latent"][side.order] if self.ordinal else side.value
+        value = self._targets(side)
         weight = self.variables["weight"][side.user]
         kernel = gibbs.sums(self.size, self.lanes, timed=self.timed)
 
@@ -163,9 +165,10 @@ class _State(State):
         side, X, P = self.sides[number], self.variables[f"sum.{number}"], self.variables[f"own.{number}"]
         rng = np.random.default_rng((self.seed, epoch, number))
         draw_prior = _independent_prior if number == TIMES else _wishart_prior
-        shift, precision = draw_prior(P[:, : self.size].astype(np.float64), rng)
+        centre, precision = draw_prior(P[:, : self.size].astype(np.float64), rng)
+        shift = precision @ centre
         if number != TIMES:
-            self.variables[f"prior.{number}"][:] = np.linalg.solve(precision, shift)
+            self.variables[f"prior.{number}"][:] = centre
             self.variables[f"precision.{number}"][:] = precision
         key, noise = rng.integers(2**63, dtype=np.uint64), self.variables["noise"][0]
         kernel = gibbs.own_rows(self.size, self.lanes)
@@ -183,7 +186,8 @@ class _State(State):
         Y, field = self.variables[f"bag.{number}.{bag}"], side.bags[bag]
         # NumPy seeds alike with and without zeros at the end: bag 0 would get the stream of the own rows.
         rng = np.random.default_rng((self.seed, epoch, number, bag + 1))
-        shift, precision = _independent_prior(Y[:, : self.size].astype(np.float64), rng)
+        centre, precision = _independent_prior(Y[:, : self.size].astype(np.float64), rng)
+        shift = precision @ centre
         key, noise = rng.integers(2**63, dtype=np.uint64), self.variables["noise"][0]
         gibbs.bag_rows(self.size, self.lanes)(
             field.start, field.holder, field.weight, side.G, side.h, X, Y, shift, precision, noise, key
@@ -221,37 +225,52 @@ class _State(State):
 
     def draw_noise(self, epoch: int, *, burning: bool) -> float:
         """Draw what the scores leave open: the noise, or cut points and hidden numbers; returns the mean of e²."""
-        rng, score, v = np.random.default_rng((self.seed, epoch, 3)), self.scores(), self.variables
-        square = ((v["latent"] if self.ordinal else self.value) - score) ** 2
+        rng, v = np.random.default_rng((self.seed, epoch, 3)), self.variables
+        square = self._squares()
         if self.by_user:
             self._draw_weights(square * v["noise"][0], rng)
         if not self.ordinal:
-            error = float(square @ v["weight"][self.user])
-            v["noise"][0] = rng.gamma((1 + len(score)) / 2) * 2 / (1 + error)
-            return float(square.mean())
-        spread = self._spread()
+            v["noise"][0] = rng.gamma((1 + len(self.value)) / 2) * 2 / (1 + square @ v["weight"])
+            return float(square.sum() / len(self.value))
+        score, spread = self.scores(), self._spread()
         v["cuts"][:], accepted = probit.move_cuts(score, spread, self.star, v["cuts"], v["stride"][0], rng)
         if burning:
             v["stride"] *= np.exp((accepted - probit.WANTED) / np.sqrt(epoch + 1))
         self._draw_latent(score, rng)
         return float(np.mean((probit.expected(score, spread, v["cuts"], self.levels) - self.value) ** 2))
 
+    def _squares(self) -> NDArray[np.float64]:
+        """Σ (target - score)² over the ratings of each user."""
+        from hatrix.kernels import gibbs, schedule
+
+        side, X = self.sides[USERS], self.variables[f"sum.{USERS}"]
+        V, bias = self._regressors(ITEMS)
+        T, second = self._regressors(TIMES)
+        T[:, self.factors] = 0.0
+        value = self._targets(side)
+        out = np.zeros(len(side.start) - 1)
+        kernel = gibbs.squared_errors(self.lanes, timed=self.timed)
+
+        def add_up(first: int, last: int) -> None:
+            kernel(
+                first, last, side.start, side.one, side.two, value, np.float32(self.mean), X, V, bias, T, second, out
+            )  # fmt: skip
+
+        schedule.run_rows(add_up, side.start, threads=self.threads)
+        return out
+
+    def _targets(self, side: _Side) -> NDArray[np.float32]:
+        """What the scores of a side's ratings are to meet."""
+        return self.variables["latent"][side.order] if self.ordinal else side.value
+
     def _draw_weights(self, square: NDArray[np.float64], rng: np.random.Generator) -> None:
         """Draw each user's relative precision from Γ(ν/2, ν/2), and ν before that, with those integrated out."""
-        from scipy.special import gammaln
-
-        v = self.variables
-        count = np.bincount(self.user, minlength=len(v["weight"]))
-        total = np.bincount(self.user, square, len(v["weight"]))
-        sizes, users = np.unique(count, return_counts=True)
-        fit = [
-            users @ gammaln((nu + sizes) / 2) - (nu + count) / 2 @ np.log((nu + total) / 2)
-            + len(count) * (nu / 2 * np.log(nu / 2) - gammaln(nu / 2))
-            for nu in FREEDOM
-        ]  # fmt: skip
-        nu = FREEDOM[np.argmax(fit + rng.gumbel(size=len(fit)))]
-        v["freedom"][0] = nu
-        v["weight"][:] = rng.gamma((nu + count) / 2) * 2 / (nu + total)
+        v, half = self.variables, FREEDOM[:, None] / 2
+        shape = half + self.count / 2
+        fit = self.freedom_fit - (shape * np.log(half + square / 2)).sum(axis=1)
+        chosen = int(np.argmax(fit + rng.gumbel(size=len(fit))))
+        v["freedom"][0] = FREEDOM[chosen]
+        v["weight"][:] = rng.gamma(shape[chosen]) / (FREEDOM[chosen] / 2 + square / 2)
 
     def _spread(self) -> NDArray[np.float64]:
         """Standard deviation of each rating around its score, as a multiple of the noise."""
@@ -320,10 +339,20 @@ def _bags(train: Ratings, recipe: BayesianMF) -> tuple[list[Bag], list[Bag]]:
     return bags
 
 
+def _freedom_fit(count: NDArray[np.int64]) -> NDArray[np.float64]:
+    """The part of each ν's log-likelihood that the numbers of ratings alone decide."""
+    from scipy.special import gammaln
+
+    sizes, users = np.unique(count, return_counts=True)
+    half = FREEDOM[:, None] / 2
+    own = len(count) * (half * np.log(half) - gammaln(half))[:, 0]
+    return np.asarray(own + gammaln(half + sizes / 2) @ users)
+
+
 def _wishart_prior(
     rows: NDArray[np.float64], rng: np.random.Generator
 ) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
-    """Draw Λμ and Λ of a field given its rows: a normal-Wishart hyper-prior with identity scale."""
+    """Draw μ and Λ of a field given its rows: a normal-Wishart hyper-prior with identity scale."""
     n, size = rows.shape
     weight = 2.0
     mean = rows.mean(axis=0)
@@ -336,19 +365,19 @@ def _wishart_prior(
     precision = root @ root.T
     centre = n * mean / (n + weight)
     noise = np.linalg.solve(np.linalg.cholesky((n + weight) * precision).T, rng.standard_normal(size))
-    return precision @ (centre + noise), precision
+    return centre + noise, precision
 
 
 def _independent_prior(
     rows: NDArray[np.float64], rng: np.random.Generator
 ) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
-    """Draw Λμ and a diagonal Λ of a field given its rows: a normal-gamma hyper-prior for each number by itself."""
+    """Draw μ and a diagonal Λ of a field given its rows: a normal-gamma hyper-prior for each number by itself."""
     n = len(rows)
     mean = rows.mean(axis=0)
     spread = ((rows - mean) ** 2).sum(axis=0) + n / (n + 1) * mean**2
     precision = rng.gamma((1 + n) / 2, size=rows.shape[1]) * 2 / (1 + spread)
     centre = n * mean / (n + 1) + rng.standard_normal(rows.shape[1]) / np.sqrt((n + 1) * precision)
-    return precision * centre, np.diag(precision)
+    return centre, np.diag(precision)
 
 
 @final

@@ -37,6 +37,8 @@ class State(ABC):
     """
 
     variables: dict[str, NDArray[Any]]
+    settled: frozenset[str] = frozenset()
+    """Names of those that only keep what others were, and so need no look at whether they are finite."""
 
 
 @dataclass(frozen=True)
@@ -278,7 +280,9 @@ class _Loop:
 
     def _check_finite(self, state: State, figures: Mapping[str, float], epoch: int) -> None:
         if np.isfinite(figures.get("train_mse", 0.0)) and all(
-            np.isfinite(array).all() for array in state.variables.values() if array.dtype.kind == "f"
+            np.isfinite(array).all()
+            for name, array in state.variables.items()
+            if array.dtype.kind == "f" and name not in state.settled
         ):
             return
         rate = getattr(self.recipe, "learning_rate", None)
