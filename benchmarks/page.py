@@ -36,6 +36,7 @@ SCRIPTS = {
     "svdpp": ("SVDpp: seconds of training beside Surprise", "svdpp.py"),
     "spectral": ("SpectralMF: accuracy against training time on gowalla", "spectral.py"),
     "ranking": ("The best items of every user beside implicit", "ranking.py"),
+    "large": ("A million items, a million users", "large.py"),
     "read": ("Reading 25 million ratings", "read.py"),
     "startup": ("Seconds until a command answers", "startup.py"),
 }

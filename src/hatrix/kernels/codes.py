@@ -120,15 +120,16 @@ def best_of_coded(
 
 
 def _unit(user_factors: NDArray[Any], factors: NDArray[Any], bias: NDArray[Any]) -> float:
-    """The factor of users for the bias: codes of neither side should be coarser for it than they must be."""
+    """The factor of users for the bias: at least as large as others, and more where biases are the larger part of items."""
     sizes = [
         float(np.abs(rows[:: max(1, len(rows) // SAMPLE)]).max(axis=1, initial=0).mean())
         if len(rows)
         else 0.0
         for rows in (user_factors, factors, bias[:, None])
     ]
-    user, item, level = (size if size > 0 else 1.0 for size in sizes)
-    return float(np.sqrt(user * level / item))
+    user, item, level = sizes
+    shared = np.sqrt(user * level / item) if item > 0 else 0.0
+    return float(max(user, shared)) or 1.0
 
 
 def _frozen(array: NDArray[Any]) -> NDArray[Any]:
