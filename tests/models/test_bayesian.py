@@ -139,10 +139,11 @@ def test_hyper_parameters_of_normal_wishart_rows_are_draws_given_the_rows(size):
     rng, figures = np.random.default_rng(size), []
     for _ in range(5000):
         rows = naive.rows_of_normal_wishart(4, size, rng)
-        shift, precision = bayesian._wishart_prior(rows, rng)
-        mean = np.linalg.solve(precision, shift)
+        mean, precision = bayesian._wishart_prior(rows, rng)
         forms = np.einsum("ni,ij,nj->n", rows - mean, precision, rows - mean)
-        figures.append([*np.log(np.diag(precision)), 2 * mean @ shift, forms.mean(), np.log(forms.sum())])
+        figures.append(
+            [*np.log(np.diag(precision)), 2 * mean @ precision @ mean, forms.mean(), np.log(forms.sum())]
+        )
     assert_mean(
         figures, [*[digamma(size / 2) + np.log(2)] * size, size, size, digamma(4 * size / 2) + np.log(2)]
     )
@@ -152,13 +153,12 @@ def test_hyper_parameters_of_normal_gamma_rows_are_draws_given_the_rows():
     rng, figures = np.random.default_rng(0), []
     for _ in range(5000):
         rows = naive.rows_of_normal_gamma(4, 2, rng)
-        shift, precision = bayesian._independent_prior(rows, rng)
+        mean, precision = bayesian._independent_prior(rows, rng)
         assert precision[0, 1] == precision[1, 0] == 0
         precision = np.diag(precision)
-        mean = shift / precision
-        forms = precision * (rows - mean) ** 2
-        figures.append(np.concatenate([np.log(precision), precision * mean**2, *forms]))
-    assert_mean(figures, np.concatenate([[digamma(1 / 2) + np.log(2)] * 2, np.ones(10)]))
+        forms = precision * np.array([mean, *(rows - mean)]) ** 2
+        figures.append(np.concatenate([np.log(precision), *np.log(forms)]))
+    assert_mean(figures, np.full(12, digamma(1 / 2) + np.log(2)))
 
 
 @pytest.mark.parametrize(
