@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from hatrix.kernels.compile import compiled
+from hatrix.kernels.compile import compiled, inlined
 from hatrix.kernels.counter import STRIDE, mix
 from hatrix.kernels.schedule import Grid
 from hatrix.kernels.sgd import padded
@@ -82,7 +82,7 @@ def _sort_into_blocks() -> Any:
     return sort_into_blocks
 
 
-@compiled
+@inlined
 def _has(start, item, user, wanted):
     """Whether ``wanted`` is among the sorted items of the user."""
     low, high = np.uint64(start[user]), np.uint64(start[user + np.uint64(1)])

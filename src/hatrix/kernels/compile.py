@@ -16,7 +16,7 @@ from typing import Any
 from numba import njit
 from numba.core.caching import CompileResultCacheImpl, FunctionCache, IndexDataCacheFile, _CacheLocator
 
-__all__ = ["FAST_MATH", "compiled"]
+__all__ = ["FAST_MATH", "compiled", "inlined"]
 
 FAST_MATH = frozenset({"nsz", "arcp", "contract", "afn", "reassoc"})
 """LLVM flags that may change the last bits, never whether a number is finite."""
@@ -24,10 +24,23 @@ FAST_MATH = frozenset({"nsz", "arcp", "contract", "afn", "reassoc"})
 
 def compiled(function: Callable[..., Any]) -> Any:
     """Compile a kernel: no GIL, no Python objects, IEEE division, fast math that keeps NaN and infinity."""
-    kernel = njit(nogil=True, error_model="numpy", fastmath=set(FAST_MATH))(function)
+    kernel = _jit(function)
     if _writable(_cache_folder()):
         kernel._cache = _Cache(function)
     return kernel
+
+
+def inlined(function: Callable[..., Any]) -> Any:
+    """Compile what kernels call into each of them.
+
+    As a function of its own it would exist in several copies that fast math rounds differently, and which of them
+    runs would depend on what else the process has compiled, and what it has loaded from the cache.
+    """
+    return _jit(function, forceinline=True)
+
+
+def _jit(function: Callable[..., Any], **options: Any) -> Any:
+    return njit(nogil=True, error_model="numpy", fastmath=set(FAST_MATH), **options)(function)
 
 
 @lru_cache
@@ -96,3 +109,17 @@ class _Cache(FunctionCache):
     def __init__(self, function: Callable[..., Any]) -> None:
         super().__init__(function)
         self._cache_file = _Files(self._cache_path, self._impl.filename_base, "")
+        self._constants = _constants(function)
+
+    def _index_key(self, sig: Any, codegen: Any) -> tuple[Any, ...]:
+        return sig, codegen.magic_tuple(), self._constants
+
+
+def _constants(function: Callable[..., Any]) -> tuple[Any, ...]:
+    """What a function closes over. Numba's own key numbers the kernels among it anew in each process."""
+    values = [cell.cell_contents for cell in function.__closure__ or ()]
+    kernels = [getattr(value, "py_func", None) for value in values]
+    return tuple(
+        repr(value) if kernel is None else (kernel.__qualname__, _constants(kernel))
+        for value, kernel in zip(values, kernels, strict=True)
+    )

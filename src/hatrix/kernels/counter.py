@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from hatrix.kernels.compile import compiled
+from hatrix.kernels.compile import inlined
 
 __all__ = ["STRIDE", "mix"]
 
@@ -12,7 +12,7 @@ STRIDE = np.uint64(0x9E3779B97F4A7C15)
 """What splitmix64 adds to its counter at each step."""
 
 
-@compiled
+@inlined
 def mix(x):
     """splitmix64: a counter in, 64 random bits out."""
     x += STRIDE

@@ -22,14 +22,14 @@ from typing import Any
 
 import numpy as np
 
-from hatrix.kernels.compile import compiled
+from hatrix.kernels.compile import compiled, inlined
 from hatrix.kernels.counter import mix
 from hatrix.kernels.simd import combine, dot, load, store
 
 __all__ = ["bag_rows", "own_rows", "scores", "squared_errors", "sums"]
 
 
-@compiled
+@inlined
 def _unit(bits):
     """53 of the bits as a number above 0 and up to 1."""
     return (np.float64(bits >> np.uint64(11)) + 1.0) * 1.1102230246251565e-16
@@ -42,7 +42,7 @@ def _draw(size: int, lanes: int) -> Any:
     Row operations alone: A becomes U with A = UᵀU, from the top row down, while Uᵀ y = b is solved; then U x = y + z.
     """
 
-    @compiled
+    @inlined
     def draw(A, b, w, key, row, x):
         one = A.dtype.type(1)
         state = mix(key ^ mix(np.uint64(row)))
@@ -80,7 +80,7 @@ def sums(size: int, lanes: int, *, timed: bool) -> Any:
     1 and of T is 0: their own biases come apart, and are taken off the rating with ``V · T``.
     """
 
-    @compiled
+    @inlined
     def regressor(o, t, V, T):
         one = V.dtype.type(1)
         v = load(V, o, lanes)
@@ -88,14 +88,14 @@ def sums(size: int, lanes: int, *, timed: bool) -> Any:
             v = combine(one, v, one, load(T, t, lanes))
         return v
 
-    @compiled
+    @inlined
     def target(n, o, t, value, weight, mean, V, bias, T, time_bias):
         left = value[n] - mean - bias[o]
         if timed:
             left -= time_bias[t] + dot(load(V, o, lanes), load(T, t, lanes))
         return weight[n] * left
 
-    @compiled
+    @inlined
     def number(a, o, t, V, T):
         return V[o, a] + T[t, a] if timed else V[o, a]
 

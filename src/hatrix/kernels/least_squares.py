@@ -22,7 +22,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from hatrix.kernels import schedule
-from hatrix.kernels.compile import compiled
+from hatrix.kernels.compile import compiled, inlined
 from hatrix.kernels.simd import combine, dot, load, multiply, store
 
 if TYPE_CHECKING:
@@ -140,7 +140,7 @@ def _work(start: NDArray[np.int64], lanes: int) -> NDArray[np.int64]:
     return np.asarray(np.concatenate([[0], np.cumsum(cost // lanes + 1)]) * (1 + lanes // TILE))
 
 
-@compiled
+@inlined
 def _tile(R, R2, blocks, first, last, row, column, A2, sign):
     """Add sign Σ_n R[n, tile row] R[n, tile column]ᵀ to a tile of A; A2 and R2 are their views 16 numbers wide."""
     one = R.dtype.type(1)
@@ -172,7 +172,7 @@ def _tile(R, R2, blocks, first, last, row, column, A2, sign):
         place += blocks
 
 
-@compiled
+@inlined
 def _factor(A, A2, blocks, tiles, inverse):
     """Cholesky: the upper triangle of A becomes U with A = Uᵀ U; ``inverse`` gets 1 / diagonal."""
     one = A.dtype.type(1)
@@ -193,7 +193,7 @@ def _factor(A, A2, blocks, tiles, inverse):
                 store(A2, place, combine(inverse[i], line, one - one, line))
 
 
-@compiled
+@inlined
 def _substitute(A, inverse, size, b):
     """Solve Uᵀ U x = b in place."""
     for i in range(size):
@@ -211,11 +211,10 @@ def _substitute(A, inverse, size, b):
 @lru_cache
 def _solve(lanes: int, biased: bool, nonnegative: bool) -> Any:
     """The kernel for rows ``first`` to ``last``."""
-    blocks = np.uint64(lanes // TILE)
+    dual, primal = _dual(lanes, biased), _primal(lanes, biased, nonnegative)
 
     @compiled
     def solve(first, last, start, other, weight, target, Y, diagonal, ridge, bias_ridge, X, bias):
-        one = Y.dtype.type(1)
         A = np.empty((lanes, lanes), np.float32)
         A2 = A.reshape(lanes * lanes // TILE, TILE)
         R = np.empty((max(CHUNK, lanes), lanes), np.float32)
@@ -228,106 +227,137 @@ def _solve(lanes: int, biased: bool, nonnegative: bool) -> Any:
         )
         for u in range(np.uint64(first), np.uint64(last)):
             begin, end = np.uint64(start[u]), np.uint64(start[u + np.uint64(1)])
-            count = end - begin
-            if count == np.uint64(0):
+            if begin == end:
                 X[u, :] = 0
                 if biased:
                     bias[u] = 0
-                continue
-            if count < np.uint64(lanes) and not nonnegative:
-                # The dual: R holds the scaled regressors, A the kernel matrix.
-                for a in range(lanes):
-                    scale[a] = one / np.sqrt(ridge[u] + diagonal[a])
-                level = one / bias_ridge[u] if biased else one - one
-                tiles = (count + np.uint64(TILE - 1)) // np.uint64(TILE)
-                for p in range(count):
-                    o = np.uint64(other[begin + p])
-                    for a in range(np.uint64(lanes)):
-                        R[p, a] = Y[o, a] * scale[a]
-                    z[p] = target[begin + p]
-                for p in range(count, tiles * np.uint64(TILE)):
-                    z[p] = 0
-                for p in range(tiles * np.uint64(TILE)):
-                    if p < count:
-                        mine = load(R, p, lanes)
-                        for q in range(p, count):
-                            A[p, q] = level + dot(mine, load(R, q, lanes))
-                        A[p, p] += one / weight[begin + p]
-                        for q in range(count, tiles * np.uint64(TILE)):
-                            A[p, q] = 0
-                    else:
-                        for q in range(p, tiles * np.uint64(TILE)):
-                            A[p, q] = 0
-                        A[p, p] = 1
-                _factor(A, A2, blocks, tiles, inverse)
-                _substitute(A, inverse, count, z)
-                total, beta = load(R, np.uint64(0), lanes), one - one
-                total = combine(one - one, total, one - one, total)
-                for p in range(count):
-                    total = combine(one, total, z[p], load(R, p, lanes))
-                    beta += z[p]
-                store(X, u, total)
-                for a in range(lanes):
-                    X[u, a] *= scale[a]
-                if biased:
-                    bias[u] = beta * level
-                continue
-            A[:, :] = 0
-            b[:, :] = 0
-            s[:, :] = 0
-            weights, targets = 0.0, 0.0
-            chunk = begin
-            while chunk < end:
-                some = min(np.uint64(CHUNK), end - chunk)
-                right, sums = load(b, np.uint64(0), lanes), load(s, np.uint64(0), lanes)
-                for p in range(some):
-                    root = np.sqrt(weight[chunk + p])
-                    y = load(Y, np.uint64(other[chunk + p]), lanes)
-                    line = combine(root, y, one - one, y)
-                    store(R, p, line)
-                    right = combine(one, right, root * target[chunk + p], line)
-                    if biased:
-                        sums = combine(one, sums, root, line)
-                        weights += weight[chunk + p]
-                        targets += weight[chunk + p] * target[chunk + p]
-                store(b, np.uint64(0), right)
-                store(s, np.uint64(0), sums)
-                for row in range(blocks):
-                    for column in range(row, blocks):
-                        _tile(R, R2, blocks, np.uint64(0), some, row, column, A2, one)
-                chunk += some
-            for a in range(lanes):
-                A[a, a] += ridge[u] + diagonal[a]
-            if nonnegative:
-                beta = _descend(
-                    A, b[0], s[0], weights, targets, bias_ridge[u] if biased else one, X[u], biased
-                )
-                if biased:
-                    bias[u] = beta
-                continue
-            _factor(A, A2, blocks, blocks, inverse)
-            if biased:
-                for a in range(lanes):
-                    z[a] = s[0, a]
-                _substitute(A, inverse, np.uint64(lanes), z)
-                _substitute(A, inverse, np.uint64(lanes), b[0])
-                along, across = 0.0, 0.0
-                for a in range(lanes):
-                    along += s[0, a] * b[0, a]
-                    across += s[0, a] * z[a]
-                beta = np.float32((targets - along) / (weights + bias_ridge[u] - across))
-                for a in range(lanes):
-                    X[u, a] = b[0, a] - beta * z[a]
-                bias[u] = beta
+            elif end - begin < np.uint64(lanes) and not nonnegative:
+                dual(
+                    u, begin, end - begin, other, weight, target, Y, diagonal, ridge, bias_ridge, X, bias,
+                    A, A2, R, scale, inverse, z,
+                )  # fmt: skip
             else:
-                _substitute(A, inverse, np.uint64(lanes), b[0])
-                for a in range(lanes):
-                    X[u, a] = b[0, a]
+                primal(
+                    u, begin, end, other, weight, target, Y, diagonal, ridge, bias_ridge, X, bias,
+                    A, A2, R, R2, inverse, b, s, z,
+                )  # fmt: skip
 
     return solve
 
 
-@compiled
+def _dual(lanes: int, biased: bool) -> Any:
+    """Solve row u from its few entries: R gets the scaled regressors, A the kernel matrix."""
+    blocks = np.uint64(lanes // TILE)
+
+    @inlined
+    def dual(
+        u, begin, count, other, weight, target, Y, diagonal, ridge, bias_ridge, X, bias,
+        A, A2, R, scale, inverse, z,
+    ):  # fmt: skip
+        one = Y.dtype.type(1)
+        for a in range(lanes):
+            scale[a] = one / np.sqrt(ridge[u] + diagonal[a])
+        level = one / bias_ridge[u] if biased else one - one
+        tiles = (count + np.uint64(TILE - 1)) // np.uint64(TILE)
+        for p in range(count):
+            o = np.uint64(other[begin + p])
+            for a in range(np.uint64(lanes)):
+                R[p, a] = Y[o, a] * scale[a]
+            z[p] = target[begin + p]
+        for p in range(count, tiles * np.uint64(TILE)):
+            z[p] = 0
+        for p in range(tiles * np.uint64(TILE)):
+            if p < count:
+                mine = load(R, p, lanes)
+                for q in range(p, count):
+                    A[p, q] = level + dot(mine, load(R, q, lanes))
+                A[p, p] += one / weight[begin + p]
+                for q in range(count, tiles * np.uint64(TILE)):
+                    A[p, q] = 0
+            else:
+                for q in range(p, tiles * np.uint64(TILE)):
+                    A[p, q] = 0
+                A[p, p] = 1
+        _factor(A, A2, blocks, tiles, inverse)
+        _substitute(A, inverse, count, z)
+        total, beta = load(R, np.uint64(0), lanes), one - one
+        total = combine(one - one, total, one - one, total)
+        for p in range(count):
+            total = combine(one, total, z[p], load(R, p, lanes))
+            beta += z[p]
+        store(X, u, total)
+        for a in range(lanes):
+            X[u, a] *= scale[a]
+        if biased:
+            bias[u] = beta * level
+
+    return dual
+
+
+def _primal(lanes: int, biased: bool, nonnegative: bool) -> Any:
+    """Solve row u from its normal equations: R gets chunks of the regressors, A their Gram matrix."""
+    blocks = np.uint64(lanes // TILE)
+
+    @inlined
+    def primal(
+        u, begin, end, other, weight, target, Y, diagonal, ridge, bias_ridge, X, bias,
+        A, A2, R, R2, inverse, b, s, z,
+    ):  # fmt: skip
+        one = Y.dtype.type(1)
+        A[:, :] = 0
+        b[:, :] = 0
+        s[:, :] = 0
+        weights, targets = 0.0, 0.0
+        chunk = begin
+        while chunk < end:
+            some = min(np.uint64(CHUNK), end - chunk)
+            right, sums = load(b, np.uint64(0), lanes), load(s, np.uint64(0), lanes)
+            for p in range(some):
+                root = np.sqrt(weight[chunk + p])
+                y = load(Y, np.uint64(other[chunk + p]), lanes)
+                line = combine(root, y, one - one, y)
+                store(R, p, line)
+                right = combine(one, right, root * target[chunk + p], line)
+                if biased:
+                    sums = combine(one, sums, root, line)
+                    weights += weight[chunk + p]
+                    targets += weight[chunk + p] * target[chunk + p]
+            store(b, np.uint64(0), right)
+            store(s, np.uint64(0), sums)
+            for row in range(blocks):
+                for column in range(row, blocks):
+                    _tile(R, R2, blocks, np.uint64(0), some, row, column, A2, one)
+            chunk += some
+        for a in range(lanes):
+            A[a, a] += ridge[u] + diagonal[a]
+        if nonnegative:
+            beta = _descend(A, b[0], s[0], weights, targets, bias_ridge[u] if biased else one, X[u], biased)
+            if biased:
+                bias[u] = beta
+            return
+        _factor(A, A2, blocks, blocks, inverse)
+        if biased:
+            for a in range(lanes):
+                z[a] = s[0, a]
+            _substitute(A, inverse, np.uint64(lanes), z)
+            _substitute(A, inverse, np.uint64(lanes), b[0])
+            along, across = 0.0, 0.0
+            for a in range(lanes):
+                along += s[0, a] * b[0, a]
+                across += s[0, a] * z[a]
+            beta = np.float32((targets - along) / (weights + bias_ridge[u] - across))
+            for a in range(lanes):
+                X[u, a] = b[0, a] - beta * z[a]
+            bias[u] = beta
+        else:
+            _substitute(A, inverse, np.uint64(lanes), b[0])
+            for a in range(lanes):
+                X[u, a] = b[0, a]
+
+    return primal
+
+
+@inlined
 def _descend(A, b, s, weights, targets, bias_ridge, x, biased):
     """Coordinate descent on ½xᵀAx - bᵀx with x >= 0 (and a free bias); returns the bias. A's upper triangle counts."""
     size = len(x)
