@@ -5,7 +5,7 @@
 ``one``: the 10 best items of one user on one core, from codes made beforehand, beside the bare product of all factors
 with those of the user; then 1,000 users beside the bare product with all of them. The factors are those of an
 `ImplicitALS` fit to gowalla expanded to a million items, and, for the worst case, independent normal numbers, in which
-all items are as long as each other. ``scored``: the items that a user's bound did not rule out, by scoring each of them.
+all items are as long as each other. ``tiles looked at`` are those before a user is done.
 
 ``all``: `recommend_all` for a million users and 100,000 items at 32 factors to a Parquet file, in a process of its own
 that reports its peak memory; made-up factors, with lengths as skewed as popularity is.
@@ -54,7 +54,7 @@ def one(factors: int, rounds: int) -> None:
         f"{N} best of a million items at {factors} factors, one core; milliseconds are medians over {rounds} users"
     )
     print(
-        "factors     items  codes s  one ms  product ms  ratio  reach of |x||y|  1,000 users s  product s  ratio"
+        "factors     items  codes s  one ms  product ms  ratio  tiles looked at  1,000 users s  product s  ratio"
     )
     for name, X, Y in (("a fit", fitted.user_factors, fitted.item_factors), ("normal", *normal)):
         bias, level = np.zeros(len(Y), np.float32), np.zeros(1000)
@@ -75,7 +75,7 @@ def one(factors: int, rounds: int) -> None:
         out = np.empty(len(Y), np.float32)
         bare = milliseconds(lambda user, X=X, Y=Y, out=out: np.dot(Y, X[user], out=out), users)
         worst = np.array([lists(slice(user, user + 1))[0, -1] for user in users])
-        reach = np.linalg.norm(X[users], axis=1)[:, None] * coded.length >= worst[:, None]
+        reach = np.linalg.norm(X[users], axis=1)[:, None] * coded.far >= worst[:, None]
         start = time.perf_counter()
         lists(slice(0, 1000))
         many = time.perf_counter() - start

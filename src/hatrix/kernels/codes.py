@@ -9,8 +9,9 @@ and p · q is a sum of products of bytes, of which one instruction of the proces
 reaches the worst of the user's best so far is scored, from the factors themselves and in double precision: of 40,000
 items, a few hundred. The bias of an item is one more factor.
 
-Items are laid out in tiles of 64, by falling length |y|, so that a user is done as soon as |x| |y| of the next tile
-is below what is to beat::
+Items are laid out in tiles of 64, first what users like the given ones can be expected to score high, so that what is to
+beat is soon high. A user is done as soon as |x| times the largest |y| of the items to come, and the highest bias of
+those, is below it::
 
     tile t:   quad 0                          quad 1             …   The codes of four factors are neighbours, and
               item 0   item 1  …  item 63     item 0   …             those of one item after the other: a register holds
@@ -50,10 +51,11 @@ _I8, _I32, _I64 = ir.IntType(8), ir.IntType(32), ir.IntType(64)
 
 
 class Coded(NamedTuple):
-    """Item factors (the bias, over ``unit``, the last of them) in tiles by falling length.
+    """Item factors (the bias, over ``unit``, the last of them) in tiles.
 
     ``codes`` has shape (tiles, quads, 64, 4). ``item`` are the rows in that order, -1 where a tile is not full. Of the
-    items of each tile, ``step`` is the scale of their codes, ``length`` the largest |y|, and ``rest`` the largest |e|.
+    items of each tile, ``step`` is the scale of their codes, ``length`` the largest |y|, and ``rest`` the largest |e|. Of
+    them and all to come, ``far`` is the largest |y| without the bias and ``high`` the highest bias.
     """
 
     codes: NDArray[np.uint8]
@@ -61,6 +63,8 @@ class Coded(NamedTuple):
     step: NDArray[np.float64]
     length: NDArray[np.float64]
     rest: NDArray[np.float64]
+    far: NDArray[np.float64]
+    high: NDArray[np.float64]
     unit: float
 
 
@@ -75,16 +79,21 @@ def available() -> bool:
 def code_items(user_factors: NDArray[Any], factors: NDArray[Any], bias: NDArray[Any]) -> Coded:
     """Codes of item factors and biases, shapes (items, k) and (items,), for users like the given ones."""
     n, k = factors.shape
-    factors, bias, unit = _frozen(factors), _frozen(bias), _unit(user_factors, factors, bias)
-    tiles = -(-n // TILE)
-    length = np.empty(n)
-    _measure(factors, bias, unit, length)
+    factors, bias, tiles = _frozen(factors), _frozen(bias), -(-n // TILE)
+    some = user_factors[:: max(1, len(user_factors) // SAMPLE)].astype(np.float64)
+    center = some.mean(axis=0) if len(some) else np.zeros(k)
+    # Two standard deviations of the score of a direction without preference.
+    spread = 2 * float(np.sqrt(np.square(some - center).mean())) if some.size else 0.0
+    promise = np.empty(n)
+    _promise(factors, bias, center, spread, promise)
     item = np.full(tiles * TILE, -1, np.int32)
-    item[:n] = np.argsort(-length, kind="stable")
+    item[:n] = np.argsort(-promise, kind="stable")
     codes = np.full((tiles, (k + 4) // 4, TILE, 4), MOST + 1, np.uint8)
-    step, rest = np.ones(tiles), np.zeros(tiles)
-    _code(factors, bias, unit, item, codes, step, rest)
-    return Coded(codes, item, step, length[item[::TILE]], rest, unit)
+    unit, step, (length, rest, far) = _unit(some, factors, bias), np.ones(tiles), np.zeros((3, tiles))
+    high = np.full(tiles, -np.inf)
+    _code(factors, bias, unit, item, codes, step, length, rest, far, high)
+    far, high = (np.maximum.accumulate(array[::-1])[::-1].copy() for array in (far, high))
+    return Coded(codes, item, step, length, rest, far, high, unit)
 
 
 def best_of_coded(
@@ -107,7 +116,7 @@ def best_of_coded(
     items, scores = np.full((m, n), -1, np.int32), np.full((m, n), -np.inf)
     start, item = in_order(seen, m, n_items)
     given = [
-        _frozen(array) for array in (*coded[:5], user_factors, item_factors, item_bias, level, start, item)
+        _frozen(array) for array in (*coded[:7], user_factors, item_factors, item_bias, level, start, item)
     ]
     if allowed is None:
         allowed = np.ones(n_items, np.bool_)
@@ -119,15 +128,13 @@ def best_of_coded(
     return items, scores
 
 
-def _unit(user_factors: NDArray[Any], factors: NDArray[Any], bias: NDArray[Any]) -> float:
+def _unit(users: NDArray[Any], factors: NDArray[Any], bias: NDArray[Any]) -> float:
     """The factor of users for the bias: at least as large as others, and more where biases are the larger part of items."""
-    sizes = [
-        float(np.abs(rows[:: max(1, len(rows) // SAMPLE)]).max(axis=1, initial=0).mean())
-        if len(rows)
-        else 0.0
-        for rows in (user_factors, factors, bias[:, None])
-    ]
-    user, item, level = sizes
+    stride = max(1, len(factors) // SAMPLE)
+    user, item, level = (
+        float(np.abs(rows).max(axis=1, initial=0).mean()) if len(rows) else 0.0
+        for rows in (users, factors[::stride], bias[::stride, None])
+    )
     shared = np.sqrt(user * level / item) if item > 0 else 0.0
     return float(max(user, shared)) or 1.0
 
@@ -219,16 +226,18 @@ def _lowest_bit(typing_context: Any, mask: Any) -> Any:  # noqa: ARG001
 
 
 @compiled
-def _measure(factors, bias, unit, length):
+def _promise(factors, bias, center, spread, promise):
     for i in range(len(factors)):
-        total = (np.float64(bias[i]) / unit) ** 2
+        square, score = 0.0, 0.0
         for f in range(factors.shape[1]):
-            total += np.float64(factors[i, f]) ** 2
-        length[i] = np.sqrt(total)
+            y = np.float64(factors[i, f])
+            square += y * y
+            score += y * center[f]
+        promise[i] = bias[i] + score + spread * np.sqrt(square)
 
 
 @compiled
-def _code(factors, bias, unit, item, codes, step, rest):
+def _code(factors, bias, unit, item, codes, step, length, rest, far, high):
     k = factors.shape[1]
     y = np.empty((TILE, k + 1))
     for tile in range(len(step)):
@@ -241,8 +250,14 @@ def _code(factors, bias, unit, item, codes, step, rest):
             for f in range(k):
                 y[lane, f] = factors[i, f]
             y[lane, k] = np.float64(bias[i]) / unit
-            for f in range(k + 1):
+            square = 0.0
+            for f in range(k):
+                square += y[lane, f] ** 2
                 largest = max(largest, abs(y[lane, f]))
+            largest = max(largest, abs(y[lane, k]))
+            far[tile] = max(far[tile], np.sqrt(square))
+            high[tile] = max(high[tile], np.float64(bias[i]))
+            length[tile] = max(length[tile], np.sqrt(square + y[lane, k] ** 2))
         if largest > 0:
             step[tile] = largest / MOST
         for lane in range(TILE):
@@ -256,8 +271,8 @@ def _code(factors, bias, unit, item, codes, step, rest):
 
 @compiled
 def _code_user(factors, unit, codes):
-    # 1 / α, |d|, |x - d|, |x| and 128 Σ p.
-    k, largest, total = len(factors), unit, unit * unit
+    # 1 / α, |d|, |x - d|, |x| without the bias, and 128 Σ p.
+    k, largest, total = len(factors), unit, 0.0
     for f in range(k):
         x = np.float64(factors[f])
         largest = max(largest, abs(x))
@@ -287,7 +302,7 @@ def _contains(item, low, high, wanted):
 
 @compiled
 def _scan(
-    first, last, unit, codes, order, step, length, rest,
+    first, last, unit, codes, order, step, length, rest, far, high,
     user_factors, item_factors, item_bias, level, start, seen, allowed, items, scores,
 ):  # fmt: skip
     k, n = user_factors.shape[1], items.shape[1]
@@ -305,8 +320,8 @@ def _scan(
             for a in range(count):  # who can still find something better
                 at = active[a]
                 worst = scores[begin + at, 0]
-                reach = user[at, 3] * length[tile] * (1 + 1e-9) + 1e-12 * abs(worst)
-                if level[begin + at] + reach >= worst:
+                reach = user[at, 3] * far[tile] * (1 + 1e-9) + 1e-12 * (abs(worst) + abs(high[tile]))
+                if level[begin + at] + high[tile] + reach >= worst:
                     active[left] = at
                     left += 1
             count = left
