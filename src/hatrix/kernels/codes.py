@@ -31,7 +31,7 @@ from numba import types
 from numba.core import cgutils, config
 from numba.extending import intrinsic
 
-from hatrix.kernels.compile import compiled
+from hatrix.kernels.compile import compiled, inlined
 from hatrix.kernels.schedule import run_rows
 from hatrix.kernels.topk import in_order, sink, sort
 
@@ -269,7 +269,7 @@ def _code(factors, bias, unit, item, codes, step, length, rest, far, high):
             rest[tile] = max(rest[tile], np.sqrt(error))
 
 
-@compiled
+@inlined
 def _code_user(factors, unit, codes):
     # 1 / α, |d|, |x - d|, |x| without the bias, and 128 Σ p.
     k, largest, total = len(factors), unit, 0.0
@@ -288,7 +288,7 @@ def _code_user(factors, unit, codes):
     return 1 / step, np.sqrt(error), np.sqrt(near), np.sqrt(total), (MOST + 1) * shift
 
 
-@compiled
+@inlined
 def _contains(item, low, high, wanted):
     end = high
     while low < high:

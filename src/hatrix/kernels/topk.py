@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from hatrix.kernels.compile import compiled
+from hatrix.kernels.compile import compiled, inlined
 from hatrix.kernels.dense import one_blas_thread
 from hatrix.kernels.schedule import workers
 
@@ -163,7 +163,7 @@ def strike(tile, first, item, cursor, end):
             cursor[row] += 1
 
 
-@compiled
+@inlined
 def sink(value, place, size, top):
     """Restore the heap below ``top``, its root the worst: of equals, the one with the highest number is the worse."""
     v, p = value[top], place[top]
