@@ -314,7 +314,7 @@ def test_users_who_scatter_more_are_told_from_others():
     value = scores[ratings.user, ratings.item] + spread[ratings.user] * rng.normal(size=len(ratings))
     recipe = hx.BayesianMF(factors=2, epochs=250, burn_in=50, draws=100, noise="user")
     model = recipe.fit(replace(ratings, value=value), seed=1)
-    assert coverage(spread, model.posterior.user_spread * model.posterior.noise, 0.9) > 0.8
+    assert coverage(spread, model.posterior.user_spread[:-1] * model.posterior.noise, 0.9) > 0.8
     (user, item), new = every_pair(ratings)
     user, item = user[new], item[new]
     held_out = scores[user, item] + spread[user] * rng.normal(size=len(user))
@@ -322,6 +322,33 @@ def test_users_who_scatter_more_are_told_from_others():
     inside = (held_out >= low) & (held_out <= high)
     for width in (0.3, 0.6, 1.2):
         assert inside[spread[user] == width].mean() == pytest.approx(0.9, abs=0.03)
+
+
+@pytest.mark.parametrize("likelihood", ["gaussian", "ordinal"])
+def test_intervals_cover_the_ratings_of_users_who_are_new(likelihood):
+    ratings, _, values, _ = drawn(likelihood)
+    user, item = every_pair(ratings)[0]
+    old = ratings.take(ratings.user < 60)
+    model = hx.BayesianMF(factors=2, epochs=250, burn_in=50, draws=100, likelihood=likelihood).fit(
+        old, seed=1
+    )
+    new = user >= 60
+    _, low, high = model.predict([f"new {u}" for u in user[new]], item[new], interval=0.8)
+    actual = values[user[new], item[new]]
+    inside = np.mean((actual >= low) & (actual <= high))
+    assert 0.74 < inside < (0.86 if likelihood == "gaussian" else 0.95)
+
+
+def test_the_unit_of_the_ratings_does_not_matter():
+    ratings, *_ = drawn("gaussian")
+    recipe = hx.BayesianMF(factors=2, epochs=30, draws=10)
+    one, other = (recipe.fit(replace(ratings, value=unit * ratings.value), seed=1) for unit in (1, 64))
+    for ours, theirs in zip(
+        one.predict(3, [1, 5], interval=0.9), other.predict(3, [1, 5], interval=0.9), strict=True
+    ):
+        np.testing.assert_allclose(64 * ours, theirs, rtol=1e-6)
+    np.testing.assert_allclose(64 * one.history["noise"], other.history["noise"], rtol=1e-6)
+    np.testing.assert_allclose(64 * one.predict(3, "unheard of"), other.predict(3, "unheard of"), rtol=1e-6)
 
 
 FULL = {"factors": 2, "fields": ALL, "epochs": 12, "burn_in": 2, "draws": 5}

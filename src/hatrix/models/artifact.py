@@ -342,7 +342,7 @@ def _faults_of_extras(model: FactorModel, draws: tuple[int, ...]) -> Iterator[st
             for prior, precision in zip(priors, precisions, strict=True)
         ):
             yield "the precisions of its priors do not fit them"
-        elif spread.shape not in ((len(model.users), len(noise)), (0, 0)) or (spread <= 0).any():
+        elif spread.shape not in ((len(model.users) + 1, len(noise)), (0, 0)) or (spread <= 0).any():
             yield f"it has a spread of shape {spread.shape} for {len(model.users):,} users and {len(noise)} draws"
         elif cuts.shape not in ((len(noise), 0), (len(noise), len(levels) - 1)):
             yield f"it has cut points of shape {cuts.shape} for {len(levels)} ratings"

@@ -13,6 +13,7 @@ from hatrix.errors import DataError
 from hatrix.models import fields, probit
 from hatrix.models.factors import Factors, Posterior, TimeBlock
 from hatrix.models.fit import Algorithm, State
+from hatrix.models.mf import natural_unit
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -56,8 +57,9 @@ class _State(State):
         self.size = recipe.factors + 1
         self.lanes = padded(self.size)
         self.user, self.item, self.ordinal = train.user, train.item, recipe.likelihood == "ordinal"
-        self.mean = 0.0 if self.ordinal else float(train.value.mean())
-        self.value = train.value.astype(np.float32)
+        self.unit = 1.0 if self.ordinal else natural_unit(train.value)
+        self.mean = 0.0 if self.ordinal else float(train.value.mean()) / self.unit
+        self.value = (train.value / self.unit).astype(np.float32)
         self.levels, self.star = np.unique(train.value, return_inverse=True)
         self._bin_times(train, recipe)
         bags = _bags(train, recipe)
@@ -84,7 +86,7 @@ class _State(State):
             for number, bag in enumerate(self.sides[side].bags if side < TIMES else []):
                 v[f"bag.{side}.{number}"] = rows(len(bag.start) - 1, 0.0)
         # A precision; 1 in the ordinal model, whose hidden numbers have that scale.
-        v["noise"] = np.array([1.0 if self.ordinal else 1 / max(float(train.value.var()), 1e-6)])
+        v["noise"] = np.array([1.0 if self.ordinal else 1 / max(float(self.value.var()), 1e-6)])
         if self.ordinal:
             v["cuts"], v["stride"] = probit.first_cuts(self.star, len(self.levels)), np.array([0.01])
             v["latent"] = np.zeros(len(train), np.float32)
@@ -94,10 +96,11 @@ class _State(State):
             v[f"kept.prior.{side}"] = np.zeros((recipe.draws, self.size), np.float32)
             v[f"kept.precision.{side}"] = np.zeros((recipe.draws, self.size, self.size))
         v["kept.noise"] = np.zeros(recipe.draws)
-        self.by_user, self.count = recipe.noise == "user", train.user_count
-        self.freedom_fit = _freedom_fit(train.user_count)
-        v["weight"], v["freedom"] = np.ones(counts[USERS], np.float32), np.array([10.0])
-        v["kept.spread"] = np.zeros((counts[USERS], recipe.draws) if self.by_user else (0, 0), np.float32)
+        self.by_user, self.count = recipe.noise == "user", np.append(train.user_count, 0)
+        self.freedom_fit = _freedom_fit(self.count)
+        # One more than users: that of a user who is not among them.
+        v["weight"], v["freedom"] = np.ones(counts[USERS] + 1, np.float32), np.array([10.0])
+        v["kept.spread"] = np.zeros((counts[USERS] + 1, recipe.draws) if self.by_user else (0, 0), np.float32)
         v["kept.cuts"] = np.zeros((recipe.draws, len(self.levels) - 1 if self.ordinal else 0))
         v["kept"] = np.zeros(1, np.int64)
         self.variables: dict[str, NDArray[Any]] = v
@@ -231,7 +234,7 @@ class _State(State):
             self._draw_weights(square * v["noise"][0], rng)
         if not self.ordinal:
             v["noise"][0] = rng.gamma((1 + len(self.value)) / 2) * 2 / (1 + square @ v["weight"])
-            return float(square.sum() / len(self.value))
+            return float(square.sum() / len(self.value)) * self.unit**2
         score, spread = self.scores(), self._spread()
         v["cuts"][:], accepted = probit.move_cuts(score, spread, self.star, v["cuts"], v["stride"][0], rng)
         if burning:
@@ -240,7 +243,7 @@ class _State(State):
         return float(np.mean((probit.expected(score, spread, v["cuts"], self.levels) - self.value) ** 2))
 
     def _squares(self) -> NDArray[np.float64]:
-        """Σ (target - score)² over the ratings of each user."""
+        """Σ (target - score)² over the ratings of each user, and 0 for one who is not among them."""
         from hatrix.kernels import gibbs, schedule
 
         side, X = self.sides[USERS], self.variables[f"sum.{USERS}"]
@@ -248,7 +251,7 @@ class _State(State):
         T, second = self._regressors(TIMES)
         T[:, self.factors] = 0.0
         value = self._targets(side)
-        out = np.zeros(len(side.start) - 1)
+        out = np.zeros(len(side.start))
         kernel = gibbs.squared_errors(self.lanes, timed=self.timed)
 
         def add_up(first: int, last: int) -> None:
@@ -302,24 +305,34 @@ class _State(State):
         if not kept:
             self.keep()
         draws = slice(max(1, kept))
-        rows = [v[f"kept.{side}"][:, draws] for side in range(3)]
+        # From units of the data to those of the ratings: factors are multiplied with factors.
+        scale = np.full(self.size, self.unit**0.5)
+        scale[k] = self.unit
+        rows = [v[f"kept.{side}"][:, draws] * scale.astype(np.float32) for side in range(3)]
         bias = [np.ascontiguousarray(side[:, :, k]) for side in rows]
         factors = [np.ascontiguousarray(side[:, :, :k]).reshape(len(side), -1) for side in rows]
         time = TimeBlock(self.edges, bias[TIMES], factors[TIMES]) if self.timed else None
         posterior = Posterior(
-            v["kept.noise"][draws].copy(),
+            v["kept.noise"][draws] * self.unit,
             np.ascontiguousarray(v["kept.spread"][:, draws]),
             v["kept.cuts"][draws].copy(),
             self.levels if self.ordinal or len(self.levels) <= MOST_LEVELS else np.zeros(0),
-            v[f"kept.prior.{USERS}"][draws].copy(),
-            v[f"kept.prior.{ITEMS}"][draws].copy(),
-            v[f"kept.precision.{USERS}"][draws].copy(),
-            v[f"kept.precision.{ITEMS}"][draws].copy(),
+            v[f"kept.prior.{USERS}"][draws] * scale.astype(np.float32),
+            v[f"kept.prior.{ITEMS}"][draws] * scale.astype(np.float32),
+            v[f"kept.precision.{USERS}"][draws] / np.outer(scale, scale),
+            v[f"kept.precision.{ITEMS}"][draws] / np.outer(scale, scale),
             np.zeros(0),
         )
         v["kept"][0] = kept
         return Factors(
-            self.mean, bias[USERS], bias[ITEMS], factors[USERS], factors[ITEMS], {}, time, posterior
+            self.mean * self.unit,
+            bias[USERS],
+            bias[ITEMS],
+            factors[USERS],
+            factors[ITEMS],
+            {},
+            time,
+            posterior,
         )
 
 
@@ -479,7 +492,7 @@ class BayesianMF(Algorithm):
         loss = state.draw_noise(epoch, burning=epoch < self.burn_in)
         if epoch in self._keepers():
             state.keep()
-        return {"train_mse": loss, "noise": float(state.variables["noise"][0] ** -0.5)}
+        return {"train_mse": loss, "noise": state.unit * float(state.variables["noise"][0] ** -0.5)}
 
     def finish(self, state: _State) -> Factors:
         return state.result()

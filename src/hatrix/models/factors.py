@@ -38,11 +38,12 @@ class Posterior(NamedTuple):
     """What belongs to each of S posterior draws besides its biases and factors, which stand side by side.
 
     ``noise`` is the standard deviation of a rating around its score, which for user u is ``user_spread[u]`` times that
-    (shape (n_users, S)), unless that array is empty. ``cuts``, shape (S, L - 1), are the cut points of
-    an ordered probit on the L ``levels`` of the ratings, or empty; without them, the levels are those that occur, if
-    they are few. The rows ``user_prior`` and ``item_prior``, shape (S, k + 1), factors and then bias, stand for an
-    unknown user or item, whose own row is normal around that with the ``precision``, shape (S, k + 1, k + 1).
-    ``calibration`` holds, in order, the level at which each held-out rating was just inside its interval, or nothing.
+    (shape (n_users + 1, S), the last row for users not among them), unless that array is empty. ``cuts``, shape
+    (S, L - 1), are the cut points of an ordered probit on the L ``levels`` of the ratings, or empty; without them, the
+    levels are those that occur, if they are few. The rows ``user_prior`` and ``item_prior``, shape (S, k + 1), factors and
+    then bias, stand for an unknown user or item, whose own row is normal around that with the ``precision``, shape
+    (S, k + 1, k + 1). ``calibration`` holds, in order, the level at which each held-out rating was just inside its
+    interval, or nothing.
     """
 
     noise: NDArray[np.float64]

@@ -160,7 +160,7 @@ def _blocks(
         spread = np.broadcast_to(posterior.noise, scores.shape)
         user, item = pairs.user[part], pairs.item[part]
         if posterior.user_spread.size:
-            spread = spread * np.where((user >= 0)[:, None], posterior.user_spread[user], 1.0)
+            spread = spread * posterior.user_spread[user]
         for side, row, other, theirs in ((USER, user, ITEM, item), (ITEM, item, USER, user)):
             unknown = row < 0
             if unknown.any():
