@@ -280,6 +280,13 @@ def test_risk_ranks_by_a_quantile_of_the_draws(bayesian):
     assert safe.attrs["risk"] == 0.1
 
 
+def test_risk_takes_users_and_items_in_blocks(bayesian, monkeypatch):
+    whole = bayesian.recommend(list(range(9)), 5, risk=0.3)
+    for scores in (1, 40, 700):
+        monkeypatch.setattr(recommend, "SCORES_AT_ONCE", scores)
+        pd.testing.assert_frame_equal(bayesian.recommend(list(range(9)), 5, risk=0.3), whole, rtol=1e-6)
+
+
 def test_risk_knows_time():
     rng = np.random.default_rng(0)
     frame = made_up()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import warnings
 from collections.abc import Sequence
 from pathlib import Path
@@ -162,7 +163,7 @@ def _ids(ids: Ids, tokens: Sequence[str], flag: str) -> list[Any]:
     """The labels that tokens stand for: each an id, or a file with one on each line."""
     labels: list[Any] = []
     for token in tokens:
-        if ids.encode([_label(ids, token)])[0] < 0 and Path(token).is_file():
+        if ids.encode([_label(ids, token)])[0] < 0 and os.path.isfile(token):
             try:
                 lines = Path(token).read_text(encoding="utf-8-sig").splitlines()
             except UnicodeDecodeError:

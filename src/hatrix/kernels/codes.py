@@ -73,7 +73,10 @@ def available() -> bool:
     """Whether the processor has the instruction, and numba may use it."""
     if config.CPU_NAME is not None or config.CPU_FEATURES is not None:
         return False
-    return bool(binding.get_host_cpu_features().get("avx512vnni"))
+    try:
+        return bool(binding.get_host_cpu_features().get("avx512vnni"))
+    except RuntimeError:  # where LLVM cannot tell
+        return False
 
 
 def code_items(user_factors: NDArray[Any], factors: NDArray[Any], bias: NDArray[Any]) -> Coded:

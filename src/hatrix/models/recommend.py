@@ -233,15 +233,19 @@ class Recommender:
 
     def _by_risk(self, rows: NDArray[np.int64], n: int) -> tuple[NDArray[np.int32], NDArray[np.float64]]:
         items, scores = np.full((len(rows), n), -1, np.int32), np.full((len(rows), n), -np.inf)
-        draws = self.model.user_bias.shape[1]
-        at_once = max(1, SCORES_AT_ONCE // (draws * len(self.model.items)))
-        for first in range(0, len(rows), at_once):
-            some = rows[first : first + at_once]
-            by_draw = np.stack([_scores_of(_draw(self.model.factors, s), some) for s in range(draws)], -1)
-            for at, quantiles in enumerate(self._reduced(by_draw), first):
+        draws, n_items = self.model.user_bias.shape[1], len(self.model.items)
+        users = max(1, SCORES_AT_ONCE // (draws * n_items))
+        width = max(1, SCORES_AT_ONCE // (draws * users))
+        for first in range(0, len(rows), users):
+            some = rows[first : first + users]
+            ranked = np.empty((len(some), n_items))
+            for begin in range(0, n_items, width):
+                these = slice(begin, begin + width)
+                ranked[:, these] = self._reduced(_by_draw(self.model.factors, some, these))
+            for at, (row, quantiles) in enumerate(zip(some, ranked, strict=True), first):
                 if self.seen is not None:
                     start, item = self.seen
-                    quantiles[item[start[rows[at]] : start[rows[at] + 1]]] = -np.inf
+                    quantiles[item[start[row] : start[row + 1]]] = -np.inf
                 found = best(quantiles, n, self.candidates)
                 items[at, : len(found)], scores[at, : len(found)] = found, quantiles[found]
         return items, scores
@@ -349,21 +353,22 @@ def _exactly(
     return np.take_along_axis(items, order, 1), np.take_along_axis(scores, order, 1)
 
 
-def _draw(factors: Factors, s: int) -> Factors:
-    """One posterior draw as a model of its own."""
+def _by_draw(factors: Factors, rows: NDArray[np.int64], items: slice) -> NDArray[np.float64]:
+    """Scores of some items for some users by posterior draw, shape (users, items, draws)."""
     draws = factors.user_bias.shape[1]
     k = factors.user_factors.shape[1] // draws
-    columns, one = slice(s * k, (s + 1) * k), slice(s, s + 1)
-    time = factors.time
-    if time is not None:
-        time = TimeBlock(time.edges, time.bias[:, one], time.factors[:, columns])
-    return Factors(
-        factors.mean, factors.user_bias[:, one], factors.item_bias[:, one], factors.user_factors[:, columns],
-        factors.item_factors[:, columns], time=time,
-    ).flat()  # fmt: skip
-
-
-def _scores_of(flat: Factors, rows: NDArray[np.int64]) -> NDArray[np.float64]:
-    scores = np.asarray(flat.user_factors[rows] @ flat.item_factors.T, np.float64)
-    scores += (flat.mean + flat.user_bias[rows])[:, None] + flat.item_bias
+    user_bias, user_factors = factors.user_bias[rows], factors.user_factors[rows]
+    item_bias, item_factors = factors.item_bias[items], factors.item_factors[items]
+    scores = np.empty((len(rows), len(item_bias), draws))
+    for s in range(draws):
+        columns, one = slice(s * k, (s + 1) * k), slice(s, s + 1)
+        time = factors.time
+        if time is not None:
+            time = TimeBlock(time.edges, time.bias[:, one], time.factors[:, columns])
+        flat = Factors(
+            factors.mean, user_bias[:, one], item_bias[:, one], user_factors[:, columns], item_factors[:, columns],
+            time=time,
+        ).flat()  # fmt: skip
+        scores[..., s] = flat.user_factors @ flat.item_factors.T
+        scores[..., s] += (flat.mean + flat.user_bias)[:, None] + flat.item_bias
     return scores
