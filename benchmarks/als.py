@@ -109,7 +109,7 @@ def ratings_objective(train: hx.Ratings, mean: float, bu: Any, bi: Any, X: Any, 
     return (error + reg * float(rows)) / len(train)
 
 
-def fit_cmfrec(train: hx.Ratings, factors: int, threads: int, reg: float) -> Fit:
+def fit_cmfrec(train: hx.Ratings, factors: int, threads: int, reg: float, *, use_cg: bool) -> Fit:
     from cmfrec import CMF
     from scipy.sparse import coo_matrix
 
@@ -117,7 +117,7 @@ def fit_cmfrec(train: hx.Ratings, factors: int, threads: int, reg: float) -> Fit
 
     def fit(sweeps: int, seed: int) -> tuple[float, Any]:
         model = CMF(
-            k=factors, lambda_=reg, scale_lam=True, method="als", use_cg=False, niter=sweeps, nthreads=threads,
+            k=factors, lambda_=reg, scale_lam=True, method="als", use_cg=use_cg, niter=sweeps, nthreads=threads,
             user_bias=True, item_bias=True, verbose=False, precompute_for_predictions=False, use_float=True,
             random_state=seed,
         )  # fmt: skip
@@ -182,6 +182,7 @@ def main() -> None:
     parser.add_argument("--data", nargs="+", choices=["clicks", "ratings"], default=["clicks", "ratings"])
     parser.add_argument("--factors", type=int, nargs="+", default=[64, 128])
     parser.add_argument("--rounds", type=int, default=5)
+    parser.add_argument("--rounds-of-ratings", type=int, default=1, help="some peers take minutes")
     parser.add_argument("--threads", type=int, default=2)
     o = parser.parse_args()
     if "clicks" in o.data:
@@ -230,23 +231,29 @@ def main() -> None:
         race(
             {
                 "hatrix": fit_ours(train, recipe, o.threads),
-                "cmfrec": fit_cmfrec(train, factors, o.threads, reg),
+                "cmfrec Cholesky": fit_cmfrec(train, factors, o.threads, reg, use_cg=False),
+                "cmfrec CG, 3 steps": fit_cmfrec(train, factors, o.threads, reg, use_cg=True),
                 "LensKit": fit_lenskit(train, factors, o.threads, reg),
             },
             value,
-            min(o.rounds, 3),
+            o.rounds_of_ratings,
         )
 
 
 def lenskit_objective(train: hx.Ratings, model: Any, reg: float) -> float:
     """Of LensKit's factors with its fixed biases, in the order of our rows."""
-    users = model.users.numbers(np.arange(len(train.users)))
-    items = model.items.numbers(np.arange(len(train.items)))
-    X, Y = np.asarray(model.user_embeddings)[users], np.asarray(model.item_embeddings)[items]
+    users = model.users.numbers(np.arange(len(train.users)), missing="negative")
+    items = model.items.numbers(np.arange(len(train.items)), missing="negative")
+
+    def rows(array: Any, of: Any) -> Any:
+        found = np.asarray(array)[of]
+        found[of < 0] = 0  # a row without a rating, which it does not have
+        return found
+
     bias = model.bias
     return ratings_objective(
-        train, float(bias.global_bias), np.asarray(bias.user_biases)[users], np.asarray(bias.item_biases)[items],
-        X, Y, reg,
+        train, float(bias.global_bias), rows(bias.user_biases, users), rows(bias.item_biases, items),
+        rows(model.user_embeddings, users), rows(model.item_embeddings, items), reg,
     )  # fmt: skip
 
 

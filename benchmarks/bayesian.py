@@ -38,7 +38,6 @@ def recipe(options: argparse.Namespace) -> hx.BayesianMF:
         epochs=options.epochs,
         burn_in=options.epochs // 10,
         draws=min(options.draws, options.epochs - options.epochs // 10),
-        time_bin=7,
     )
 
 

@@ -2,9 +2,9 @@
 
     python benchmarks/spectral.py [--threads 2] [--rounds 3] [--factors 64 256 512 1024] [--search]
 
-Recall@20 and NDCG@20 of the official test part, all items ranked with the training items removed. The settings of
-each number of factors were chosen on a validation part of the training part: a fifth of every user's rows, as in the
-official test part, drawn for each user on its own. ``--search`` prints how settings do there instead. The peer is
+Recall@20 and NDCG@20 of the official test part, all items ranked with the training items removed. The settings (of
+`gowalla.MODELS`) were chosen on a validation part of the training part, by the sum of both; ``--search`` prints how
+settings do there instead. The peer is
 scikit-learn's `randomized_svd` with 4 power iterations on the same matrix, up to 512 factors; the two take turns and
 the ratio is the median over the rounds.
 """
@@ -21,44 +21,29 @@ from sklearn.utils.extmath import randomized_svd
 from threadpoolctl import threadpool_limits
 
 import hatrix as hx
+from gowalla import MODELS, accuracy, validation_part
 
-SETTINGS: dict[int, dict[str, float]] = {  # elsewhere the recipe's defaults
-    64: {"offset": 20.0, "sharpness": 0.0, "popularity": 0.5},
-    256: {"sharpness": 1.0, "popularity": 0.4},
-    1024: {"sharpness": 2.5},
-}
+CHOSEN = {recipe.factors: recipe for recipe in MODELS.values() if isinstance(recipe, hx.SpectralMF)}
 DECOMPOSITIONS = [
     {"offset": offset, "user_exponent": exponent}
     for offset, exponent in itertools.product((5.0, 10.0, 20.0), (0.4, 0.45, 0.5))
 ]
 SCORES = [
     {"sharpness": sharpness, "popularity": popularity}
-    for sharpness, popularity in itertools.product((0.0, 1.0, 2.0, 2.5), (0.3, 0.35, 0.4, 0.5))
+    for sharpness, popularity in itertools.product((0.0, 1.0, 2.0, 2.5, 3.0, 3.5), (0.3, 0.35, 0.4, 0.5))
 ]
-PUBLISHED = {"LightGCN": (0.1820, 0.1547), "UltraGCN": (0.1862, 0.1580), "SimpleX": (0.1872, 0.1557)}
 MOST_FACTORS_OF_PEER = 512
 
 
-def recipe(factors: int) -> hx.SpectralMF:
-    return hx.SpectralMF(factors=factors, **SETTINGS.get(factors, {}))
-
-
-def accuracy(model: hx.FactorModel, test: hx.Ratings) -> tuple[float, float]:
-    measured = hx.evaluate_ranking(model, test, k=20)
-    return float(measured.recall), float(measured.ndcg)
-
-
-def search(train: hx.Ratings, factors: int, threads: int) -> None:
-    """Recall and NDCG on a held-out fifth of ``train`` for a grid of settings, best first."""
-    # per_user takes the same positions of users with equally many rows, and rows come sorted by item.
-    shuffled = train.take(np.random.default_rng(7).permutation(len(train)))
-    held = hx.split.per_user(shuffled, 0.2, seed=1)
+def search(split: hx.Split, factors: int, threads: int) -> None:
+    """Recall and NDCG on the validation part for a grid of settings, best first."""
+    train, valid = validation_part(split)
     rows = []
     for knobs in DECOMPOSITIONS:
-        trained = hx.SpectralMF(factors=factors, **knobs).train(held.train, threads=threads)
+        trained = hx.SpectralMF(factors=factors, **knobs).train(train, threads=threads)
         for late in SCORES:
             model = trained.finish(hx.SpectralMF(factors=factors, **knobs, **late))
-            rows.append((*accuracy(model, held.test), knobs | late))
+            rows.append((*accuracy(model, valid), knobs | late))
     for recall, ndcg, knobs in sorted(rows, key=lambda row: -(row[0] + row[1]))[:10]:
         print(f"{factors:7}  {recall:.4f}  {ndcg:.4f}  {knobs}", flush=True)
 
@@ -83,26 +68,26 @@ def main() -> None:
     parser = argparse.ArgumentParser()
     parser.add_argument("--threads", type=int, default=2)
     parser.add_argument("--rounds", type=int, default=3)
-    parser.add_argument("--factors", type=int, nargs="*", default=[64, 256, 512, 1024])
+    parser.add_argument("--factors", type=int, nargs="*", choices=CHOSEN, default=list(CHOSEN))
     parser.add_argument("--search", action="store_true")
     options = parser.parse_args()
     split = hx.split.official("gowalla")
     if options.search:
         for factors in options.factors:
-            search(split.train, factors, options.threads)
+            search(split, factors, options.threads)
         return
     tiny = split.train.take(np.arange(1000))
-    recipe(8).fit(tiny, threads=options.threads, progress=False)
+    hx.SpectralMF(factors=8).fit(tiny, threads=options.threads, progress=False)
     print(f"gowalla, {len(split.train):,} training rows, {options.threads} threads; seconds are medians")
     print("factors  Recall@20  NDCG@20  seconds  captured  scikit-learn: seconds  captured  ratio")
     for factors in options.factors:
         ours, theirs, captured = [], [], 0.0
         for _ in range(options.rounds):
             start = time.perf_counter()
-            model = recipe(factors).fit(split.train, threads=options.threads, progress=False)
+            model = CHOSEN[factors].fit(split.train, threads=options.threads, progress=False)
             ours.append(time.perf_counter() - start)
             if factors <= MOST_FACTORS_OF_PEER:
-                spent, captured = seconds_of_peer(split.train, recipe(factors), options.threads)
+                spent, captured = seconds_of_peer(split.train, CHOSEN[factors], options.threads)
                 theirs.append(spent)
         recall, ndcg = accuracy(model, split.test)
         line = f"{factors:7}  {recall:9.4f}  {ndcg:7.4f}  {np.median(ours):7.2f}  {model.history.captured.iloc[-1]:8.4f}"
@@ -113,10 +98,6 @@ def main() -> None:
                 f" [{ratio.min():.1f}..{ratio.max():.1f}]"
             )
         print(line, flush=True)
-    popular = accuracy(hx.Popular().fit(split.train, progress=False), split.test)
-    print(f"Popular  {popular[0]:9.4f}  {popular[1]:7.4f}")
-    for name, (recall, ndcg) in PUBLISHED.items():
-        print(f"{name:8} {recall:9.4f}  {ndcg:7.4f}  (64 dimensions, published)")
 
 
 if __name__ == "__main__":

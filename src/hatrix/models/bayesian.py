@@ -449,7 +449,7 @@ class BayesianMF(Algorithm):
         json_schema_extra={"tune": [6, 32, "log"]},
     )
     epochs: int = Field(default=200, ge=1, le=100_000, description="Gibbs iterations, burn-in included")
-    burn_in: int = Field(default=20, ge=0, le=100_000, description="iterations before the first draw is kept")
+    burn_in: int = Field(default=30, ge=0, le=100_000, description="iterations before the first draw is kept")
     draws: int = Field(default=60, ge=1, le=10_000, description="posterior draws kept in the model")
     thinning: int | None = Field(
         default=None, ge=1, description="keep every so-many-th draw; without it, spread them evenly"
@@ -464,10 +464,10 @@ class BayesianMF(Algorithm):
         default=("user", "item"), description="what the rows of users and items are sums of"
     )
     time_bin: float = Field(
-        default=1.0, gt=0, le=100_000, description="width of a bin of the field time, in days"
+        default=7.0, gt=0, le=100_000, description="width of a bin of the field time, in days"
     )
     init_scale: float = Field(
-        default=0.1, gt=0, le=100, description="standard deviation at the start, times √factors"
+        default=1.0, gt=0, le=100, description="standard deviation at the start, times √factors"
     )
 
     @model_validator(mode="after")

@@ -242,7 +242,7 @@ class SpectralMF(Algorithm):
         json_schema_extra={"tune": [0.0, 1.0]},
     )
     offset: float = Field(
-        default=5.0,
+        default=10.0,
         ge=0,
         description="added to every degree before that: pulls in users and items with few rows",
         json_schema_extra={"tune": [0.5, 50, "log"]},
@@ -262,7 +262,7 @@ class SpectralMF(Algorithm):
         json_schema_extra={"tune": [0.0, 1.0]},
     )
     sharpness: float = Field(
-        default=2.0,
+        default=2.5,
         ge=-50,
         le=50,
         description="exponential weight of the first singular value against one of zero",
