@@ -175,7 +175,7 @@ def _quantities(
     named["sd of item biases"] = model.item_bias[model.item_count > 0].std(axis=0)
     named["sd of products"] = np.einsum("nsk,nsk->ns", p, q).std(axis=0)
     if posterior.user_spread.size:
-        named["sd of user spreads"] = posterior.user_spread[model.user_count > 0].std(axis=0)
+        named["sd of user spreads"] = posterior.user_spread[:-1][model.user_count > 0].std(axis=0)
     if model.time is not None:
         named["sd of time biases"] = model.time.bias.std(axis=0)
     out = {(name, None, None): np.asarray(values, np.float64) for name, values in named.items()}
