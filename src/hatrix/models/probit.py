@@ -49,10 +49,7 @@ def latent(
     """Draw the hidden number of each rating, given its score and its star."""
     from scipy.special import ndtr, ndtri
 
-    low, high = _ends(score, spread, star, cuts)
-    # In the tail where more digits are left: a number and its sign may be swapped.
-    swap = low > 0
-    low, high = np.where(swap, -high, low), np.where(swap, -low, high)
+    low, high, swap = _ends(score, spread, star, cuts)
     a, b = ndtr(low), ndtr(high)
     drawn = ndtri(np.maximum(a + (b - a) * uniform, 1e-300))
     drawn = np.clip(drawn, low, high)
@@ -80,14 +77,15 @@ def _log_likelihood(
 ) -> float:
     from scipy.special import ndtr
 
-    low, high = _ends(score, spread, star, cuts)
-    swap = low > 0
-    mass = np.where(swap, ndtr(-low) - ndtr(-high), ndtr(high) - ndtr(low))
-    return float(np.log(np.maximum(mass, 1e-300)).sum())
+    low, high, _ = _ends(score, spread, star, cuts)
+    return float(np.log(np.maximum(ndtr(high) - ndtr(low), 1e-300)).sum())
 
 
 def _ends(
     score: NDArray[np.float64], spread: NDArray[Any], star: NDArray[np.int64], cuts: NDArray[np.float64]
-) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+) -> tuple[NDArray[np.float64], NDArray[np.float64], NDArray[np.bool_]]:
+    """Standardised ends of each star's interval, turned (see the flags) to the tail where more digits are left."""
     edges = np.concatenate([[-np.inf], cuts, [np.inf]])
-    return (edges[star] - score) / spread, (edges[star + 1] - score) / spread
+    low, high = (edges[star] - score) / spread, (edges[star + 1] - score) / spread
+    swap = low > 0
+    return np.where(swap, -high, low), np.where(swap, -low, high), swap
