@@ -521,3 +521,20 @@ def test_ctrl_c_elsewhere_ends_with_one_line_and_leaves_nothing(
     monkeypatch.setattr("hatrix.data.read.read", interrupted)
     assert hatrix("run", ratings_file, "--out", "d") == (130, "", "error: interrupted\n")
     assert list(tmp_path.iterdir()) == [ratings_file]
+
+
+def test_several_fields_stand_with_commas_between(hatrix, ratings_file, tmp_path):
+    flags = ["--fields", "user,item,rated", "--epochs", "12", "--burn-in", "2", "--factors", "2", *COLUMNS]
+    ran = hatrix("run", ratings_file, "bayesian-mf", *flags, "--out", tmp_path / "out", "--json")
+    found = json.loads(ran.out)
+    assert found["hyperparameters"]["fields"] == ["user", "item", "rated"]
+    assert 0.5 < found["uncertainty"]["covered"] <= 1
+    for wrong, said in (
+        ("user", "they need user and item"),
+        ("user,itm", "give one of user, item"),
+        ("user,user,item", "twice"),
+    ):
+        refused(
+            hatrix("run", ratings_file, "bayesian-mf", "--fields", wrong, *COLUMNS, "--out", tmp_path / "no"),
+            said,
+        )

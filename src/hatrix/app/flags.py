@@ -394,6 +394,7 @@ def _hyper_parameter(name: str, field: FieldInfo, group: Group) -> inspect.Param
         group=group,
         converter=None if is_switch else _checked(field, bounds),
         negative=flag(f"no_{name}") if is_switch and field.default else (),
+        show_default=(lambda names: ",".join(names)) if get_origin(field.annotation) is tuple else None,
     )
     annotation = Annotated[field.annotation, parameter]  # type: ignore[name-defined]
     return inspect.Parameter(
@@ -407,16 +408,17 @@ def _checked(field: FieldInfo, bounds: str) -> Callable[[Any, Sequence[Token]], 
     def convert(_type: Any, tokens: Sequence[Token]) -> Any:
         from pydantic import ConfigDict, TypeAdapter, ValidationError
 
-        texts = [token.value for token in tokens]
+        several = get_origin(field.annotation) is tuple
+        texts = [text for token in tokens for text in (token.value.split(",") if several else [token.value])]
         declared: Any = field.annotation
         for bound in field.metadata:
             declared = Annotated[declared, bound]
         checked = TypeAdapter(declared, config=ConfigDict(allow_inf_nan=False))
         try:
-            return checked.validate_strings(texts[0]) if len(texts) == 1 else checked.validate_python(texts)
+            return checked.validate_python(tuple(texts)) if several else checked.validate_strings(texts[0])
         except ValidationError:
             allowed = f"{_kind(field.annotation)} {bounds}".strip()
-            raise ValueError(f"give {allowed}, not {' '.join(texts)!r}") from None
+            raise ValueError(f"give {allowed}, not {','.join(texts)!r}") from None
 
     return convert
 
@@ -432,6 +434,8 @@ def _bounds(field: FieldInfo) -> str:
 
 def _kind(annotation: Any) -> str:
     """The values of a type in words."""
+    if get_origin(annotation) is tuple:
+        return _kind(get_args(annotation)[0]) + ", or several with commas between"
     kinds = [kind for kind in get_args(annotation) or (annotation,) if kind is not type(None)]
     if get_origin(annotation) is Literal:
         return "one of " + ", ".join(map(str, kinds))

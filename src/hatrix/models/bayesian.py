@@ -461,7 +461,8 @@ class BayesianMF(Algorithm):
         default="user", description="of ratings around their scores: each user's own, or one for all"
     )
     fields: tuple[FieldName, ...] = Field(
-        default=("user", "item"), description="what the rows of users and items are sums of"
+        default=("user", "item"),
+        description="what the rows of users and items are sums of, with commas between",
     )
     time_bin: float = Field(
         default=7.0, gt=0, le=100_000, description="width of a bin of the field time, in days"
@@ -473,11 +474,14 @@ class BayesianMF(Algorithm):
     @model_validator(mode="after")
     def _check(self) -> BayesianMF:
         if not {"user", "item"} <= set(self.fields):
-            raise ValueError("fields need user and item")
+            raise ValueError(f"fields are {', '.join(self.fields)}: they need user and item")
         if len(set(self.fields)) < len(self.fields):
-            raise ValueError("a field stands twice")
+            raise ValueError(f"fields are {', '.join(self.fields)}: one stands twice")
         if self.burn_in >= self.epochs:
-            raise ValueError("burn_in leaves no epoch to keep a draw of: give more epochs")
+            raise ValueError(
+                f"burn_in is {self.burn_in} of {self.epochs} epochs, which leaves none to draw from: give more epochs "
+                "or a shorter burn_in"
+            )
         return self
 
     @property

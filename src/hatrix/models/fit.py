@@ -465,8 +465,10 @@ def _bar(recipe: Algorithm, done: int, wanted: bool) -> Iterator[Any]:
 def _explain(recipe: type[Algorithm], error: ValidationError) -> str:
     parts = []
     for problem in error.errors():
-        name = ".".join(map(str, problem["loc"])) or recipe.__name__
-        if problem["type"] == "extra_forbidden":
+        name = ".".join(map(str, problem["loc"]))
+        if not name:
+            parts.append(f"{recipe.__name__}: {problem['msg'].removeprefix('Value error, ')}")
+        elif problem["type"] == "extra_forbidden":
             parts.append(f"{recipe.__name__} has no {name}: it has {', '.join(recipe.model_fields)}")
         else:
             parts.append(f"{name} is {problem['input']!r}: {problem['msg'].lower()}")
