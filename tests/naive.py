@@ -185,7 +185,7 @@ def regression(design, target, prior, precision, noise):
 
 
 def counted_normals(key, row, size):
-    """The normal numbers that a key and a row's number stand for: splitmix64, then Box and Muller."""
+    """The normal numbers that a key and a row's number stand for: splitmix64, then Marsaglia's polar method."""
 
     def mix(x):
         x = (x + 0x9E3779B97F4A7C15) % 2**64
@@ -196,9 +196,10 @@ def counted_normals(key, row, size):
     state, numbers = mix(key ^ mix(row)), []
     while len(numbers) < size:
         state = (state + 2) % 2**64
-        one, two = ((mix((state + n) % 2**64) // 2**11 + 1) / 2**53 for n in (0, 1))
-        radius = np.sqrt(-2 * np.log(one))
-        numbers += [radius * np.cos(2 * np.pi * two), radius * np.sin(2 * np.pi * two)]
+        across, along = ((mix((state + n) % 2**64) // 2**12 + 0.5) / 2**51 - 1 for n in (0, 1))
+        square = across**2 + along**2
+        if square < 1:
+            numbers += [x * np.sqrt(-2 * np.log(square) / square) for x in (across, along)]
     return np.array(numbers[:size])
 
 

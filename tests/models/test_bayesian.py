@@ -183,7 +183,7 @@ def test_the_sampler_leaves_the_joint_distribution_as_it_is(chains, recipe, monk
         return likelihood(*given) if inside else -np.inf
 
     monkeypatch.setattr(probit, "_log_likelihood", proper)
-    joint, steps, moved = Joint(hx.BayesianMF(**recipe), seed=3), 4, []
+    joint, steps, moved = Joint(hx.BayesianMF(**recipe, time_bin=1), seed=3), 4, []
     for _ in range(chains):
         joint.draw_prior()
         joint.draw_data()
@@ -341,7 +341,7 @@ def test_intervals_cover_the_ratings_of_users_who_are_new(likelihood):
 
 def test_the_unit_of_the_ratings_does_not_matter():
     ratings, *_ = drawn("gaussian")
-    recipe = hx.BayesianMF(factors=2, epochs=30, draws=10)
+    recipe = hx.BayesianMF(factors=2, epochs=60, draws=10)
     one, other = (recipe.fit(replace(ratings, value=unit * ratings.value), seed=1) for unit in (1, 64))
     for ours, theirs in zip(
         one.predict(3, [1, 5], interval=0.9), other.predict(3, [1, 5], interval=0.9), strict=True
@@ -351,7 +351,7 @@ def test_the_unit_of_the_ratings_does_not_matter():
     np.testing.assert_allclose(64 * one.predict(3, "unheard of"), other.predict(3, "unheard of"), rtol=1e-6)
 
 
-FULL = {"factors": 2, "fields": ALL, "epochs": 12, "burn_in": 2, "draws": 5}
+FULL = {"factors": 2, "fields": ALL, "epochs": 12, "burn_in": 2, "draws": 5, "time_bin": 1}
 
 
 @pytest.mark.parametrize("likelihood", ["gaussian", "ordinal"])
@@ -426,9 +426,9 @@ def test_a_time_is_asked_for_where_it_is_a_field():
 @pytest.mark.parametrize(
     ("wrong", "words"),
     [
-        ({"fields": ("user",)}, "fields need user and item"),
-        ({"fields": ("user", "item", "user")}, "a field stands twice"),
-        ({"epochs": 20, "burn_in": 20}, "leaves no epoch"),
+        ({"fields": ("user",)}, "they need user and item"),
+        ({"fields": ("user", "item", "user")}, "one stands twice"),
+        ({"epochs": 20, "burn_in": 20}, "leaves none to draw from"),
         ({"fields": ("user", "item", "weather")}, "fields"),
     ],
 )

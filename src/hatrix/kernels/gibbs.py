@@ -30,9 +30,9 @@ __all__ = ["bag_rows", "own_rows", "scores", "squared_errors", "sums"]
 
 
 @inlined
-def _unit(bits):
-    """53 of the bits as a number above 0 and up to 1."""
-    return (np.float64(bits >> np.uint64(11)) + 1.0) * 1.1102230246251565e-16
+def _signed(bits):
+    """52 of the bits as a number between -1 and 1, neither of them nor 0."""
+    return (np.float64(bits >> np.uint64(12)) + 0.5) * 2.0**-51 - 1.0
 
 
 @lru_cache
@@ -57,13 +57,16 @@ def _draw(size: int, lanes: int) -> Any:
             store(b, np.uint64(0), combine(one, load(b, np.uint64(0), lanes), -y, u))
             w[j], x[0, j] = y, 0.0
         for i in range(0, size, 2):
-            # Box and Muller: two uniform numbers make two normal ones.
-            state += np.uint64(2)
-            radius = np.sqrt(-2.0 * np.log(_unit(mix(state))))
-            angle = 2.0 * np.pi * _unit(mix(state + np.uint64(1)))
-            w[i] += radius * np.cos(angle)
+            # Marsaglia: a point of the unit disc, by trial, makes two normal numbers.
+            square = 2.0
+            while square >= 1.0:
+                state += np.uint64(2)
+                across, along = _signed(mix(state)), _signed(mix(state + np.uint64(1)))
+                square = across * across + along * along
+            stretch = np.sqrt(-2.0 * np.log(square) / square)
+            w[i] += stretch * across
             if i + 1 < size:
-                w[i + 1] += radius * np.sin(angle)
+                w[i + 1] += stretch * along
         for j in range(size):
             r = np.uint64(size - 1 - j)
             rest = w[r] - dot(load(A, r, lanes), load(x, np.uint64(0), lanes))

@@ -122,15 +122,22 @@ def run_rows(run: Callable[[int, int], None], start: NDArray[np.int64], *, threa
 
     ``start`` holds the running total of the rows' weights, from 0, one number more than there are rows.
     """
-    threads = min(threads, 1 + int(start[-1]) // WORTH_A_THREAD)
+    total = int(start[-1])
+    threads = min(threads, 1 + total // WORTH_A_THREAD)
     if threads == 1:
         run(0, len(start) - 1)
         return
-    weights = np.linspace(0, start[-1], 1 + RANGES_PER_THREAD * threads)
-    edge = np.searchsorted(start[:-1], weights[1:-1]).tolist()
-    with workers(threads) as pool:
-        for done in [pool.submit(run, *ends) for ends in pairwise([0, *edge, len(start) - 1])]:
-            done.result()
+    ranges = min(RANGES_PER_THREAD * threads, max(threads, total // WORTH_A_THREAD))
+    edge = np.searchsorted(start[:-1], np.linspace(0, total, 1 + ranges)[1:-1]).tolist()
+    parts = list(pairwise([0, *edge, len(start) - 1]))
+    with workers(threads - 1) as others:
+        tasks = [others.submit(run, *part) for part in parts]
+        for task, part in zip(reversed(tasks), reversed(parts), strict=True):
+            if task.cancel():  # none of the others has begun with it: this thread works, too
+                run(*part)
+        for task in tasks:
+            if not task.cancelled():
+                task.result()
 
 
 @contextmanager

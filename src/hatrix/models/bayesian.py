@@ -26,7 +26,7 @@ __all__ = ["BayesianMF"]
 FieldName = Literal["user", "item", "user_attributes", "item_attributes", "rated", "raters", "time"]
 USERS, ITEMS, TIMES = 0, 1, 2
 DAY = 86_400
-FREEDOM = np.geomspace(1, 200, 40)
+FREEDOM = np.geomspace(1, 200, 20)
 """What the degrees of freedom of the users' noise may be, each with the same prior probability."""
 MOST_LEVELS = 50
 """As many distinct ratings have probabilities of their own."""
@@ -160,7 +160,7 @@ class _State(State):
                 second, side.G, side.h,
             )  # fmt: skip
 
-        schedule.run_rows(add_up, side.start * self.size, threads=self.threads)
+        schedule.run_rows(add_up, side.start * self.size // 8, threads=self.threads)
 
     def _draw_own(self, number: int, epoch: int) -> None:
         from hatrix.kernels import gibbs, schedule
@@ -179,7 +179,7 @@ class _State(State):
         def draw(first: int, last: int) -> None:
             kernel(first, last, side.G, side.h, X, P, shift, precision, noise, key)
 
-        work = np.arange(len(side.start)) * self.size**2
+        work = np.arange(len(side.start)) * self.size**2 // 4
         schedule.run_rows(draw, work, threads=self.threads)
 
     def _draw_bag(self, number: int, bag: int, epoch: int) -> None:
@@ -366,19 +366,20 @@ def _wishart_prior(
     rows: NDArray[np.float64], rng: np.random.Generator
 ) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
     """Draw μ and Λ of a field given its rows: a normal-Wishart hyper-prior with identity scale."""
+    from scipy.linalg.lapack import dpotrf, dtrtrs
+
     n, size = rows.shape
     weight = 2.0
-    mean = rows.mean(axis=0)
+    mean = rows.sum(axis=0) / n
     rows = rows - mean
     spread = rows.T @ rows + np.eye(size) + n * weight / (n + weight) * np.outer(mean, mean)
-    # A Wishart draw by Bartlett: Λ = (L⁻ᵀ B)(L⁻ᵀ B)ᵀ, where spread = L Lᵀ.
+    # A Wishart draw by Bartlett: Λ = (L⁻ᵀ B)(L⁻ᵀ B)ᵀ, where spread = L Lᵀ. Then N(0, Λ⁻¹) is that of L B⁻ᵀ z.
     lower = np.tril(rng.standard_normal((size, size)), -1)
     lower[np.diag_indices(size)] = np.sqrt(rng.chisquare(size + n - np.arange(size)))
-    root = np.linalg.solve(np.linalg.cholesky(spread).T, lower)
-    precision = root @ root.T
-    centre = n * mean / (n + weight)
-    noise = np.linalg.solve(np.linalg.cholesky((n + weight) * precision).T, rng.standard_normal(size))
-    return centre + noise, precision
+    factor = dpotrf(spread, lower=1)[0]
+    root = dtrtrs(factor, lower, lower=1, trans=1)[0]
+    noise = factor @ dtrtrs(lower, rng.standard_normal(size), lower=1, trans=1)[0]
+    return n * mean / (n + weight) + noise / np.sqrt(n + weight), root @ root.T
 
 
 def _independent_prior(
