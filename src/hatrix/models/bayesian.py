@@ -39,6 +39,7 @@ class _Side(NamedTuple):
     order: NDArray[np.int64]
     value: NDArray[np.float32]
     user: NDArray[np.int32]
+    weight: NDArray[np.float32]
     one: NDArray[np.int32]
     two: NDArray[np.int32]
     G: NDArray[np.float32]
@@ -123,9 +124,18 @@ class _State(State):
     def _side(self, by: Csr, one: NDArray[Any], two: NDArray[Any], bags: list[Bag]) -> _Side:
         rows = len(by.start) - 1
         G = np.zeros((rows * self.size, self.lanes), np.float32)
-        h = np.zeros((rows, self.lanes), np.float32)
+        h, weight = np.zeros((rows, self.lanes), np.float32), np.ones(len(by.rows), np.float32)
         return _Side(
-            by.start, by.rows, self.value[by.rows], self.user[by.rows], one[by.rows], two[by.rows], G, h, bags
+            by.start,
+            by.rows,
+            self.value[by.rows],
+            self.user[by.rows],
+            weight,
+            one[by.rows],
+            two[by.rows],
+            G,
+            h,
+            bags,
         )
 
     def sweep(self, epoch: int) -> None:
@@ -151,12 +161,13 @@ class _State(State):
         T, second = self._regressors(ITEMS if number == TIMES else TIMES)
         T[:, self.factors] = 0.0
         value = self._targets(side)
-        weight = self.variables["weight"][side.user]
+        if self.by_user:
+            self.variables["weight"].take(side.user, out=side.weight, mode="clip")
         kernel = gibbs.sums(self.size, self.lanes, timed=self.timed)
 
         def add_up(first: int, last: int) -> None:
             kernel(
-                first, last, side.start, side.one, side.two, value, weight, np.float32(self.mean), V, bias, T,
+                first, last, side.start, side.one, side.two, value, side.weight, np.float32(self.mean), V, bias, T,
                 second, side.G, side.h,
             )  # fmt: skip
 
