@@ -26,7 +26,7 @@ MODELS = {
     "spectral-mf-64": hx.SpectralMF(factors=64, offset=20.0, sharpness=0.0, popularity=0.5),
     "spectral-mf-256": hx.SpectralMF(factors=256, offset=5.0, sharpness=1.0, popularity=0.4),
     "spectral-mf-512": hx.SpectralMF(factors=512),
-    "spectral-mf-1024": hx.SpectralMF(factors=1024, sharpness=3.5, popularity=0.3),
+    "spectral-mf-1024": hx.SpectralMF(factors=1024, offset=7.0, sharpness=3.0, popularity=0.4),
 }
 PUBLISHED = {
     "LightGCN": (0.1820, 0.1547),
