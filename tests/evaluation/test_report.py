@@ -140,6 +140,7 @@ def handmade(model: hx.FactorModel, test: hx.Ratings, **changed: Any) -> Any:
         fallbacks={},
         warnings=(HOSTILE[3],),
         anatomy=SimpleNamespace(**anatomy | changed),
+        uncertainty=None,
     )
 
 
@@ -373,6 +374,20 @@ def written(evaluation: Any, tmp_path_factory: pytest.TempPathFactory) -> Path:
 def test_a_browser_draws_every_chart_and_complains_of_nothing(
     browser: Any, written: Path, width: int, scheme: str
 ) -> None:
+    look_at(browser, written, width, scheme)
+
+
+@pytest.mark.parametrize("likelihood", ["gaussian", "ordinal"])
+def test_a_browser_draws_the_charts_of_a_posterior(browser: Any, likelihood: str, tmp_path: Path) -> None:
+    split = hx.split.per_user(ratings())
+    recipe = hx.BayesianMF(factors=2, epochs=30, burn_in=10, draws=5, likelihood=likelihood)
+    result = hx.evaluate(recipe.fit(split.train), split.test, bootstrap=10)
+    result.report(tmp_path / "r.html")
+    look_at(browser, tmp_path / "r.html", 375, "dark")
+
+
+def look_at(browser: Any, written: Path, width: int, scheme: str) -> None:
+    """Every chart is drawn, fits its room, and nothing is complained of, loaded or run."""
     seen = visit(browser, written, viewport={"width": width, "height": 800}, color_scheme=scheme)
     page = seen.page
     assert seen.complaints == []

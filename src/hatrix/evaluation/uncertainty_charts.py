@@ -161,11 +161,11 @@ def stars(table: pd.DataFrame, *, unit: str = "points") -> alt.LayerChart:
     )
 
 
-def trace(history: pd.DataFrame, *, burn_in: int, unit: str = "points") -> alt.LayerChart:
-    """What was drawn in each epoch, the ``noise``: draws before the line are not used."""
+def trace(history: pd.DataFrame, *, title: str, burn_in: int) -> alt.LayerChart:
+    """A ``value`` of each epoch's draw: draws before the line are not used."""
     import altair as alt
 
-    rows = records(history.loc[:, ["epoch", "noise"]].iloc[:: max(1, len(history) // 400)])
+    rows = records(history.loc[:, ["epoch", "value"]].iloc[:: max(1, len(history) // 400)])
     line = (
         inline(rows)
         .mark_line(strokeWidth=1.5, color=BLUE)
@@ -176,9 +176,9 @@ def trace(history: pd.DataFrame, *, burn_in: int, unit: str = "points") -> alt.L
                 axis=alt.Axis(tickMinStep=1, grid=False),
                 scale=alt.Scale(nice=False),
             ),
-            alt.Y("noise:Q", title=f"noise ({unit})", scale=alt.Scale(zero=False)),
-            tooltip=[alt.Tooltip("epoch:Q"), alt.Tooltip("noise:Q", format=".4f")],
+            alt.Y("value:Q", title=title, scale=alt.Scale(zero=False)),
+            tooltip=[alt.Tooltip("epoch:Q"), alt.Tooltip("value:Q", title=title, format=".4f")],
         )
     )
     mark = inline([{"at": burn_in}]).mark_rule(strokeDash=[5, 4], strokeWidth=1.5).encode(x="at:Q")
-    return finished(alt.LayerChart(layer=[line, mark]), "Standard deviation of the noise drawn in each epoch")
+    return finished(alt.LayerChart(layer=[line, mark]), f"{title} of the draw of each epoch")

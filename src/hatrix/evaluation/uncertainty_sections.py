@@ -123,8 +123,17 @@ def _long(stars: pd.DataFrame, label: list[str], actual: pd.Series[float]) -> pd
 
 def _trace(evaluation: Evaluation, unit: str) -> list[Part]:
     history, recipe = evaluation.model.history, evaluation.model.recipe
-    if "noise" not in history or history["noise"].nunique() < 2:
+    if len(history) < 2:
         return []
-    chart = charts.trace(history, burn_in=int(getattr(recipe, "burn_in", 0)), unit=unit)
+    # The noise of an ordered probit is 1 by definition.
+    told = "noise" if "noise" in history and history["noise"].nunique() > 1 else "train_mse"
+    what = {"noise": "Noise drawn in each epoch", "train_mse": "Error on the training ratings of each draw"}[
+        told
+    ]
+    chart = charts.trace(
+        history.assign(value=history["noise"] if told == "noise" else history["train_mse"] ** 0.5),
+        title=f"{'noise' if told == 'noise' else 'RMSE'} ({unit})",
+        burn_in=int(getattr(recipe, "burn_in", 0)),
+    )
     words = "The chain has settled where the line only trembles. Draws before the dashed line are not used."
-    return [Part("Trace of the posterior", [words], [figure("trace", "Noise drawn in each epoch", chart)])]
+    return [Part("Trace of the posterior", [words], [figure("trace", what, chart)])]
