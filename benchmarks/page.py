@@ -36,16 +36,16 @@ SCRIPTS = {
     "svdpp": ("SVDpp: seconds of training beside Surprise", "svdpp.py"),
     "gowalla": ("Ranking models on gowalla: accuracy against training time", "gowalla.py"),
     "spectral": ("SpectralMF beside scikit-learn's decomposition", "spectral.py"),
-    "als": ("ImplicitALS beside implicit and irspack", "als.py --data clicks"),
+    "als": ("ImplicitALS beside implicit and irspack", "als.py --data clicks --rounds 3"),
     "als-ratings": ("ALS beside cmfrec and LensKit", "als.py --data ratings"),
     "bayesian": ("BayesianMF beside myFM: ids alone", "bayesian.py"),
     "bayesian-all": (
         "BayesianMF beside myFM: every field",
-        "bayesian.py --fields all --epochs 600 --draws 180",
+        "bayesian.py --fields all --epochs 600 --draws 180 --folds 1",
     ),
     "bayesian-stars": (
         "BayesianMF beside myFM: every field, ordered probit",
-        "bayesian.py --fields all --likelihood ordinal --factors 14 --epochs 600 --draws 180",
+        "bayesian.py --fields all --likelihood ordinal --factors 14 --epochs 600 --draws 180 --folds 1",
     ),
     "bayesian-1m": (
         "BayesianMF on MovieLens 1M",
