@@ -213,7 +213,7 @@ def test_all_cold(model, tmp_path):
 
 @pytest.mark.parametrize("cells", [1, 120, 1 << 24])
 def test_training_rows_are_found_block_by_block(cells, model, split, monkeypatch):
-    monkeypatch.setattr("hatrix.models.model.CELLS_AT_ONCE", cells)
+    monkeypatch.setattr("hatrix.models.seen.CELLS_AT_ONCE", cells)
     rng = np.random.default_rng(0)
     user, item = rng.integers(-1, len(model.users), 5000), rng.integers(-1, len(model.items), 5000)
     trained = set(zip(split.train.user.tolist(), split.train.item.tolist(), strict=True))

@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 
     from hatrix.data.ratings import Csr, Ratings
 
-__all__ = ["ALS", "ImplicitALS"]
+__all__ = ["ALS", "ImplicitALS", "confidence"]
 
 LIGHTEST, HEAVIEST = 1e-12, 1e12
 
@@ -216,23 +216,28 @@ class ALS(Algorithm):
         return state.result(state.mean)
 
 
+def confidence(
+    recipe: ImplicitALS, value: NDArray[np.float64]
+) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+    """Weight and target of each count, beside the weight alpha0 of every pair, whose target is 0."""
+    if len(value) and value.min() <= 0:
+        raise DataError(f"a value is {value.min():g}: this model takes counts, or other confidences, above 0")
+    weight = recipe.alpha * value
+    if len(value) and not (weight.min() >= LIGHTEST and weight.max() <= HEAVIEST):
+        raise DataError(
+            f"alpha times the values runs from {weight.min():g} to {weight.max():g}: single precision carries "
+            f"weights from {LIGHTEST:g} to {HEAVIEST:g}; rescale the values, or change alpha"
+        )
+    # Hu, Koren, Volinsky weigh what was seen 1 + alpha r, all else 1: as one sum over all pairs, plus the rest.
+    return weight, np.ones(len(value)) if recipe.alpha0 is not None else 1 + 1 / weight
+
+
 @final
 class _ImplicitState(_State):
     """Both sides are rotated now and then into the eigenvectors of a Gram matrix: scores stay what they are."""
 
     def __init__(self, train: Ratings, recipe: ImplicitALS, seed: int, threads: int) -> None:
-        if train.value.min() <= 0:
-            raise DataError(
-                f"a value is {train.value.min():g}: this model takes counts, or other confidences, above 0"
-            )
-        weight = recipe.alpha * train.value
-        if not (weight.min() >= LIGHTEST and weight.max() <= HEAVIEST):
-            raise DataError(
-                f"alpha times the values runs from {weight.min():g} to {weight.max():g}: single precision carries "
-                f"weights from {LIGHTEST:g} to {HEAVIEST:g}; rescale the values, or change alpha"
-            )
-        # Hu, Koren, Volinsky weigh what was seen 1 + alpha r, all else 1: as one sum over all pairs, plus the rest.
-        target = np.ones(len(train)) if recipe.alpha0 is not None else 1 + 1 / weight
+        weight, target = confidence(recipe, train.value)
         self.alpha0 = 1.0 if recipe.alpha0 is None else recipe.alpha0
         self.constant = 0.0 if recipe.alpha0 is not None else -float(np.sum(1 / weight + 1))
         super().__init__(train, weight, target, recipe, seed, threads)

@@ -91,6 +91,10 @@ def save(model: FactorModel, path: str | Path, *, seen: bool = True) -> None:
         raise DataError(
             f"a {type(model.recipe).__name__} model cannot be saved: its algorithm is not one that hatrix finds by name"
         )
+    if model.origin is not None:
+        raise DataError(
+            "what was folded in is a view of a model and is not saved: save that model, or first update it with the ratings"
+        )
     if not seen or model.seen is None:
         training = {}
     else:
@@ -218,6 +222,7 @@ def _model(arrays: dict[str, NDArray[Any]], said: dict[str, Any]) -> FactorModel
         items,
         header.mean,
         **learned,
+        origin=None,
         parts=parts,
         time=time,
         posterior=posterior,

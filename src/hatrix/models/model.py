@@ -2,19 +2,18 @@
 
 from __future__ import annotations
 
-import itertools
 from collections.abc import Mapping
 from dataclasses import dataclass, field, fields, replace
 from functools import cached_property
 from types import MappingProxyType
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from hatrix.errors import DataError
 from hatrix.models import predictive
 from hatrix.models.factors import Factors, Posterior, TimeBlock
 from hatrix.models.predictive import Pairs, Predicted
+from hatrix.models.seen import Seen
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -26,19 +25,10 @@ if TYPE_CHECKING:
     from hatrix.data.ratings import Ratings
     from hatrix.kernels.codes import Coded
     from hatrix.models.fit import Algorithm
+    from hatrix.models.fold_in import Fixed
     from hatrix.models.recommend_all import Streamed
 
 __all__ = ["FactorModel", "Factors", "Seen"]
-
-CELLS_AT_ONCE = 1 << 24
-
-
-class Seen(NamedTuple):
-    """The training rows by user: user u rated ``item[start[u]:start[u + 1]]`` with ``value`` there."""
-
-    start: NDArray[np.int64]
-    item: NDArray[np.int32]
-    value: NDArray[np.float64]
 
 
 @dataclass(frozen=True, eq=False, repr=False)
@@ -82,6 +72,8 @@ class FactorModel:
         Named arrays, as the recipe declares them, that only its own fold-in reads.
     time, posterior
         Of models that have them: a `TimeBlock`, and what belongs to each draw.
+    origin
+        Of a new user or item that was folded in: the model it came from.
     """
 
     recipe: Algorithm
@@ -107,6 +99,7 @@ class FactorModel:
     parts: Mapping[str, NDArray[Any]] = field(default_factory=dict)
     time: TimeBlock | None = None
     posterior: Posterior | None = None
+    origin: FactorModel | None = None
 
     def __post_init__(self) -> None:
         for name in ("mean", "fallback"):  # a NumPy scalar would widen float32 sums, a float does not
@@ -140,7 +133,16 @@ class FactorModel:
         """Eight-bit codes of the item factors, which make lists of items quick: for processors that multiply them."""
         from hatrix.kernels.codes import code_items
 
+        if self.origin is not None and self.origin.items is self.items:
+            return self.origin.coded
         return code_items(self.flat.user_factors, self.flat.item_factors, self.flat.item_bias)
+
+    @cached_property
+    def fixed(self) -> Fixed:
+        """What the fold-ins of this model have in common."""
+        from hatrix.models.fold_in import Fixed
+
+        return Fixed(self)
 
     def predict(
         self,
@@ -179,26 +181,13 @@ class FactorModel:
         ParameterError
             If ``interval`` is not between 0 and 1.
         """
-        pairs = self._pairs(user_ids, item_ids, times)
+        pairs = predictive.pairs_of(self, user_ids, item_ids, times)
         rating = self.predict_rows(*pairs[:2], times=pairs.times, clip=clip)
         single = np.ndim(user_ids) == np.ndim(item_ids) == 0
         if interval is None:
             return float(rating[0]) if single else rating
         found = Predicted(rating, *self.interval_rows(*pairs, level=interval, clip=clip))
         return Predicted(*(float(array[0]) for array in found)) if single else found
-
-    def _pairs(self, user_ids: Any, item_ids: Any, times: Any) -> Pairs:
-        """Row numbers of pairs of ids, and their times."""
-        user, item = self.users.encode(_labels(user_ids)), self.items.encode(_labels(item_ids))
-        if len(user) != len(item) and 1 not in (len(user), len(item)):
-            raise DataError(f"{len(user)} users but {len(item)} items: give as many, or one of either")
-        user, item = np.broadcast_arrays(user, item)
-        if times is not None:
-            times = np.asarray(times)
-            if times.shape not in ((), (1,), user.shape):
-                raise DataError(f"{times.size} times for {len(user)} predictions: give as many, or one")
-            times = np.broadcast_to(times, user.shape)
-        return Pairs(user, item, times)
 
     def interval_rows(
         self,
@@ -223,7 +212,7 @@ class FactorModel:
         DataError
             If the model has no posterior, or was trained on more than 50 distinct ratings.
         """
-        return predictive.probabilities(self, self._pairs(user_ids, item_ids, times))
+        return predictive.probabilities(self, predictive.pairs_of(self, user_ids, item_ids, times))
 
     def calibrate(self, held_out: Ratings) -> FactorModel:
         """A model whose intervals cover as they say on ratings like the held-out ones: conformal prediction.
@@ -252,54 +241,31 @@ class FactorModel:
         self, user: NDArray[Any], item: NDArray[Any], *, times: NDArray[Any] | None = None, clip: bool = False
     ) -> NDArray[np.float64]:
         """Predictions for row numbers, -1 standing for an unknown id."""
-        unknown = self.is_fallback(user, item)
-        if self.posterior is not None:
-            predicted = predictive.expected(self.factors, self.posterior, Pairs(user, item, times))
-        elif not unknown.any():
-            predicted = self.factors.score(user, item, times)
-        else:
-            predicted = np.empty(len(user))
-            known_times = None if times is None else times[~unknown]
-            predicted[~unknown] = self.factors.score(user[~unknown], item[~unknown], known_times)
-            u, i = user[unknown], item[unknown]
-            predicted[unknown] = (
-                self.fallback
-                + np.where((u >= 0), self.user_bias[u], 0.0)
-                + np.where((i >= 0), self.item_bias[i], 0.0)
-            )
+        predicted = predictive.ratings(self, Pairs(user, item, times))
         return np.clip(predicted, *self.scale) if clip and self.scale else predicted
 
     def is_fallback(self, user: NDArray[Any], item: NDArray[Any]) -> NDArray[np.bool_]:
         """Which pairs have an unknown or cold side, so that their prediction is a fallback."""
-        return np.asarray((user < 0) | (item < 0) | self._cold_user[user] | self._cold_item[item])
+        return np.asarray((user < 0) | (item < 0) | self.cold_users[user] | self.cold_items[item])
 
     @cached_property
-    def _cold_user(self) -> NDArray[np.bool_]:
+    def cold_users(self) -> NDArray[np.bool_]:
+        """Which users have neither ratings nor factors."""
         return np.asarray((self.user_count == 0) & ~self.user_factors.any(axis=1))
 
     @cached_property
-    def _cold_item(self) -> NDArray[np.bool_]:
-        return np.asarray((self.item_count == 0) & ~self.item_factors.any(axis=1))
+    def cold_items(self) -> NDArray[np.bool_]:
+        """Which items have neither ratings nor factors."""
+        cold = self.item_count == 0
+        cold[cold] = ~self.item_factors[cold].any(axis=1)
+        return np.asarray(cold)
 
     def scores(self, user_ids: Any) -> NDArray[np.float64]:
         """Raw scores of every item for the given users, shape (len(user_ids), n_items).
 
         An unknown or cold user gets the bias ranking: ``fallback + item_bias``.
         """
-        user = self.users.encode(_labels(user_ids))
-        flat = self.flat
-        scores = np.asarray(flat.user_factors[user] @ flat.item_factors.T, np.float64)
-        scores += (flat.mean + flat.user_bias[user])[:, None] + flat.item_bias
-        fallback = (user < 0) | self._cold_user[user]
-        if fallback.any():
-            scores[fallback] = self._unknown_user(flat)
-        return scores
-
-    def _unknown_user(self, flat: Factors) -> NDArray[np.float64]:
-        if self.posterior is None:
-            return np.asarray(self.fallback + flat.item_bias, np.float64)
-        items = np.arange(len(self.items))
-        return self.factors.score(np.full(len(items), -1), items)
+        return predictive.scores(self, self.users.encode(predictive.labels_of(user_ids)))
 
     def rows_of(self, ratings: Ratings) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
         """User and item row numbers of other data in this model, -1 where the id is unknown."""
@@ -313,25 +279,7 @@ class FactorModel:
 
     def was_seen(self, user: NDArray[np.int64], item: NDArray[np.int64]) -> NDArray[np.bool_] | None:
         """Which pairs of row numbers (-1 unknown) are in the training rows; None where the model lacks those."""
-        if self.seen is None:
-            return None
-        start, users, items = self.seen.start, len(self.users), len(self.items)
-        order = np.argsort(user, kind="stable")
-        at_once = min(users, max(1, CELLS_AT_ONCE // items))
-        firsts = range(0, users, at_once)
-        ends = np.searchsorted(user, [*firsts, users], sorter=order)
-        found, marked = np.zeros(len(user), bool), np.zeros(at_once * items, bool)
-        for first, asked in zip(firsts, itertools.pairwise(ends), strict=True):
-            rows = order[slice(*asked)]
-            rows = rows[item[rows] >= 0]
-            if len(rows):
-                last = min(first + at_once, users)
-                owner = np.repeat(np.arange(last - first), np.diff(start[first : last + 1]))
-                cells = owner * items + self.seen.item[start[first] : start[last]]
-                marked[cells] = True
-                found[rows] = marked[(user[rows] - first) * items + item[rows]]
-                marked[cells] = False
-        return found
+        return None if self.seen is None else self.seen.has(user, item, len(self.items))
 
     def recommend(
         self,
@@ -491,6 +439,52 @@ class FactorModel:
 
         return similar(self, "user", user_id, n, metric)
 
+    def fold_in(self, ratings: Mapping[Any, float], *, user_id: Any = "new user") -> FactorModel:
+        """A model of one new user, from a few ratings and without training: predict, recommend and so on as ever.
+
+        Parameters
+        ----------
+        ratings
+            Ratings by item label, on the scale of the training ratings (or counts, for models of clicks).
+        user_id
+            The new user's label in the model returned.
+
+        Returns
+        -------
+        FactorModel
+            The user's row is the one that the recipe's objective wants with the items fixed (see
+            `hatrix.models.fold_in`); of a posterior, a draw from its conditional distribution for each draw. Items
+            that the model does not know are left out, and its ``notes`` name them. No ratings make a cold user.
+
+        Raises
+        ------
+        DataError
+            If a rating is no number or off the scale, or none of the items is known.
+
+        Examples
+        --------
+        >>> import hatrix as hx
+        >>> ratings, _ = hx.synthetic.make(60, 40, n_ratings=1200, seed=1)
+        >>> eve = hx.ALS(factors=2).fit(ratings, progress=False).fold_in({3: 5.0, 8: 4.0, 1: 1.0}, user_id="eve")
+        >>> eve.recommend("eve", 2)["item"].isin([3, 8, 1]).any()
+        np.False_
+        """
+        from hatrix.models.fold_in import fold_in
+
+        return fold_in(self, ratings, user_id=user_id)
+
+    def fold_in_item(self, ratings: Mapping[Any, float], *, item_id: Any = "new item") -> FactorModel:
+        """A model of one new item for all users, from ratings by user label; else as `fold_in`.
+
+        Raises
+        ------
+        DataError
+            As in `fold_in`; and of bpr and spectral-mf, which learn an item from those who do not have it, too.
+        """
+        from hatrix.models.fold_in import fold_in_item
+
+        return fold_in_item(self, ratings, item_id=item_id)
+
     def save(self, path: str | Path, *, seen: bool = True) -> None:
         """Write the model to a ``.hatrix`` file, atomically; ``seen=False`` leaves the training rows out."""
         from hatrix.models.artifact import save
@@ -502,7 +496,3 @@ class FactorModel:
             f"FactorModel({self.recipe.name}, {len(self.users):,} users × {len(self.items):,} items, "
             f"{self.user_factors.shape[1]} factors, {int(self.user_count.sum()):,} ratings)"
         )
-
-
-def _labels(ids: Any) -> Any:
-    return [ids] if np.ndim(ids) == 0 else ids

@@ -26,8 +26,12 @@ __all__ = [
     "calibrated",
     "expected",
     "intervals",
+    "labels_of",
+    "pairs_of",
     "posterior_of",
     "probabilities",
+    "ratings",
+    "scores",
     "shares",
 ]
 
@@ -50,6 +54,57 @@ class Pairs(NamedTuple):
     user: NDArray[Any]
     item: NDArray[Any]
     times: NDArray[Any] | None = None
+
+
+def labels_of(ids: Any) -> Any:
+    """A column of labels, one of them too."""
+    return [ids] if np.ndim(ids) == 0 else ids
+
+
+def pairs_of(model: FactorModel, user_ids: Any, item_ids: Any, times: Any) -> Pairs:
+    """Row numbers of pairs of ids, and their times."""
+    user, item = model.users.encode(labels_of(user_ids)), model.items.encode(labels_of(item_ids))
+    if len(user) != len(item) and 1 not in (len(user), len(item)):
+        raise DataError(f"{len(user)} users but {len(item)} items: give as many, or one of either")
+    user, item = np.broadcast_arrays(user, item)
+    if times is not None:
+        times = np.asarray(times)
+        if times.shape not in ((), (1,), user.shape):
+            raise DataError(f"{times.size} times for {len(user)} predictions: give as many, or one")
+        times = np.broadcast_to(times, user.shape)
+    return Pairs(user, item, times)
+
+
+def ratings(model: FactorModel, pairs: Pairs) -> NDArray[np.float64]:
+    """The prediction for each pair: its score or mean star, or what is known of it."""
+    if model.posterior is not None:
+        return expected(model.factors, model.posterior, pairs)
+    user, item, times = pairs
+    unknown = model.is_fallback(user, item)
+    if not unknown.any():
+        return model.factors.score(user, item, times)
+    predicted = np.empty(len(user))
+    known_times = None if times is None else times[~unknown]
+    predicted[~unknown] = model.factors.score(user[~unknown], item[~unknown], known_times)
+    u, i = user[unknown], item[unknown]
+    predicted[unknown] = (
+        model.fallback + np.where(u >= 0, model.user_bias[u], 0.0) + np.where(i >= 0, model.item_bias[i], 0.0)
+    )
+    return predicted
+
+
+def scores(model: FactorModel, user: NDArray[np.int64]) -> NDArray[np.float64]:
+    """Scores of every item for rows of users, shape (users, items)."""
+    flat = model.flat
+    found = np.asarray(flat.user_factors[user] @ flat.item_factors.T, np.float64)
+    found += (flat.mean + flat.user_bias[user])[:, None] + flat.item_bias
+    items = np.arange(len(model.items))
+    fallback = (user < 0) | model.cold_users[user]
+    if fallback.any() and model.posterior is None:
+        found[fallback] = model.fallback + flat.item_bias
+    elif fallback.any():
+        found[fallback] = model.factors.score(np.full(len(items), -1), items)
+    return found
 
 
 def expected(factors: Factors, posterior: Posterior, pairs: Pairs) -> NDArray[np.float64]:

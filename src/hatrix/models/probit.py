@@ -46,7 +46,7 @@ def latent(
     cuts: NDArray[np.float64],
     uniform: NDArray[np.float64],
 ) -> NDArray[np.float64]:
-    """Draw the hidden number of each rating, given its score and its star."""
+    """Draw the hidden number of each rating, given its score and its star; of many draws, with rows of scores and cuts."""
     from scipy.special import ndtr, ndtri
 
     low, high, swap = _ends(score, spread, star, cuts)
@@ -85,7 +85,8 @@ def _ends(
     score: NDArray[np.float64], spread: NDArray[Any], star: NDArray[np.int64], cuts: NDArray[np.float64]
 ) -> tuple[NDArray[np.float64], NDArray[np.float64], NDArray[np.bool_]]:
     """Standardised ends of each star's interval, turned (see the flags) to the tail where more digits are left."""
-    edges = np.concatenate([[-np.inf], cuts, [np.inf]])
-    low, high = (edges[star] - score) / spread, (edges[star + 1] - score) / spread
+    end = np.full((*cuts.shape[:-1], 1), np.inf)
+    edges = np.concatenate([-end, cuts, end], axis=-1)
+    low, high = (edges[..., star] - score) / spread, (edges[..., star + 1] - score) / spread
     swap = low > 0
     return np.where(swap, -high, low), np.where(swap, -low, high), swap

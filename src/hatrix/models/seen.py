@@ -1,0 +1,43 @@
+"""The training rows that a model keeps."""
+
+from __future__ import annotations
+
+import itertools
+from typing import TYPE_CHECKING, NamedTuple
+
+import numpy as np
+
+if TYPE_CHECKING:
+    from numpy.typing import NDArray
+
+__all__ = ["Seen"]
+
+CELLS_AT_ONCE = 1 << 24
+
+
+class Seen(NamedTuple):
+    """The training rows by user: user u rated ``item[start[u]:start[u + 1]]`` with ``value`` there."""
+
+    start: NDArray[np.int64]
+    item: NDArray[np.int32]
+    value: NDArray[np.float64]
+
+    def has(self, user: NDArray[np.int64], item: NDArray[np.int64], n_items: int) -> NDArray[np.bool_]:
+        """Which pairs of row numbers (-1 unknown) are in the training rows."""
+        start, users = self.start, len(self.start) - 1
+        order = np.argsort(user, kind="stable")
+        at_once = min(users, max(1, CELLS_AT_ONCE // n_items))
+        firsts = range(0, users, at_once)
+        ends = np.searchsorted(user, [*firsts, users], sorter=order)
+        found, marked = np.zeros(len(user), bool), np.zeros(at_once * n_items, bool)
+        for first, asked in zip(firsts, itertools.pairwise(ends), strict=True):
+            rows = order[slice(*asked)]
+            rows = rows[item[rows] >= 0]
+            if len(rows):
+                last = min(first + at_once, users)
+                owner = np.repeat(np.arange(last - first), np.diff(start[first : last + 1]))
+                cells = owner * n_items + self.item[start[first] : start[last]]
+                marked[cells] = True
+                found[rows] = marked[(user[rows] - first) * n_items + item[rows]]
+                marked[cells] = False
+        return found

@@ -1,0 +1,395 @@
+"""New rows from a few ratings: what each objective wants, with all else as it is."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from types import SimpleNamespace
+
+import numpy as np
+import pytest
+from scipy.optimize import minimize
+
+import hatrix as hx
+from hatrix.errors import DataError
+from hatrix.models import ALGORITHMS, algorithm, conditional
+from hatrix.models.factors import ITEM, USER
+
+SMALL = {name: {"factors": 5, "epochs": 6} for name in ALGORITHMS} | {"bias": {}, "popular": {}}
+SMALL["bayesian-mf"] = {"factors": 3, "epochs": 30, "burn_in": 10, "draws": 8}
+ITEMWISE = [name for name in ALGORITHMS if name not in ("bpr", "spectral-mf")]
+NEW = {3: 5.0, 8: 4.0, 1: 1.0, 20: 2.0}
+
+
+def recipe_of(name, **changes):
+    return algorithm(name)(**(SMALL[name] | changes))
+
+
+@pytest.fixture(scope="module")
+def ratings():
+    return hx.synthetic.make(60, 40, n_ratings=1200, seed=1)[0]
+
+
+@pytest.fixture(scope="module")
+def fitted(ratings):
+    kept = {}
+
+    def fit(name, **changes):
+        key = name, *changes.items()
+        if key not in kept:
+            kept[key] = recipe_of(name, **changes).fit(ratings, seed=3)
+        return kept[key]
+
+    return fit
+
+
+def history(model, row):
+    items, values = model.seen.item, model.seen.value
+    rated = slice(model.seen.start[row], model.seen.start[row + 1])
+    return dict(zip(model.items.decode(items[rated]).tolist(), values[rated].tolist(), strict=True))
+
+
+@pytest.mark.parametrize("name", ALGORITHMS)
+def test_a_new_user_is_a_model_with_every_answer(name, fitted):
+    model = fitted(name)
+    eve = model.fold_in(NEW, user_id="eve")
+    predicted = eve.predict("eve", [3, 8, 39])
+    assert np.isfinite(predicted).all()
+    listed = eve.recommend("eve", 40)
+    assert len(listed) == 36
+    assert not listed["item"].isin(list(NEW)).any()
+    np.testing.assert_allclose(
+        np.sort(eve.scores("eve")[0])[::-1][:1], eve.recommend("eve", 1, exclude_seen=False).score
+    )
+    np.testing.assert_array_equal(eve.item_factors, model.item_factors)
+
+
+def test_what_was_folded_in_is_not_saved(fitted, tmp_path):
+    with pytest.raises(DataError, match="update"):
+        fitted("als").fold_in(NEW).save(tmp_path / "eve.hatrix")
+    assert not list(tmp_path.iterdir())
+
+
+@pytest.mark.parametrize("name", ITEMWISE)
+def test_a_new_item_is_a_model_with_every_answer(name, fitted):
+    model = fitted(name)
+    new = model.fold_in_item({2: 5.0, 7: 1.0, 30: 4.0}, item_id="new")
+    assert np.isfinite(new.predict([2, 7, 11], "new")).all()
+    assert len(new.recommend(2, 5)) == 0
+    assert new.recommend(11, 5)["item"].tolist() == ["new"]
+    np.testing.assert_array_equal(new.user_factors, model.user_factors)
+
+
+@pytest.mark.parametrize("name", ALGORITHMS)
+def test_the_order_of_ratings_is_nothing(name, fitted):
+    one, two = (fitted(name).fold_in(dict(order)) for order in (NEW.items(), reversed(NEW.items())))
+    np.testing.assert_array_equal(one.user_factors, two.user_factors)
+    np.testing.assert_array_equal(one.user_bias, two.user_bias)
+
+
+@pytest.mark.parametrize("name", ALGORITHMS)
+def test_without_ratings_a_user_is_like_an_unknown_one(name, fitted):
+    model = fitted(name)
+    nobody = model.fold_in({})
+    got, wanted = nobody.scores("new user")[0], model.scores(-1)[0]
+    np.testing.assert_allclose(got, wanted, atol=1.5 if name == "bayesian-mf" else 1e-12)
+    reasons = [
+        m.recommend(user, 3).attrs["fallback"].values() for m, user in ((nobody, "new user"), (model, -1))
+    ]
+    assert list(reasons[0]) == list(reasons[1])
+
+
+@pytest.mark.parametrize("name", ITEMWISE)
+@pytest.mark.parametrize("side", ["user", "item"])
+def test_what_is_wrong_is_said(name, side, fitted):
+    model = fitted(name)
+    fold = model.fold_in if side == "user" else model.fold_in_item
+    with pytest.raises(DataError, match="knows none of the 1"):
+        fold({"nobody": 3.0})
+    with pytest.raises(DataError, match="give a finite number"):
+        fold({3: float("nan")})
+    with pytest.raises(DataError, match="trained on ratings from"):
+        fold({3: 77.0})
+    with pytest.raises(DataError, match="as a mapping"):
+        fold([3])
+    assert "1 of the 2" in fold({3: 4.0, 9999: 4.0}).notes[-1]
+
+
+@pytest.mark.parametrize("name", ["bpr", "spectral-mf"])
+def test_some_say_nothing_of_a_new_item(name, fitted):
+    with pytest.raises(DataError, match="fit again with"):
+        fitted(name).fold_in_item({3: 4.0})
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [{}, {"biased": False}, {"nu": 0.0}, {"nonnegative": True}],
+    ids=["plain", "unbiased", "unweighted", "nonnegative"],
+)
+@pytest.mark.parametrize("side", [USER, ITEM])
+def test_als_gives_the_row_that_a_sweep_gives(changes, side, fitted):
+    model = fitted("als", **changes)
+    recipe, ids = model.recipe, (model.users, model.items)
+    for row in (0, 5):
+        if side == USER:
+            given = history(model, row)
+            new = model.fold_in(given)
+            got = np.append(new.user_factors[0], new.user_bias[0])
+            bias, rows = model.item_bias, model.item_factors
+        else:
+            owner = np.repeat(np.arange(len(model.users)), np.diff(model.seen.start))
+            mine = model.seen.item == row
+            given = dict(
+                zip(ids[0].decode(owner[mine]).tolist(), model.seen.value[mine].tolist(), strict=True)
+            )
+            new = model.fold_in_item(given)
+            got = np.append(new.item_factors[0], new.item_bias[0])
+            bias, rows = model.user_bias, model.user_factors
+        other = ids[1 - side].encode(list(given))
+        n, target = len(other), np.array(list(given.values())) - model.mean - bias[other]
+
+        def objective(x, other=other, rows=rows, target=target, n=n):
+            error = target - rows[other] @ x[:-1] - x[-1]
+            ridge = recipe.regularization * (x[:-1] ** 2).sum() + recipe.bias_regularization * x[-1] ** 2
+            return (error**2).sum() + n**recipe.nu * ridge
+
+        free = (None, None)
+        bounds = [(0, None) if recipe.nonnegative else free] * (len(got) - 1)
+        bounds.append(free if recipe.biased else (0, 0))
+        best = minimize(objective, np.zeros(len(got)), bounds=bounds, options={"ftol": 1e-14, "gtol": 1e-10})
+        np.testing.assert_allclose(got, best.x, atol=2e-4)
+
+
+@pytest.mark.parametrize("alpha0", [None, 0.1])
+@pytest.mark.parametrize("side", [USER, ITEM])
+def test_implicit_als_minimises_its_objective_over_all_items(alpha0, side, fitted):
+    model = fitted("implicit-als", alpha0=alpha0)
+    recipe, weightless = model.recipe, 1.0 if alpha0 is None else alpha0
+    rows = (model.item_factors if side == USER else model.user_factors).astype(float)
+    if side == USER:
+        got = model.fold_in(NEW).user_factors[0]
+        other = model.items.encode(list(NEW))
+    else:
+        got = model.fold_in_item(NEW).item_factors[0]
+        other = model.users.encode(list(NEW))
+    weight, target = np.full(len(rows), weightless), np.zeros(len(rows))
+    value = np.array(list(NEW.values()))
+    # With alpha0=None it is the confidence 1 + alpha r of Hu, Koren and Volinsky; else one sum beside the other.
+    for at, r in zip(other, value, strict=True):
+        extra = recipe.alpha * r
+        weight[at] = weightless + extra
+        target[at] = 1.0 if alpha0 is None else extra / (weightless + extra)
+    ridge = recipe.regularization * (len(other) + weightless * len(rows)) ** recipe.nu
+    wanted = np.linalg.solve(
+        (rows.T * weight) @ rows + ridge * np.eye(rows.shape[1]), rows.T @ (weight * target)
+    )
+    np.testing.assert_allclose(got, wanted, rtol=1e-3, atol=1e-5)
+
+
+def loss_of_user(model, x, other, value):
+    """What BiasedMF minimises over one user's row, regularised as its updates are; for MF, see its fold-in."""
+    rows, recipe = model.item_factors[other].astype(float), model.recipe
+    p, b = x[:-1], x[-1]
+    if recipe.name == "mf":
+        trained = model.user_factors[model.user_count > 0].astype(float)
+        away = p - trained.mean(axis=0)
+        prior = away @ np.linalg.solve(np.cov(trained.T, ddof=0), away)
+        return ((value - rows @ p) ** 2).sum() + model.history.train_mse.iloc[-1] * prior
+    from hatrix.models.mf import natural_unit
+
+    mean_count = model.user_count.sum() / np.count_nonzero(model.user_count)
+    weight = recipe.regularization * (mean_count / len(other)) ** recipe.frequency_scaling
+    ridge = weight * natural_unit(model.seen.value) * (p @ p) + recipe.bias_regularization * b * b
+    return ((value - model.mean - model.item_bias[other] - b - rows @ p) ** 2).sum() + len(other) * ridge
+
+
+@pytest.mark.parametrize("name", ["mf", "biased-mf"])
+@pytest.mark.parametrize("count", [2, 30])
+def test_models_of_gradient_descent_minimise_their_regularised_error(name, count, fitted):
+    model = fitted(name)
+    rng = np.random.default_rng(0)
+    other = np.sort(rng.choice(40, count, replace=False))
+    value = rng.integers(1, 6, count).astype(float)
+    new = model.fold_in(dict(zip(model.items.decode(other).tolist(), value.tolist(), strict=True)))
+    got = np.append(new.user_factors[0].astype(float), new.user_bias[0])
+    least = loss_of_user(model, got, other, value)
+    for _ in range(20):
+        step = rng.normal(size=len(got)) * 1e-2
+        if name == "mf":
+            step[-1] = 0
+        assert loss_of_user(model, got + step, other, value) > least
+
+
+def test_a_user_of_svdpp_has_the_terms_of_the_items_rated(fitted):
+    model = fitted("svdpp")
+    terms = 100 * model.parts["item_terms"]
+    recipe = model.recipe.model_copy(update={"regularization": 100.0})
+    strict = replace(model, recipe=recipe, parts={"item_terms": terms})
+    shift = terms[model.items.encode(list(NEW))].sum(axis=0) / 2
+    np.testing.assert_allclose(strict.fold_in(NEW).user_factors[0], shift, atol=0.01)
+    assert np.abs(shift).max() > 0.1
+
+
+def test_a_damped_mean(fitted):
+    model = fitted("bias")
+    rest = [
+        value - model.mean - model.item_bias[model.items.encode([item])][0] for item, value in NEW.items()
+    ]
+    got = model.fold_in(NEW).user_bias[0]
+    np.testing.assert_allclose(got, sum(rest) / (len(rest) + model.recipe.user_damping), rtol=1e-6)
+
+
+@pytest.mark.parametrize("name", ["spectral-mf", "implicit-als"])
+def test_a_training_row_folds_in_to_itself(name, fitted):
+    model = fitted(name) if name == "spectral-mf" else fitted(name, epochs=200)
+    for row in (0, 17):
+        new = model.fold_in(history(model, row))
+        np.testing.assert_allclose(new.user_factors[0], model.user_factors[row], rtol=2e-2, atol=2e-3)
+
+
+@pytest.mark.parametrize(
+    ("name", "changes"),
+    [
+        ("mf", {"factors": 4, "epochs": 100, "learning_rate": 0.01}),
+        ("biased-mf", {}),
+        ("svdpp", {}),
+        ("als", {}),
+    ],
+    ids=["mf", "biased-mf", "svdpp", "als"],
+)
+def test_folded_users_predict_nearly_as_well_as_trained_ones(name, changes):
+    """Within 3 % of the error on ratings that neither has seen."""
+    ratings = hx.synthetic.make(300, 80, n_ratings=9000, seed=2)[0]
+    split = hx.split.per_user(ratings, test=0.25, seed=0)
+    model = algorithm(name)(**changes).fit(split.train, seed=1)
+    test = split.test
+    trained = model.predict_rows(test.user, test.item)
+    folded = np.empty(len(test))
+    for user in range(len(model.users)):
+        mine = test.user == user
+        if mine.any():
+            new = model.fold_in(history(model, user))
+            folded[mine] = new.predict_rows(np.zeros(mine.sum(), int), test.item[mine])
+    errors = [np.sqrt(np.mean((scores - test.value) ** 2)) for scores in (trained, folded)]
+    assert errors[1] < 1.03 * errors[0]
+
+
+def test_bpr_maximises_its_objective(fitted):
+    model = fitted("bpr", sampling="uniform", regularization=0.02)
+    got = model.fold_in(NEW).user_factors[0].astype(float)
+    mine = model.items.encode(list(NEW))
+    others = np.setdiff1d(np.flatnonzero(model.item_count), mine)
+    Q, b = model.item_factors.astype(float), model.item_bias.astype(float)
+
+    def loss(p):
+        score = b + Q @ p
+        gap = score[mine][:, None] - score[others]
+        return np.log1p(np.exp(-gap)).mean(axis=1).sum() + 0.5 * len(mine) * 0.02 * p @ p
+
+    best = minimize(loss, np.zeros(len(got)), tol=1e-10)
+    np.testing.assert_allclose(got, best.x, atol=2e-3)
+
+
+@pytest.mark.parametrize("sampling", ["uniform", "adaptive", "popularity"])
+def test_bpr_prefers_what_is_like_the_ratings(sampling):
+    rng = np.random.default_rng(0)
+    user = np.repeat(np.arange(60), 6)
+    item = np.concatenate([rng.choice(12, 6, replace=False) + 12 * (u % 2) for u in range(60)])
+    model = hx.BPR(factors=4, epochs=60, sampling=sampling).fit(hx.Ratings.from_columns(user, item), seed=0)
+    alike, own = [], []
+    for row in range(60):
+        new = model.fold_in(history(model, row))
+        alike.append(np.corrcoef(new.user_factors[0], model.user_factors[row])[0, 1])
+        own.append((new.recommend("new user", 6)["item"] // 12 == row % 2).mean())
+    assert np.median(alike) > 0.85
+    assert np.mean(own) > 0.7
+
+
+# The conditional posterior.
+
+
+@pytest.mark.parametrize("noise", ["common", "user"])
+@pytest.mark.parametrize("side", [USER, ITEM])
+@pytest.mark.parametrize("n", [2, 30])
+def test_draws_have_the_mean_and_the_covariance_of_a_regression(noise, side, n, fitted):
+    model = fitted("bayesian-mf", noise=noise)
+    posterior = model.posterior
+    rng = np.random.default_rng(n)
+    other = np.sort(rng.choice(40, n, replace=False))
+    given = SimpleNamespace(side=side, other=other, value=rng.integers(1, 6, n).astype(float))
+    task = conditional._task(model, posterior, given)
+    draws, size = task.centre.shape
+    precision = rng.uniform(0.5, 3, draws)
+    rest = (given.value - task.offset - np.einsum("snk,sk->sn", task.V, task.centre)) / task.spread
+    centre = conditional._draw(task, rest, precision, np.zeros((draws, size)))
+    columns = [
+        conditional._draw(task, rest, precision, np.tile(unit, (draws, 1))) - centre for unit in np.eye(size)
+    ]
+    bias, rows = (
+        (model.item_bias, model.item_factors) if side == USER else (model.user_bias, model.user_factors)
+    )
+    priors = posterior.user_prior if side == USER else posterior.item_prior
+    precisions = posterior.user_precision if side == USER else posterior.item_precision
+    for s in range(draws):
+        V = np.column_stack([rows[other].reshape(n, draws, -1)[:, s].astype(float), np.ones(n)])
+        weight = np.full(n, precision[s])
+        if side == ITEM and noise == "user":
+            weight = weight / posterior.user_spread[other, s].astype(float) ** 2
+        target = given.value - model.mean - bias[other, s]
+        P = precisions[s] + (V.T * weight) @ V
+        wanted = np.linalg.solve(P, precisions[s] @ priors[s].astype(float) + (V.T * weight) @ target)
+        np.testing.assert_allclose(centre[s], wanted, rtol=1e-4, atol=1e-5)
+        root = np.column_stack([column[s] for column in columns])
+        np.testing.assert_allclose(root @ root.T @ P, np.eye(size), atol=1e-6)
+
+
+def test_the_relative_precision_of_a_user_has_its_marginal_density(fitted):
+    """Against the density of the ratings themselves, as a normal with the prior integrated out."""
+    from scipy.stats import gamma, multivariate_normal
+
+    model = fitted("bayesian-mf")
+    given = SimpleNamespace(side=USER, other=np.arange(0, 24, 2), value=np.tile([1.0, 5.0, 3.0, 5.0], 3))
+    task = conditional._task(model, model.posterior, given)
+    precision = model.posterior.noise**-2.0
+    rest = given.value - task.offset - np.einsum("snk,sk->sn", task.V, task.centre)
+    rng = np.random.default_rng(0)
+    drawn = np.array([conditional._weight(model, task, rest, precision, rng) for _ in range(1500)])
+    s = 3
+    nu = model.fixed.freedom[s]
+    grid = conditional.WEIGHTS
+    spread = task.V[s] @ task.root[s] @ task.root[s].T @ task.V[s].T
+    density = [
+        gamma.logpdf(w, nu / 2, scale=2 / nu)
+        + multivariate_normal.logpdf(rest[s], cov=spread + np.eye(12) / (precision[s] * w))
+        for w in grid
+    ]
+    mass = np.exp(np.array(density) - max(density)) * grid
+    mean = (mass * grid).sum() / mass.sum()
+    sd = np.sqrt((mass * (grid - mean) ** 2).sum() / mass.sum())
+    assert abs(drawn[:, s].mean() - mean) < 4 * sd / np.sqrt(len(drawn))
+    assert abs(drawn[:, s].std() / sd - 1) < 0.2
+
+
+@pytest.mark.parametrize("likelihood", ["gaussian", "ordinal"])
+def test_intervals_of_new_users_cover_what_they_say(likelihood):
+    ratings = hx.synthetic.make(400, 60, n_ratings=14000, seed=4)[0]
+    apart = ratings.user >= 320
+    recipe = hx.BayesianMF(factors=4, epochs=80, draws=20, likelihood=likelihood)
+    model = recipe.fit(ratings.take(~apart), seed=0)
+    inside, errors, bare = [], [], []
+    for user in range(320, 400):
+        rows = np.flatnonzero(ratings.user == user)
+        given, rest = rows[::3], np.delete(rows, np.s_[::3])
+        labels = ratings.items.decode(ratings.item)
+        new = model.fold_in(dict(zip(labels[given].tolist(), ratings.value[given].tolist(), strict=True)))
+        got = new.predict("new user", labels[rest], interval=0.9)
+        inside.append((got.low <= ratings.value[rest]) & (ratings.value[rest] <= got.high))
+        errors.append(got.rating - ratings.value[rest])
+        bare.append(model.predict("nobody", labels[rest]) - ratings.value[rest])
+    coverage, error = np.concatenate(inside).mean(), np.square(np.concatenate(errors)).mean()
+    assert 0.87 < coverage < (0.94 if likelihood == "gaussian" else 0.99)
+    assert error < 0.85 * np.square(np.concatenate(bare)).mean()
+
+
+def test_an_ordinal_model_wants_ratings_that_it_knows(fitted):
+    with pytest.raises(DataError, match="knows the ratings"):
+        fitted("bayesian-mf", likelihood="ordinal").fold_in({3: 4.4})
