@@ -21,7 +21,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from dataclasses import replace
 from functools import cached_property
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple, cast
 
 import numpy as np
 
@@ -43,10 +43,14 @@ __all__ = ["Fixed", "Given", "Row", "fold_in", "fold_in_item"]
 
 SIDES = ("user", "item")
 NAMED = 5
-RIVALS = 512
+RIVALS = 2048
 """Items that stand for all that a user of BPR does not have."""
-STEPS = 6
-"""Newton's method needs no more for a few ratings."""
+USERS_ASKED = 64
+"""Users whose scores tell which items are drawn often."""
+STEPS, FRESH, CLOSE = 8, 2, 2e-3
+"""Newton's steps at most, those with a Hessian of their own, and the relative move that ends them."""
+LIGHT = 0.01
+"""Rivals that are drawn less often than this share of the most frequent one are passed over."""
 LEAST_PENALTY = 1e-6
 """Per rating, where a recipe has none: of all rows that fit the ratings, the shortest."""
 
@@ -65,6 +69,15 @@ class Row(NamedTuple):
     bias: Any
     factors: Any
     spread: Any = None
+
+
+class Rivals(NamedTuple):
+    """Items that a user of BPR may not have, each standing for a share ``mass`` of those that are drawn."""
+
+    item: NDArray[np.int64]
+    mass: Matrix
+    factors: Matrix
+    bias: Matrix
 
 
 class Fixed:
@@ -136,15 +149,28 @@ class Fixed:
         return prior_root(posterior.user_precision), prior_root(posterior.item_precision)
 
     @cached_property
-    def rivals(self) -> NDArray[np.int64]:
-        """Items in the order in which BPR's recipe would draw them, the first of them distinct."""
-        model = self.model
-        chance = model.item_count if model.recipe.sampling == "popularity" else model.item_count > 0  # type: ignore[attr-defined]
-        live = np.flatnonzero(chance)
+    def rivals(self) -> Rivals:
+        """Items that stand for all: the likelier a user's negatives, the likelier they are among them."""
+        model, recipe = self.model, cast("Any", self.model.recipe)
+        pool = model.item_count if recipe.sampling == "popularity" else model.item_count > 0
+        live = np.flatnonzero(pool)
+        mass = (pool[live] / pool.sum()).astype(np.float64)
         rng = np.random.default_rng((model.seed, 6))
-        if len(live) <= RIVALS:
-            return live
-        return np.sort(rng.choice(live, RIVALS, replace=False))
+        if len(live) > RIVALS:
+            users = np.flatnonzero(model.user_count)
+            users = rng.choice(users, min(len(users), USERS_ASKED), replace=False)
+            scores = model.user_factors[users] @ model.item_factors[live].T + model.item_bias[live]
+            wanted = np.mean([_drawn(recipe, row, mass) for row in scores], axis=0) / 2 + mass / 2
+            chance = np.minimum(1, RIVALS * wanted)
+            for _ in range(10):  # what is sure leaves more for the others
+                unsure = chance < 1
+                left = (RIVALS - np.count_nonzero(~unsure)) / chance[unsure].sum()
+                chance[unsure] = np.minimum(1, chance[unsure] * left)
+            ends = np.cumsum(chance)
+            picked = np.unique(np.searchsorted(ends, rng.random() + np.arange(int(ends[-1])), side="right"))
+            live, mass = live[picked], mass[picked] / chance[picked]
+        factors, bias = model.item_factors[live], model.item_bias[live]
+        return Rivals(live, mass.astype(factors.dtype), factors, bias)
 
 
 def fold_in(model: FactorModel, ratings: Mapping[Any, float], *, user_id: Any = "new user") -> FactorModel:
@@ -361,44 +387,57 @@ def _projected(model: FactorModel, given: Given) -> Row:
 
 def _preferring(model: FactorModel, given: Given) -> Row:
     """Minimise ``Σ_i Σ_j w_j ln(1 + exp(x_j - x_i)) + ½ n λ |p|²`` by Newton's method; w: how often j is drawn."""
+    from scipy.linalg import cho_factor, cho_solve
+
     if given.side == ITEM:
         raise DataError(
             "bpr learns an item from all users, those who do not have it too: fit again with the new item"
         )
     recipe: Any = model.recipe
-    mine = given.other[model.item_count[given.other] > 0]
-    rivals = np.setdiff1d(model.fixed.rivals, mine, assume_unique=True)
-    p = np.zeros(model.item_factors.shape[1])
-    if not len(mine) or not len(rivals):
+    mine, fixed = given.other[model.item_count[given.other] > 0], model.fixed.rivals
+    apart = np.isin(fixed.item, mine, invert=True)
+    p = np.zeros(model.item_factors.shape[1], np.float32)
+    if not len(mine) or not apart.any():
         return Row(0.0, p)
-    Q, R = model.item_factors[mine].astype(np.float64), model.item_factors[rivals].astype(np.float64)
-    b, c = model.item_bias[mine].astype(np.float64), model.item_bias[rivals].astype(np.float64)
-    penalty, weight = len(mine) * recipe.regularization + LEAST_PENALTY, np.zeros(len(rivals))
+    Q, R, b, c, mass = (
+        model.item_factors[mine],
+        fixed.factors,
+        model.item_bias[mine],
+        fixed.bias,
+        fixed.mass * apart,
+    )
+    penalty, weight, solver = np.float32(len(mine) * recipe.regularization + LEAST_PENALTY), mass, None
     for step in range(STEPS):
         x, y = b + Q @ p, c + R @ p
         # Who is drawn depends on p where the best of some is taken: half the way, so that it settles.
-        weight = _drawn(recipe, y) if step == 0 else (weight + _drawn(recipe, y)) / 2
-        g = 1 / (1 + np.exp(np.clip(x[:, None] - y, -500, 500)))
-        slope = weight * g
-        curve = slope * (1 - g)
-        gradient = penalty * p - slope.sum(axis=1) @ Q + slope.sum(axis=0) @ R
-        cross = Q.T @ (curve @ R)
-        H = (Q.T * curve.sum(axis=1)) @ Q + (R.T * curve.sum(axis=0)) @ R - cross - cross.T
-        H[np.diag_indices(len(H))] += penalty
-        move = np.linalg.solve(H, gradient)
+        weight = _drawn(recipe, y, mass) if step == 0 else (weight + _drawn(recipe, y, mass)) / 2
+        heavy = weight > LIGHT * weight.max()
+        S = R[heavy]
+        g = 1 / (1 + np.exp(np.clip(x[:, None] - y[heavy], -80, 80)))
+        slope = weight[heavy] * g
+        gradient = penalty * p - slope.sum(axis=1) @ Q + slope.sum(axis=0) @ S
+        if solver is None or step < FRESH:
+            curve = slope * (1 - g)
+            cross = Q.T @ (curve @ S)
+            H = (Q.T * curve.sum(axis=1)) @ Q + (S.T * curve.sum(axis=0)) @ S - cross - cross.T
+            H[np.diag_indices(len(H))] += penalty
+            solver = cho_factor(H, overwrite_a=True, check_finite=False)
+        move = cho_solve(solver, gradient, check_finite=False)
         p = p - move
-        if np.abs(move).max() < 1e-4 * (1 + np.abs(p).max()):
+        if np.abs(move).max() < CLOSE * (1 + np.abs(p).max()):
             break
     return Row(0.0, p)
 
 
-def _drawn(recipe: Any, score: Floats) -> Floats:
-    """The share of draws that each rival gets: even, or for the best of some candidates by rank."""
-    n = len(score)
-    share = np.full(n, 1 / n)
-    if recipe.sampling == "adaptive":
-        edge = np.linspace(1, 0, n + 1) ** recipe.candidates
-        share[np.argsort(-score, kind="stable")] = edge[:-1] - edge[1:]
+def _drawn(recipe: Any, score: Matrix, mass: Matrix) -> Matrix:
+    """The share of draws that each rival gets, from its share of the pool: that, or as the best of some candidates."""
+    mass = mass / mass.sum()
+    if recipe.sampling != "adaptive":
+        return mass
+    order = np.argsort(-score, kind="stable")
+    below = np.clip(1 - np.append(0, np.cumsum(mass[order])), 0, 1) ** recipe.candidates
+    share = np.empty_like(mass)
+    share[order] = below[:-1] - below[1:]
     return share
 
 

@@ -1,0 +1,77 @@
+"""Microseconds to fold in a new user of 20 ratings, of every algorithm, and how well the new user is served.
+
+    python benchmarks/fold_in.py            # on MovieLens 100K (HATRIX_DATA, or fetched)
+
+Beside the time: 150 users are kept out of the training, 20 ratings of each are folded in, and the rest are predicted; the
+same users' rest, of a model trained with those 20 ratings. The time is of the call `fold_in` alone, one thread.
+"""
+
+from __future__ import annotations
+
+import time
+
+import numpy as np
+
+import hatrix as hx
+
+GIVEN, APART, FACTORS = 20, 150, 64
+RECIPES = [
+    hx.Bias(),
+    hx.MF(epochs=200),
+    hx.BiasedMF(factors=FACTORS),
+    hx.SVDpp(factors=FACTORS),
+    hx.ALS(factors=FACTORS),
+    hx.BayesianMF(factors=10, draws=20, epochs=80),
+    hx.BayesianMF(factors=10, draws=20, epochs=80, likelihood="ordinal"),
+]
+RANKERS = [
+    hx.ImplicitALS(factors=FACTORS),
+    hx.SpectralMF(factors=FACTORS),
+    hx.BPR(factors=FACTORS),
+]
+
+
+def main() -> None:
+    ratings = hx.datasets.load("ml-100k")
+    rng = np.random.default_rng(0)
+    eligible = np.flatnonzero(ratings.user_count > 2 * GIVEN)
+    apart = rng.choice(eligible, APART, replace=False)
+    known, given, rest = ~np.isin(ratings.user, apart), [], []
+    for user in apart:
+        rows = rng.permutation(np.flatnonzero(ratings.user == user))
+        given.append(rows[:GIVEN])
+        rest.append(rows[GIVEN:])
+    with_given = known.copy()
+    with_given[np.concatenate(given)] = True
+    items = ratings.items.decode(ratings.item)
+    print(f"{'algorithm':<22}{'µs, median':>12}{'p95':>8}   folded in    trained    measure")
+    for recipe in RECIPES + RANKERS:
+        model = recipe.fit(ratings.take(known), seed=0, progress=False)
+        trained = recipe.fit(ratings.take(with_given), seed=0, progress=False)
+        seconds, folded_error, trained_error = [], [], []
+        model.fold_in({items[0]: ratings.value[0]})  # what all have in common is worked out once
+        for user, mine, others in zip(apart, given, rest, strict=True):
+            history = dict(zip(items[mine].tolist(), ratings.value[mine].tolist(), strict=True))
+            start = time.perf_counter()
+            new = model.fold_in(history)
+            seconds.append(time.perf_counter() - start)
+            label = ratings.users.decode(np.array([user]))[0]
+            for found, asked, errors in ((new, "new user", folded_error), (trained, label, trained_error)):
+                if recipe.task == "rating":
+                    errors.append((found.predict(asked, items[others], clip=True) - ratings.value[others]) ** 2)
+                else:
+                    errors.append([np.isin(found.recommend(asked, 20)["item"], items[others]).mean()])
+        values = [np.concatenate(errors).mean() for errors in (folded_error, trained_error)]
+        if recipe.task == "rating":
+            values = np.sqrt(values).tolist()
+        name = recipe.name + (f" {recipe.likelihood}" if isinstance(recipe, hx.BayesianMF) else "")
+        micro = np.array(seconds) * 1e6
+        print(
+            f"{name:<22}{np.median(micro):>12.0f}{np.quantile(micro, 0.95):>8.0f}{values[0]:>12.4f}{values[1]:>11.4f}"
+            f"    {'RMSE' if recipe.task == 'rating' else 'precision@20'}",
+            flush=True,
+        )
+
+
+if __name__ == "__main__":
+    main()
