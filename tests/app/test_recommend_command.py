@@ -187,3 +187,36 @@ def test_similar_users_and_what_has_no_neighbours(hatrix, models):
     refused(hatrix("similar", "t.hatrix", "--item", "x"), "'x' is unknown")
     refused(hatrix("similar", "p.hatrix", "--item", "5"), "no factors")
     refused(hatrix("similar", "m.hatrix", "--item", "5", "--metric", "l2"), "metric")
+
+
+@pytest.mark.parametrize("ending", [None, ".csv", ".json", ".parquet"])
+def test_reasons(hatrix, models, folder, ending):
+    item = str(models["m"].recommend(5, 1)["item"][0])
+    out = () if ending is None else ("--out", f"why{ending}")
+    done = hatrix("explain", "m.hatrix", "--user", "5", "--item", item, *out)
+    want = models["m"].explain(5, int(item))
+    assert done.status == 0
+    assert "place 1 among what the user has not seen" in done.err
+    if ending is None:
+        assert done.out.splitlines()[0].split()[:5] == ["part", "item", "rating", "contribution", "title"]
+        assert len(done.out.splitlines()) == len(want) + 1
+    elif ending == ".json":
+        facts = json.loads((folder / "why.json").read_text())
+        assert [row["contribution"] for row in facts["parts"]] == want.contribution.tolist()
+        assert facts["score"] == want.attrs["score"]
+        assert facts["without"] == want.attrs["without"]
+    else:
+        path = folder / f"why{ending}"
+        written = pd.read_csv(path) if ending == ".csv" else pd.read_parquet(path)
+        np.testing.assert_allclose(written.contribution, want.contribution)
+
+
+def test_reasons_that_cannot_be_given(hatrix):
+    refused(hatrix("explain", "m.hatrix", "--user", "5"), "--item")
+    refused(hatrix("explain", "m.hatrix", "--user", "5", "--item", "999"), "unknown to the model")
+    refused(hatrix("explain", "m.hatrix", "--user", "x", "--item", "5"), "whole numbers")
+    done = hatrix("explain", "bare.hatrix", "--user", "5", "--item", "5")
+    assert done.status == 0
+    assert "without its training rows" in done.err
+    done = hatrix("explain", "t.hatrix", "--user", "nobody", "--item", "i 5", "--json")
+    assert json.loads(done.out)["warnings"]

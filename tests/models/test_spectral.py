@@ -119,13 +119,15 @@ def test_a_training_users_factors_are_the_projection_of_the_users_row(weighted, 
     model = hx.SpectralMF(factors=10, weighted=weighted, history_exponent=history_exponent).fit(ratings)
     for user in range(0, 300, 37):
         mine = ratings.user == user
-        row = model.recipe.user_row(model.parts["projection"], ratings.item[mine], ratings.value[mine])
+        row = model.recipe.user_terms(model.parts["projection"], ratings.item[mine], ratings.value[mine]).sum(
+            axis=0
+        )
         np.testing.assert_allclose(row, model.user_factors[user], rtol=1e-4, atol=1e-6)
 
 
 def test_a_user_without_rows_projects_to_zero():
     model = hx.SpectralMF(factors=3).fit(drawn(20, 10))
-    row = model.recipe.user_row(model.parts["projection"], np.zeros(0, np.int64), np.zeros(0))
+    row = model.recipe.user_terms(model.parts["projection"], np.zeros(0, np.int64), np.zeros(0)).sum(axis=0)
     assert row.shape == (3,)
     assert not row.any()
 

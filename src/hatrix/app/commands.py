@@ -71,6 +71,7 @@ def command_line(tokens: Sequence[str]) -> App:
     app.command(with_recipe(search.compare, None, **invoked), name="compare")
     app.command(recommend.recommend)
     app.command(recommend.similar)
+    app.command(recommend.explain)
     data = App(name="data", help="List the data sets that have a name, or fetch one.")
     data.command(_list, name="list")
     data.command(_get, name="get")

@@ -1,4 +1,4 @@
-"""``hatrix recommend`` and ``hatrix similar``: what a model file answers, as a table, CSV, JSON or Parquet."""
+"""``hatrix recommend``, ``similar`` and ``explain``: what a model file answers, as a table, CSV, JSON or Parquet."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 
     from hatrix.data.ids import Ids
 
-__all__ = ["recommend", "similar"]
+__all__ = ["explain", "recommend", "similar"]
 
 FORMATS = (".csv", ".json", ".parquet")
 NAMED = 5
@@ -148,6 +148,55 @@ def similar(
         frame = fitted.similar_users(_id(fitted.users, user or "", "--user"), n, metric=metric)
     _remarks(frame, output)
     _answer(frame, "similar", out, model, output)
+
+
+def explain(
+    model: Model,
+    /,
+    *,
+    user: Annotated[str, Parameter(help="id of a user")],
+    item: Annotated[str, Parameter(help="id of an item")],
+    n: Annotated[
+        int,
+        Parameter(name=("--n", "-n"), converter=whole(1), help="length of the list that an item can leave"),
+    ] = 10,
+    removals: Annotated[
+        int,
+        Parameter(
+            converter=whole(0), help="ratings to take away at the most, to see whether the item leaves it"
+        ),
+    ] = 3,
+    out: Out = None,
+    output: Output = Output(),  # noqa: B008
+) -> None:
+    """Show why an item has its score for a user: the parts that add up to it, and the ratings that carry it."""
+    _check(out, model)
+    fitted = hatrix.load(model)
+    frame = fitted.explain(
+        _id(fitted.users, user, "--user"), _id(fitted.items, item, "--item"), n=n, removals=removals
+    )
+    _warn(frame.attrs["warnings"])
+    for line in _reading(frame, n):
+        output.note(line)
+    _answer(frame, "parts", out, model, output)
+
+
+def _reading(frame: pd.DataFrame, n: int) -> list[str]:
+    """What the parts of a score come to, in words."""
+    attrs = frame.attrs
+    lines = [f"score {attrs['score']:.4f}, place {attrs['rank']:,} among what the user has not seen"]
+    if attrs["fit"] is not None:
+        lines.append(
+            f"the ratings account for {max(0.0, attrs['fit']):.0%} of how this user's factors tell items apart"
+        )
+    without = attrs["without"]
+    if without is not None and without["items"]:
+        named = ", ".join(map(str, without["items"]))
+        end = f"it leaves the list of {n}" if without["leaves"] else f"it stays in the list of {n}"
+        lines.append(
+            f"without the ratings of {named}: score {without['score']:.4f}, place {without['rank']:,}: {end}"
+        )
+    return lines
 
 
 def _check(out: Path | None, model: Path) -> None:

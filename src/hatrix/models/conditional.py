@@ -20,7 +20,7 @@ import numpy as np
 from hatrix.errors import DataError
 from hatrix.models import probit
 from hatrix.models.factors import USER, Posterior
-from hatrix.models.fold_in import Given, Row
+from hatrix.models.terms import Given, Row, Terms
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -29,7 +29,7 @@ if TYPE_CHECKING:
 
     Floats = NDArray[np.float64]
 
-__all__ = ["draw", "freedom"]
+__all__ = ["draw", "freedom", "mean_terms"]
 
 ROUNDS = 25
 """Turns of an ordered probit: hidden numbers of five stars tell nearly as much as real ones, so few are enough."""
@@ -75,6 +75,27 @@ def draw(model: FactorModel, given: Given) -> Row:
         w = _weight(model, task, rest, precision, rng) if own else np.ones(draws)
         x = _draw(task, rest, w * precision, _normal(rng, draws, size, last=True))
     return Row(x[:, -1], x[:, :-1].ravel(), w**-0.5 if own else None)
+
+
+def mean_terms(model: FactorModel, given: Given, spread: Floats | None, row: Floats) -> Terms:
+    """The conditional mean as a sum over the ratings, for a user's ``spread`` (S,) and present ``row`` (S, k + 1).
+
+    The hidden numbers of an ordered probit are at the median of what the star and the row say.
+    """
+    posterior = model.posterior
+    assert posterior is not None
+    task = _task(model, posterior, given)
+    c = posterior.noise**-2.0 if spread is None else (posterior.noise * spread) ** -2.0
+    target: Floats = np.broadcast_to(given.value, task.offset.shape)
+    if posterior.cuts.size:
+        score = task.offset + np.einsum("snk,sk->sn", task.V, row)
+        wide = task.spread if spread is None else task.spread * spread[:, None]
+        target = probit.latent(
+            score, wide, _stars(posterior, given), posterior.cuts, np.full(score.shape, 0.5)
+        )
+    rest = (target - task.offset - np.einsum("snk,sk->sn", task.V, task.centre)) / task.spread
+    gain = np.einsum("sla,sa,sna->snl", task.U, c[:, None] / (1 + c[:, None] * task.d), task.M @ task.U)
+    return Terms(task.centre, np.einsum("skl,snl->snk", task.root, rest[:, :, None] * gain))
 
 
 def _task(model: FactorModel, posterior: Posterior, given: Given) -> _Task:

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from hatrix.models import predictive
+from hatrix.models.answers import Answers
 from hatrix.models.factors import Factors, Posterior, TimeBlock
 from hatrix.models.predictive import Pairs, Predicted
 from hatrix.models.seen import Seen
@@ -26,13 +27,12 @@ if TYPE_CHECKING:
     from hatrix.kernels.codes import Coded
     from hatrix.models.fit import Algorithm
     from hatrix.models.fold_in import Fixed
-    from hatrix.models.recommend_all import Streamed
 
 __all__ = ["FactorModel", "Factors", "Seen"]
 
 
 @dataclass(frozen=True, eq=False, repr=False)
-class FactorModel:
+class FactorModel(Answers):
     """A fitted model, whatever algorithm it came from. `Algorithm.fit` and `hatrix.load` make it.
 
     ``score(u, i) = mean + user_bias[u] + item_bias[i] + user_factors[u] · item_factors[i]``
@@ -142,7 +142,7 @@ class FactorModel:
         """What the fold-ins of this model have in common."""
         from hatrix.models.fold_in import Fixed
 
-        return Fixed(self)
+        return Fixed(self) if self.origin is None else self.origin.fixed
 
     def predict(
         self,
@@ -280,210 +280,6 @@ class FactorModel:
     def was_seen(self, user: NDArray[np.int64], item: NDArray[np.int64]) -> NDArray[np.bool_] | None:
         """Which pairs of row numbers (-1 unknown) are in the training rows; None where the model lacks those."""
         return None if self.seen is None else self.seen.has(user, item, len(self.items))
-
-    def recommend(
-        self,
-        user_id: Any,
-        n: int = 10,
-        *,
-        exclude_seen: bool = True,
-        among: Any = None,
-        exclude: Any = None,
-        where: str | None = None,
-        risk: float | None = None,
-    ) -> pd.DataFrame:
-        """The n items with the highest scores, exactly; of equal ones, the first in id order.
-
-        Parameters
-        ----------
-        user_id
-            The caller's label, or a list of labels.
-        n
-            Length of a list.
-        exclude_seen
-            Leave out what the user has in the training ratings.
-        among, exclude
-            Item labels: only these, and not those.
-        where
-            A condition on the columns of the item table, such as ``'year >= 1990 and genre == "Drama"'``
-            (see `hatrix.models.where.rows_where`).
-        risk
-            For models with a posterior: rank by this quantile of the score's draws instead of their mean. 0.1 makes safe
-            picks, items that are good even if the model is wrong about them.
-
-        Returns
-        -------
-        DataFrame
-            ``item``, ``score`` (the raw score, or its quantile) and the columns of the item table, best first; for a
-            list of labels ``user`` before them. Its ``attrs`` say, by label, why a list is ``short`` of n items and
-            which are a ``fallback``: unknown and cold users get the ranking by item biases (``"bias"``), by the number of
-            ratings where the model has no biases (``"popularity"``), or by the prior of a posterior (``"prior"``). Labels
-            in ``among`` and ``exclude`` that the model does not know are in ``attrs["warnings"]``.
-
-        Raises
-        ------
-        ParameterError
-            If an argument is outside what is allowed.
-        DataError
-            If what was seen is to be left out and the model was saved without it.
-
-        Examples
-        --------
-        >>> import hatrix as hx
-        >>> ratings = hx.Ratings.from_columns(["ann", "ann", "bob"], ["a", "b", "c"], [5.0, 4.0, 3.0])
-        >>> model = hx.Bias().fit(ratings, progress=False)
-        >>> model.recommend("bob", 3)["item"].tolist()
-        ['a', 'b']
-        >>> model.recommend("bob", 3).attrs["short"]
-        {'bob': '2 of 3: the model knows 3 items, and the user has seen 1 of them'}
-        """
-        from hatrix.models.recommend import recommend
-
-        options = {"among": among, "exclude": exclude, "where": where, "risk": risk}
-        return recommend(self, user_id, n, exclude_seen=exclude_seen, **options)
-
-    def recommend_all(
-        self,
-        n: int = 10,
-        path: str | Path | None = None,
-        *,
-        memory: str | int = "512MB",
-        exclude_seen: bool = True,
-        among: Any = None,
-        exclude: Any = None,
-        where: str | None = None,
-        risk: float | None = None,
-        threads: int | None = None,
-        progress: bool = True,
-    ) -> pd.DataFrame | Streamed:
-        """The n best items of every user, exactly.
-
-        Parameters
-        ----------
-        n
-            Length of the lists.
-        path
-            A ``.parquet`` or ``.csv`` file to write them to, block by block, instead of returning them. It appears when it
-            is whole. The blocks of a run that broke off are kept beside it, and the same call goes on after them.
-        memory
-            What may be used besides the model and, without a path, the frame returned.
-        exclude_seen, among, exclude, where, risk
-            As in `recommend`.
-        threads
-            By default the cores this process may use.
-        progress
-            Show a progress bar, where standard error is a terminal.
-
-        Returns
-        -------
-        DataFrame or Streamed
-            ``user``, ``item``, ``score``, best first, users in id order; ``basis`` is ``"model"``, or what the list of an
-            unknown or cold user is ranked by (see `recommend`). With a path: what was written.
-
-        Raises
-        ------
-        ParameterError, DataError
-            As in `recommend`; and if the file cannot be written.
-        """
-        from hatrix.models.recommend_all import recommend_all
-
-        options = {"among": among, "exclude": exclude, "where": where, "risk": risk, "threads": threads}
-        return recommend_all(
-            self, n, path, memory=memory, exclude_seen=exclude_seen, progress=progress, **options
-        )
-
-    def similar_items(self, item_id: Any, n: int = 10, *, metric: str = "cosine") -> pd.DataFrame:
-        """The n items whose factors are nearest to those of an item, exactly.
-
-        Parameters
-        ----------
-        item_id
-            The caller's label.
-        n
-            How many.
-        metric
-            ``"cosine"``, the angle alone, or ``"dot"``, which favours items with large factors. Of a posterior it is that
-            of all draws side by side.
-
-        Returns
-        -------
-        DataFrame
-            ``item``, ``score`` and the columns of the item table, nearest first, equals in id order. Neither the item
-            itself nor items without factors are in it.
-
-        Raises
-        ------
-        DataError
-            If the item is unknown or has no training ratings, or the model has no factors.
-        ParameterError
-            If an argument is outside what is allowed.
-
-        Examples
-        --------
-        >>> import hatrix as hx
-        >>> rows = [(u, i) for u in range(20) for i in range(6) if (u + i) % 2 == 0]
-        >>> model = hx.SpectralMF(factors=2).fit(hx.Ratings.from_columns(*zip(*rows)), progress=False)
-        >>> sorted(model.similar_items(0, 2)["item"].tolist())
-        [2, 4]
-        """
-        from hatrix.models.similar import similar
-
-        return similar(self, "item", item_id, n, metric)
-
-    def similar_users(self, user_id: Any, n: int = 10, *, metric: str = "cosine") -> pd.DataFrame:
-        """The n users whose factors are nearest to those of a user, with the columns of the user table.
-
-        As `similar_items`.
-        """
-        from hatrix.models.similar import similar
-
-        return similar(self, "user", user_id, n, metric)
-
-    def fold_in(self, ratings: Mapping[Any, float], *, user_id: Any = "new user") -> FactorModel:
-        """A model of one new user, from a few ratings and without training: predict, recommend and so on as ever.
-
-        Parameters
-        ----------
-        ratings
-            Ratings by item label, on the scale of the training ratings (or counts, for models of clicks).
-        user_id
-            The new user's label in the model returned.
-
-        Returns
-        -------
-        FactorModel
-            The user's row is the one that the recipe's objective wants with the items fixed (see
-            `hatrix.models.fold_in`); of a posterior, a draw from its conditional distribution for each draw. Items
-            that the model does not know are left out, and its ``notes`` name them. No ratings make a cold user.
-
-        Raises
-        ------
-        DataError
-            If a rating is no number or off the scale, or none of the items is known.
-
-        Examples
-        --------
-        >>> import hatrix as hx
-        >>> ratings, _ = hx.synthetic.make(60, 40, n_ratings=1200, seed=1)
-        >>> eve = hx.ALS(factors=2).fit(ratings, progress=False).fold_in({3: 5.0, 8: 4.0, 1: 1.0}, user_id="eve")
-        >>> eve.recommend("eve", 2)["item"].isin([3, 8, 1]).any()
-        np.False_
-        """
-        from hatrix.models.fold_in import fold_in
-
-        return fold_in(self, ratings, user_id=user_id)
-
-    def fold_in_item(self, ratings: Mapping[Any, float], *, item_id: Any = "new item") -> FactorModel:
-        """A model of one new item for all users, from ratings by user label; else as `fold_in`.
-
-        Raises
-        ------
-        DataError
-            As in `fold_in`; and of bpr and spectral-mf, which learn an item from those who do not have it, too.
-        """
-        from hatrix.models.fold_in import fold_in_item
-
-        return fold_in_item(self, ratings, item_id=item_id)
 
     def save(self, path: str | Path, *, seen: bool = True) -> None:
         """Write the model to a ``.hatrix`` file, atomically; ``seen=False`` leaves the training rows out."""

@@ -323,13 +323,13 @@ class SpectralMF(Algorithm):
         """The entries of X for rows of the given values."""
         return value.astype(float) if self.weighted else np.ones(len(value))
 
-    def user_row(
+    def user_terms(
         self, projection: NDArray[np.float32], item: NDArray[Any], value: NDArray[np.float64]
-    ) -> NDArray[np.float32]:
-        """The factors of a user with the given item rows and values, shape (k,): the user's row, projected.
+    ) -> NDArray[np.float64]:
+        """What each of a user's items adds to the user's factors, shape (n, k): the user's row, projected.
 
-        For a training user these are the user's factors in the model, up to rounding.
+        For a training user they add up to the user's factors in the model, up to rounding.
         """
         weight = self.weights(value)
         scale = damped(np.array([weight @ weight]), self.offset, self.user_exponent)
-        return np.asarray((weight * scale) @ projection[item], np.float32)
+        return np.asarray((weight * scale)[:, None] * projection[item])

@@ -1,0 +1,239 @@
+"""Why an item is recommended: the score in parts, and the ratings that carry it."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+import numpy as np
+
+from hatrix.errors import DataError, ParameterError
+from hatrix.models import terms
+from hatrix.models.factors import USER
+from hatrix.models.pairwise import pairwise_terms
+from hatrix.models.recommend import whole, with_attributes
+from hatrix.models.terms import Given, Terms
+
+if TYPE_CHECKING:
+    import pandas as pd
+    from numpy.typing import NDArray
+
+    from hatrix.models.model import FactorModel
+
+    Floats = NDArray[np.float64]
+
+__all__ = ["explain"]
+
+
+class _Reasons(NamedTuple):
+    """The flat factors that a user has without ratings, (S k,), and what each rating adds to them and to the bias."""
+
+    prior: Floats
+    factors: Floats
+    bias: Floats
+
+    def total(self) -> tuple[Floats, float]:
+        return self.prior + self.factors.sum(axis=0), float(self.bias.sum())
+
+
+def explain(
+    model: FactorModel, user_id: Any, item_id: Any, *, n: int = 10, removals: int = 3
+) -> pd.DataFrame:
+    """See `FactorModel.explain`."""
+    import pandas as pd
+
+    n = whole("n", n)
+    if isinstance(removals, bool) or not isinstance(removals, int | np.integer) or removals < 0:
+        raise ParameterError(f"removals is {removals!r}: give a whole number from 0 up")
+    for name, label in (("user_id", user_id), ("item_id", item_id)):
+        if np.ndim(label) != 0:
+            raise ParameterError(f"{name} is {label!r}: give one label")
+    user, item = int(model.users.encode([user_id])[0]), int(model.items.encode([item_id])[0])
+    if item < 0:
+        raise DataError(f"item {item_id!r} is unknown to the model: give an id that was trained on")
+    flat, scores = model.flat, _scores(model, user)
+    known = user >= 0 and not model.cold_users[user]
+    parts = [("mean", flat.mean if known else model.fallback), ("item bias", float(flat.item_bias[item]))]
+    given, reasons, warnings = None, None, []
+    if not known:
+        warnings.append(f"user {user_id!r} has no training ratings: the score says nothing of the user")
+    else:
+        parts.append(("user bias", float(flat.user_bias[user])))
+        if model.seen is None:
+            warnings.append(
+                "the model was saved without its training rows: the score cannot be traced to ratings"
+            )
+        else:
+            given = _history(model, user)
+            reasons = _reasons(model, user, given)
+    records: list[dict[str, Any]] = [{"part": name, "contribution": value} for name, value in parts]
+    if given is not None and reasons is not None and flat.user_factors.shape[1]:
+        q = flat.item_factors[item].astype(np.float64)
+        by_rating = reasons.factors @ q
+        if reasons.prior.any():
+            records.append({"part": "average user", "contribution": float(reasons.prior @ q)})
+        order = np.argsort(-np.abs(by_rating), kind="stable")
+        columns = model.items.decode(given.other[order]).tolist(), given.value[order], by_rating[order]
+        records += [
+            {"part": "rating", "item": label, "rating": value, "contribution": share}
+            for label, value, share in zip(*columns, strict=True)
+        ]
+    if flat.user_factors.shape[1]:
+        rest = float(scores[item]) - sum(record["contribution"] for record in records)
+        records.append({"part": "rest", "contribution": rest})
+    frame = pd.DataFrame(records, columns=["part", "item", "rating", "contribution"])
+    frame["item"] = pd.array(
+        [record.get("item") for record in records], "Int64" if model.items.kind == "int" else object
+    )
+    frame = _with_titles(frame, model)
+    unseen = _unseen(model, user if known else -1, item)
+    rank = _rank(scores, item, unseen)
+    frame.attrs |= {
+        "user": user_id,
+        "item": model.items.decode(np.array([item])).tolist()[0],
+        "score": float(scores[item]),
+        "rank": rank,
+        "fit": None if reasons is None else _fit(flat.user_factors[user], reasons, flat.item_factors),
+        "without": None,
+        "warnings": warnings,
+    }
+    if given is not None and reasons is not None and rank <= n and removals:
+        frame.attrs["without"] = _without(model, user, item, given, reasons, unseen, n, int(removals))
+    return frame
+
+
+def _scores(model: FactorModel, user: int) -> Floats:
+    """All scores of a user row, in double precision as lists have them."""
+    if user < 0 or model.cold_users[user]:
+        from hatrix.models.predictive import scores
+
+        return np.asarray(scores(model, np.array([user]))[0])
+    flat = model.flat
+    found = flat.item_factors.astype(np.float64) @ flat.user_factors[user].astype(np.float64)
+    return np.asarray(found + (flat.mean + float(flat.user_bias[user])) + flat.item_bias)
+
+
+def _history(model: FactorModel, user: int) -> Given:
+    assert model.seen is not None
+    rows = slice(model.seen.start[user], model.seen.start[user + 1])
+    item, value = model.seen.item[rows].astype(np.int64), model.seen.value[rows]
+    order = np.argsort(item, kind="stable")
+    return Given(USER, item[order], value[order])
+
+
+def _reasons(model: FactorModel, user: int, given: Given) -> _Reasons:
+    """The terms of the user's row, as they enter scores at the latest time."""
+    width = model.user_factors.shape[1]
+    if not len(given.other) and model.posterior is None:
+        return _Reasons(np.zeros(width), np.zeros((0, width)), np.zeros(0))
+    draws = model.user_bias.shape[1] if model.user_bias.ndim == 2 else 1
+    if model.posterior is None:
+        found = TERMS[model.recipe.name](model, given)
+    else:
+        from hatrix.models.conditional import mean_terms
+
+        bias, rows = model.factors.rows(USER, np.array([user]), draws)
+        spread = model.posterior.user_spread
+        found = mean_terms(
+            model, given, spread[user].astype(np.float64) if spread.size else None,
+            np.concatenate([rows[0], bias[0][:, None]], axis=1).astype(np.float64),
+        )  # fmt: skip
+    factors = found.each[:, :, :-1].transpose(1, 0, 2).reshape(len(given.other), -1) / draws
+    bias = found.each[:, :, -1].mean(axis=0)
+    if model.time is not None:
+        bias = bias + factors @ model.time.factors[-1].astype(np.float64)
+    return _Reasons(found.base[:, :-1].ravel() / draws, factors, bias)
+
+
+def _fit(row: NDArray[Any], reasons: _Reasons, item_factors: NDArray[Any]) -> float | None:
+    """The share of the variance of ``row · item_factors[i]`` over the items that the ratings account for."""
+    if not item_factors.shape[1]:
+        return None
+    rows = item_factors.astype(np.float64)
+    scores, rest = rows @ row.astype(np.float64), rows @ (row - reasons.total()[0])
+    spread = scores.var()
+    return float(1 - rest.var() / spread) if spread > 0 else 1.0
+
+
+def _unseen(model: FactorModel, user: int, item: int) -> NDArray[np.bool_]:
+    unseen = np.ones(len(model.items), bool)
+    if user >= 0 and model.seen is not None:
+        unseen[model.seen.item[model.seen.start[user] : model.seen.start[user + 1]]] = False
+    unseen[item] = True
+    return unseen
+
+
+def _rank(scores: Floats, item: int, unseen: NDArray[np.bool_]) -> int:
+    """The place of an item among those that the user has not seen, from 1; of equals, the first in id order."""
+    above = scores > scores[item]
+    above[:item] |= scores[:item] == scores[item]
+    return 1 + int(np.count_nonzero(above & unseen))
+
+
+def _without(
+    model: FactorModel,
+    user: int,
+    item: int,
+    given: Given,
+    reasons: _Reasons,
+    unseen: NDArray[np.bool_],
+    n: int,
+    removals: int,
+) -> dict[str, Any]:
+    """Take away the ratings that carry an item, the greatest first, until it leaves the list of n; see `explain`."""
+    flat = model.flat
+    q = flat.item_factors.astype(np.float64)
+    p, b = flat.user_factors[user].astype(np.float64), float(flat.user_bias[user])
+    whole_p, whole_b = reasons.total()
+    left, scores = given, _scores(model, user)
+    removed: list[int] = []
+    rank = _rank(scores, item, unseen)
+    while len(removed) < removals and rank <= n and len(left.other):
+        gain = reasons.factors @ q[item]
+        gain[left.other == item] = -np.inf
+        at = int(np.argmax(gain))
+        if gain[at] <= 0:
+            break
+        removed.append(int(left.other[at]))
+        left = Given(USER, np.delete(left.other, at), np.delete(left.value, at))
+        reasons = _reasons(model, user, left)
+        new_p, new_b = reasons.total()
+        scores = flat.mean + b + (new_b - whole_b) + flat.item_bias + q @ (p + new_p - whole_p)
+        rank = _rank(scores, item, unseen)
+    return {
+        "items": model.items.decode(np.array(removed, np.int64)).tolist(),
+        "score": float(scores[item]),
+        "rank": rank,
+        "leaves": rank > n,
+    }
+
+
+def _with_titles(frame: pd.DataFrame, model: FactorModel) -> pd.DataFrame:
+    """The columns of the item table beside the ratings, and nothing beside the other parts."""
+    rated = (frame["part"] == "rating").to_numpy()
+    rows = np.zeros(len(frame), np.int64)
+    rows[rated] = model.items.encode(frame["item"][rated].tolist())
+    with_all = with_attributes(frame, model.item_table, rows)
+    for name in with_all.columns[len(frame.columns) :]:
+        with_all[name] = with_all[name].where(rated)
+    return with_all
+
+
+def _nothing(model: FactorModel, given: Given) -> Terms:
+    return Terms(
+        np.zeros((1, model.user_factors.shape[1] + 1)),
+        np.zeros((1, len(given.other), model.user_factors.shape[1] + 1)),
+    )
+
+
+TERMS: Mapping[str, Callable[[FactorModel, Given], Terms]] = {
+    "als": terms.alternating,
+    "implicit-als": terms.confident,
+    "mf": terms.descended,
+    "biased-mf": terms.descended,
+    "svdpp": terms.descended,
+    "bias": terms.damped,
+    "popular": _nothing,
+    "spectral-mf": terms.projected,
+    "bpr": pairwise_terms,
+}

@@ -1,0 +1,171 @@
+"""A new user of BPR: the pairs of items had and items that might be drawn, as its objective has them."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+import numpy as np
+
+from hatrix.errors import DataError
+from hatrix.models.factors import ITEM
+from hatrix.models.terms import LEAST_PENALTY, Given, Row, Terms, without_bias
+
+if TYPE_CHECKING:
+    from numpy.typing import NDArray
+
+    from hatrix.models.model import FactorModel
+
+    Matrix = NDArray[Any]
+
+__all__ = ["Rivals", "pairwise", "pairwise_terms", "rivals_of"]
+
+RIVALS = 2048
+"""Items that stand for all that a user of BPR does not have."""
+USERS_ASKED = 64
+"""Users whose scores tell which items are drawn often."""
+STEPS, FRESH, CLOSE = 8, 2, 2e-3
+"""Newton's steps at most, those with a Hessian of their own, and the relative move that ends them."""
+LIGHT = 0.01
+"""Rivals that are drawn less often than this share of the most frequent one are passed over."""
+
+
+class Rivals(NamedTuple):
+    """Items that a user of BPR may not have, each standing for a share ``mass`` of those that are drawn."""
+
+    item: NDArray[np.int64]
+    mass: Matrix
+    factors: Matrix
+    bias: Matrix
+
+
+def rivals_of(model: FactorModel) -> Rivals:
+    """Items that stand for all: the likelier a user's negatives, the likelier they are among them."""
+    recipe: Any = model.recipe
+    pool = model.item_count if recipe.sampling == "popularity" else model.item_count > 0
+    live = np.flatnonzero(pool)
+    mass = (pool[live] / pool.sum()).astype(np.float64)
+    rng = np.random.default_rng((model.seed, 6))
+    if len(live) > RIVALS:
+        users = np.flatnonzero(model.user_count)
+        users = rng.choice(users, min(len(users), USERS_ASKED), replace=False)
+        scores = model.user_factors[users] @ model.item_factors[live].T + model.item_bias[live]
+        wanted = np.mean([_drawn(recipe, row, mass) for row in scores], axis=0) / 2 + mass / 2
+        chance = np.minimum(1, RIVALS * wanted)
+        for _ in range(10):  # what is sure leaves more for the others
+            unsure = chance < 1
+            left = (RIVALS - np.count_nonzero(~unsure)) / chance[unsure].sum()
+            chance[unsure] = np.minimum(1, chance[unsure] * left)
+        ends = np.cumsum(chance)
+        picked = np.unique(np.searchsorted(ends, rng.random() + np.arange(int(ends[-1])), side="right"))
+        live, mass = live[picked], mass[picked] / chance[picked]
+    factors, bias = model.item_factors[live], model.item_bias[live]
+    return Rivals(live, mass.astype(factors.dtype), factors, bias)
+
+
+class _Task(NamedTuple):
+    """The regression of one user: items had and rivals, with the penalty ``n λ``."""
+
+    Q: Matrix
+    b: Matrix
+    R: Matrix
+    c: Matrix
+    mass: Matrix
+    penalty: Any
+
+
+class _Slopes(NamedTuple):
+    """At some p: second derivatives of pairs, (n, rivals), for the rivals S that matter; and the slope of each item."""
+
+    curve: Matrix
+    S: Matrix
+    pull: Matrix
+
+
+def pairwise(model: FactorModel, given: Given) -> Row:
+    """The row of a new user."""
+    task = _task(model, given)[0]
+    p = np.zeros(model.item_factors.shape[1], np.float32)
+    return Row(0.0, p if task is None else _optimum(model.recipe, task)[0])
+
+
+def pairwise_terms(model: FactorModel, given: Given) -> Terms:
+    """The row as a sum over the items had, by the weighted least squares that a step of Newton's method is.
+
+    With C_i the curvature of the pairs of item i and g_i their slope, the step from p goes to
+    ``(n λ I + Σ C_i)⁻¹ Σ (C_i p + g_i)``.
+    """
+    task, known = _task(model, given)
+    each = np.zeros((len(given.other), model.item_factors.shape[1]))
+    if task is not None:
+        p, weight = _optimum(model.recipe, task)
+        at = _slopes(task, p, weight)
+        d = at.curve * (task.Q @ p)[:, None] - at.curve * (at.S @ p)
+        rows = d.sum(axis=1)[:, None] * task.Q - d @ at.S + at.pull
+        each[known] = np.linalg.solve(_hessian(task, at), rows.T).T
+    return Terms(without_bias(np.zeros((1, each.shape[1]))), without_bias(each)[None])
+
+
+def _task(model: FactorModel, given: Given) -> tuple[_Task | None, NDArray[np.bool_]]:
+    """None where there is nothing to learn from; and which of the items are among the user's."""
+    if given.side == ITEM:
+        raise DataError(
+            "bpr learns an item from all users, those who do not have it too: fit again with the new item"
+        )
+    recipe: Any = model.recipe
+    known, rivals = model.item_count[given.other] > 0, model.fixed.rivals
+    mine = given.other[known]
+    apart = np.isin(rivals.item, mine, invert=True)
+    if not len(mine) or not apart.any():
+        return None, known
+    penalty = np.float32(len(mine) * recipe.regularization + LEAST_PENALTY)
+    ours = model.item_factors[mine], model.item_bias[mine]
+    return _Task(*ours, rivals.factors, rivals.bias, rivals.mass * apart, penalty), known
+
+
+def _optimum(recipe: Any, task: _Task) -> tuple[Matrix, Matrix]:
+    """The p that minimises ``Σ_i Σ_j w_j ln(1 + exp(x_j - x_i)) + ½ n λ |p|²``, by Newton's method; and the w.
+
+    w_j is how often j is drawn.
+    """
+    from scipy.linalg import cho_factor, cho_solve
+
+    p, weight, solver = np.zeros(task.Q.shape[1], np.float32), task.mass, None
+    for step in range(STEPS):
+        drawn = _drawn(recipe, task.c + task.R @ p, task.mass)
+        # Who is drawn depends on p where the best of some is taken: half the way, so that it settles.
+        weight = drawn if step == 0 else (weight + drawn) / 2
+        at = _slopes(task, p, weight)
+        if solver is None or step < FRESH:
+            solver = cho_factor(_hessian(task, at), overwrite_a=True, check_finite=False)
+        move = cho_solve(solver, task.penalty * p - at.pull.sum(axis=0), check_finite=False)
+        p = p - move
+        if np.abs(move).max() < CLOSE * (1 + np.abs(p).max()):
+            break
+    return p, weight
+
+
+def _slopes(task: _Task, p: Matrix, weight: Matrix) -> _Slopes:
+    heavy = weight > LIGHT * weight.max()
+    S = task.R[heavy]
+    g = 1 / (1 + np.exp(np.clip((task.b + task.Q @ p)[:, None] - (task.c[heavy] + S @ p), -80, 80)))
+    slope = weight[heavy] * g
+    return _Slopes(slope * (1 - g), S, slope.sum(axis=1)[:, None] * task.Q - slope @ S)
+
+
+def _hessian(task: _Task, at: _Slopes) -> Matrix:
+    cross = task.Q.T @ (at.curve @ at.S)
+    H = (task.Q.T * at.curve.sum(axis=1)) @ task.Q + (at.S.T * at.curve.sum(axis=0)) @ at.S - cross - cross.T
+    H[np.diag_indices(len(H))] += task.penalty
+    return np.asarray(H)
+
+
+def _drawn(recipe: Any, score: Matrix, mass: Matrix) -> Matrix:
+    """The share of draws that each rival gets, from its share of the pool: that, or as the best of some candidates."""
+    mass = mass / mass.sum()
+    if recipe.sampling != "adaptive":
+        return mass
+    order = np.argsort(-score, kind="stable")
+    below = np.clip(1 - np.append(0, np.cumsum(mass[order])), 0, 1) ** recipe.candidates
+    share = np.empty_like(mass)
+    share[order] = below[:-1] - below[1:]
+    return share

@@ -1,0 +1,219 @@
+"""Folded-in rows as sums over their ratings: for what is linear in the ratings, and for reasons.
+
+A ridge regression's solution is ``x = Aᵀ t`` with ``A = V (VᵀV + Λ)⁻¹``: each rating n adds its target t_n times a row of
+its own. So a score is a sum over the ratings that it came from, too.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+import numpy as np
+
+from hatrix.errors import DataError
+from hatrix.models.factors import ITEM, USER
+
+if TYPE_CHECKING:
+    from numpy.typing import NDArray
+
+    from hatrix.models.model import FactorModel
+
+    Floats = NDArray[np.float64]
+    Matrix = NDArray[Any]
+
+__all__ = [
+    "LEAST_PENALTY",
+    "Given",
+    "Row",
+    "Terms",
+    "als_row",
+    "alternating",
+    "confident",
+    "damped",
+    "descended",
+    "implicit_row",
+    "projected",
+    "regressors",
+    "without_bias",
+]
+
+LEAST_PENALTY = 1e-6
+"""Per rating, where a recipe has none: of all rows that fit the ratings, the shortest."""
+
+
+class Given(NamedTuple):
+    """The ratings of a new row of a side: rows of the other side in ascending order, and the values."""
+
+    side: int
+    other: NDArray[np.int64]
+    value: Floats
+
+
+class Row(NamedTuple):
+    """What was learned: bias and factors, of each posterior draw where there are some; the spread of a user's ratings."""
+
+    bias: Any
+    factors: Any
+    spread: Any = None
+
+
+class Terms(NamedTuple):
+    """A row as ``base + each.sum()``: shapes (S, k + 1) and (S, n, k + 1), factors and then bias, of S draws or one."""
+
+    base: Floats
+    each: Floats
+
+    def row(self) -> Row:
+        """What they add up to."""
+        total = self.base + self.each.sum(axis=1)
+        return Row(total[:, -1], total[:, :-1].ravel())
+
+
+def _terms(each: Floats, base: Floats | None = None) -> Terms:
+    return Terms(np.zeros((1, each.shape[1])) if base is None else base[None], each[None])
+
+
+def without_bias(factors: Floats) -> Floats:
+    """Rows of factors with a bias of 0 behind them."""
+    return np.concatenate([factors, np.zeros((*factors.shape[:-1], 1))], axis=-1)
+
+
+def regressors(model: FactorModel, given: Given) -> tuple[Matrix, Matrix]:
+    """Biases and factors of the other side's rows."""
+    bias, rows = (
+        (model.item_bias, model.item_factors) if given.side == USER else (model.user_bias, model.user_factors)
+    )
+    return bias[given.other], rows[given.other]
+
+
+def influence(V: Floats, penalty: float, bias_penalty: float) -> Floats:
+    """A (n, k + 1): ``tᵀ A`` are the x and β that minimise ``Σ (t_n - β - x·v_n)² + penalty |x|² + bias_penalty β²``.
+
+    With an infinite ``bias_penalty`` there is no β.
+    """
+    n, k = V.shape
+    scale = np.full(k + 1, max(penalty, n * LEAST_PENALTY) ** -0.5)
+    scale[-1] = max(bias_penalty, n * LEAST_PENALTY) ** -0.5
+    W = np.concatenate([V, np.ones((n, 1))], axis=1) * scale
+    dual = n <= k
+    A = np.linalg.solve(W @ W.T + np.eye(n), W) if dual else np.linalg.solve(W.T @ W + np.eye(k + 1), W.T).T
+    return np.asarray(A * scale)
+
+
+def descended(model: FactorModel, given: Given) -> Terms:
+    """Of MF, BiasedMF and SVDpp: the most probable row, if rows are normal as the trained ones are and errors as theirs.
+
+    Minimises ``Σ (t_n - β - x·v_n)² + error ((x - m)ᵀ C⁻¹ (x - m) + β² / var(b))`` with m and C the mean and the covariance
+    of the side's trained rows. A user of SVDpp is the sum of that, with m = 0, and of the terms of the items rated.
+    """
+    bias, rows = regressors(model, given)
+    V, fixed = rows.astype(np.float64), model.fixed
+    centre, root, bias_variance = fixed.spread(given.side)
+    shift = np.zeros_like(V)
+    if given.side == USER and "item_terms" in model.parts:
+        shift = model.parts["item_terms"][given.other] / np.sqrt(max(1, len(V)))
+        centre = np.zeros_like(centre)
+    A = influence(V @ root, fixed.error, fixed.error / bias_variance if bias_variance else np.inf)
+    A = np.concatenate([A[:, :-1] @ root.T, A[:, -1:]], axis=1)
+    target = given.value - model.mean - bias - V @ centre
+    return _terms(target[:, None] * A + without_bias(shift) - (shift @ V.T) @ A, np.append(centre, 0.0))
+
+
+def damped(model: FactorModel, given: Given) -> Terms:
+    """Of Bias: a share of what each rating leaves."""
+    recipe: Any = model.recipe
+    damping = recipe.user_damping if given.side == USER else recipe.item_damping
+    rest = given.value - model.mean - regressors(model, given)[0]
+    return _terms(rest[:, None] / max(len(rest) + damping, 1e-12))
+
+
+def projected(model: FactorModel, given: Given) -> Terms:
+    """Of SpectralMF: the rows that the items of the user add up to."""
+    if given.side == ITEM:
+        raise DataError(
+            "spectral-mf takes the whole matrix apart, and says nothing of a new item: fit again with it"
+        )
+    recipe: Any = model.recipe
+    return _terms(without_bias(recipe.user_terms(model.parts["projection"], given.other, given.value)))
+
+
+def alternating(model: FactorModel, given: Given) -> Terms:
+    """Of ALS; with ``nonnegative`` those of the factors above zero, which are a regression of their own."""
+    recipe: Any = model.recipe
+    bias, rows = regressors(model, given)
+    V, n = rows.astype(np.float64), len(rows)
+    each = np.zeros((n, V.shape[1] + 1))
+    live = np.flatnonzero(als_row(model, given).factors > 0) if recipe.nonnegative else np.arange(V.shape[1])
+    scale = n**recipe.nu
+    A = influence(
+        V[:, live],
+        recipe.regularization * scale,
+        recipe.bias_regularization * scale if recipe.biased else np.inf,
+    )
+    each[:, np.append(live, -1)] = (given.value - model.mean - bias)[:, None] * A
+    return _terms(each)
+
+
+def confident(model: FactorModel, given: Given) -> Terms:
+    """Of ImplicitALS, whose regression is over all items."""
+    from hatrix.models.als import confidence
+
+    recipe: Any = model.recipe
+    weight, target = confidence(recipe, given.value)
+    V = regressors(model, given)[1].astype(np.float64)
+    values, vectors = model.fixed.rotation(1 - given.side)
+    H = (vectors * (_alpha0(recipe) * np.maximum(values, 0))) @ vectors.T + (V.T * weight) @ V
+    H[np.diag_indices_from(H)] += _implicit_ridge(model, given)
+    return _terms(without_bias((weight * target)[:, None] * np.linalg.solve(H, V.T).T))
+
+
+def _alpha0(recipe: Any) -> float:
+    return 1.0 if recipe.alpha0 is None else float(recipe.alpha0)
+
+
+def _implicit_ridge(model: FactorModel, given: Given) -> float:
+    recipe: Any = model.recipe
+    others = len(model.items) if given.side == USER else len(model.users)
+    return float(recipe.regularization * (len(given.other) + _alpha0(recipe) * others) ** recipe.nu)
+
+
+def als_row(model: FactorModel, given: Given) -> Row:
+    """The row of a sweep of ALS, by its kernel."""
+    from hatrix.kernels.least_squares import padded_rows, solve_rows
+
+    recipe: Any = model.recipe
+    bias, rows = regressors(model, given)
+    n, Y = len(given.other), padded_rows(rows)
+    X, beta = np.zeros((1, Y.shape[1]), np.float32), np.zeros(1, np.float32)
+    target = (given.value - model.mean).astype(np.float32) - bias.astype(np.float32)
+    ridge, bias_ridge = (
+        np.array([weight * n**recipe.nu], np.float32)
+        for weight in (recipe.regularization, recipe.bias_regularization)
+    )
+    solve_rows(
+        np.array([0, n]), np.arange(n, dtype=np.int32), np.ones(n, np.float32), target, Y,
+        np.zeros(Y.shape[1], np.float32), ridge, X, bias=beta if recipe.biased else None, bias_ridge=bias_ridge,
+        nonnegative=recipe.nonnegative,
+    )  # fmt: skip
+    return Row(beta[0], X[0, : rows.shape[1]])
+
+
+def implicit_row(model: FactorModel, given: Given) -> Row:
+    """The row of a sweep of ImplicitALS, by its kernel."""
+    from hatrix.kernels.least_squares import padded_rows, solve_rows
+    from hatrix.models.als import confidence
+
+    recipe: Any = model.recipe
+    weight, target = confidence(recipe, given.value)
+    values, vectors = model.fixed.rotation(1 - given.side)
+    _, rows = regressors(model, given)
+    n, k = rows.shape
+    Y = padded_rows(rows.astype(np.float64) @ vectors)
+    X, diagonal = np.zeros((1, Y.shape[1]), np.float32), np.zeros(Y.shape[1], np.float32)
+    diagonal[:k] = _alpha0(recipe) * np.maximum(values, 0)
+    ridge = np.array([_implicit_ridge(model, given)], np.float32)
+    solve_rows(
+        np.array([0, n]), np.arange(n, dtype=np.int32), weight.astype(np.float32), target.astype(np.float32), Y,
+        diagonal, ridge, X,
+    )  # fmt: skip
+    return Row(0.0, vectors @ X[0, :k])
