@@ -111,7 +111,6 @@ def test_who_trained_on_the_ratings_is_explained_by_them(fitted):
         ("spectral-mf", 0.9999),
         ("bayesian-mf", 0.5),
         ("mf", 0.5),
-        ("bpr", 0.5),
     ):
         fits = [fitted(name).explain(user, 3, removals=0).attrs["fit"] for user in range(1, 21)]
         assert np.median(fits) > least, name
