@@ -10,6 +10,7 @@ if TYPE_CHECKING:
 
     import pandas as pd
 
+    from hatrix.data.ratings import Ratings
     from hatrix.models.model import FactorModel
     from hatrix.models.recommend_all import Streamed
 
@@ -274,3 +275,70 @@ class Answers:
         from hatrix.models.fold_in import fold_in_item
 
         return fold_in_item(self._model, ratings, item_id=item_id)
+
+    def update(self, new_ratings: Ratings, *, sweeps: int = 2, threads: int | None = None) -> FactorModel:
+        """A model that knows new ratings, users and items, without training anew.
+
+        The users and items that have new ratings are solved again from all that is known of them, users first, as
+        `fold_in` would solve them, with every other row as it is; new ones enter so. ``Bias``, ``Popular``, ``SpectralMF``
+        and ``BPR`` are fitted again with all ratings, which is quick.
+
+        Parameters
+        ----------
+        new_ratings
+            As the model was trained on: ratings on its scale, or counts. The new rating of a pair takes the place of the
+            old one; counts are added.
+        sweeps
+            How often either side is solved.
+        threads
+            For what is fitted again; by default the cores this process may use.
+
+        Returns
+        -------
+        FactorModel
+            A new model, with the merged training rows. Its ``drift`` tells how far it has come from the last fit, and
+            ``drift.due`` why a fit of everything is due, if one is.
+
+        Raises
+        ------
+        DataError
+            If the ratings do not fit the model, it was saved without its training rows, or it has fields that only a fit
+            can draw.
+
+        Examples
+        --------
+        >>> import hatrix as hx
+        >>> ratings, _ = hx.synthetic.make(60, 40, n_ratings=1200, seed=1)
+        >>> model = hx.ALS(factors=2).fit(ratings, progress=False)
+        >>> newer = model.update(hx.Ratings.from_columns([61, 61, 2], [3, 41, 41], [5.0, 4.0, 1.0], scale=(1, 5)))
+        >>> len(newer.users) - len(model.users), len(newer.items) - len(model.items), newer.drift.added
+        (1, 1, 3)
+        """
+        from hatrix.models.update import update
+
+        return update(self._model, new_ratings, sweeps=sweeps, threads=threads)
+
+    def forget(self, user_id: Any, *, refit: bool = False) -> FactorModel:
+        """A model without a user: factors, bias, training rows, counts and attributes.
+
+        What all users have shaped together keeps its share of the user unless ``refit`` is asked for: then the items that
+        the user had are solved again without it; `ALS` and `ImplicitALS` go on with sweeps of all rows, and what `update`
+        fits again is fitted again. Hyper-priors, and item terms of `SVDpp`, stay as they are: only a new fit is without
+        any trace.
+
+        Raises
+        ------
+        DataError
+            If the user is unknown or the only one, or items are to be refitted without training rows.
+
+        Examples
+        --------
+        >>> import hatrix as hx
+        >>> ratings = hx.Ratings.from_columns(["ann", "ann", "bob"], ["a", "b", "a"], [5.0, 3.0, 4.0])
+        >>> model = hx.ALS(factors=2).fit(ratings, progress=False)
+        >>> model.forget("ann")
+        FactorModel(als, 1 users × 2 items, 2 factors, 1 ratings)
+        """
+        from hatrix.models.update import forget
+
+        return forget(self._model, user_id, refit=refit)

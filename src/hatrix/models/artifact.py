@@ -15,6 +15,7 @@ from hatrix.data.ids import Ids
 from hatrix.errors import DataError, ModelFileError, ParameterError
 from hatrix.models import ALGORITHMS, algorithm
 from hatrix.models.container import read, take, write
+from hatrix.models.drift import Drift
 from hatrix.models.factors import Posterior, TimeBlock
 from hatrix.models.model import FactorModel, Seen
 from hatrix.models.table import pack, pack_text, unpack, unpack_text
@@ -62,6 +63,7 @@ class _Header(BaseModel):
     item_table: Columns | None
     user_table: Columns | None
     history: Columns
+    drift: tuple[int, int, float | None, float | None] | None = None
 
 
 def save(model: FactorModel, path: str | Path, *, seen: bool = True) -> None:
@@ -171,7 +173,13 @@ def _in_words(model: FactorModel) -> dict[str, Any]:
         "mean": float(model.mean),
         "fallback": float(model.fallback),
         "scale": None if model.scale is None else tuple(float(end) for end in model.scale),
+        "drift": None if model.drift is None else tuple(None if x != x else x for x in model.drift),
     }
+
+
+def _drift(said: tuple[int, int, float | None, float | None]) -> Drift:
+    fitted, added, *errors = said
+    return Drift(fitted, added, *(np.nan if error is None else error for error in errors))
 
 
 def _model(arrays: dict[str, NDArray[Any]], said: dict[str, Any]) -> FactorModel:
@@ -223,6 +231,7 @@ def _model(arrays: dict[str, NDArray[Any]], said: dict[str, Any]) -> FactorModel
         header.mean,
         **learned,
         origin=None,
+        drift=None if header.drift is None else _drift(header.drift),
         parts=parts,
         time=time,
         posterior=posterior,

@@ -54,21 +54,28 @@ if TYPE_CHECKING:
 __all__ = ["Fixed", "fold_in", "fold_in_item", "given_of"]
 
 SIDES = ("user", "item")
+LASTING = ("error", "freedom", "prior_roots", "_spreads")
 NAMED = 5
 
 
 class Fixed:
-    """What the fold-ins of one model have in common, each worked out when first wanted."""
+    """What the fold-ins of one model have in common, each worked out when first wanted.
 
-    def __init__(self, model: FactorModel) -> None:
-        self.model = model
+    What training left behind (the error, the spread of rows, hyper-priors) is taken from ``base``, where an update has since
+    moved the rows.
+    """
+
+    def __init__(self, model: FactorModel, base: FactorModel | None = None) -> None:
+        self.model, self.base = model, base or model
         self._rotations: dict[int, tuple[Floats, Floats]] = {}
         self._spreads: dict[int, tuple[Floats, Floats, float]] = {}
+        if base is not None:
+            self.__dict__ |= {name: kept for name, kept in vars(base.fixed).items() if name in LASTING}
 
     @cached_property
     def error(self) -> float:
         """The mean squared error of the training ratings: of the last epoch, or of the ratings that the model has."""
-        model = self.model
+        model = self.base
         if "train_mse" in model.history and len(model.history):
             return float(model.history["train_mse"].iloc[-1])
         if model.seen is None or not len(model.seen.value):
@@ -83,7 +90,7 @@ class Fixed:
     def spread(self, side: int) -> tuple[Floats, Floats, float]:
         """Of a side's trained rows: the mean (k,) of the factors, R with R Rᵀ their covariance, the variance of the bias."""
         if side not in self._spreads:
-            model = self.model
+            model = self.base
             bias, rows, count = (
                 (model.user_bias, model.user_factors, model.user_count)
                 if side == USER
@@ -113,14 +120,14 @@ class Fixed:
     def freedom(self) -> Floats:
         from hatrix.models.conditional import freedom
 
-        assert self.model.posterior is not None
-        return freedom(self.model.posterior)
+        assert self.base.posterior is not None
+        return freedom(self.base.posterior)
 
     @cached_property
     def prior_roots(self) -> tuple[Floats, Floats]:
         from hatrix.models.conditional import prior_root
 
-        posterior = self.model.posterior
+        posterior = self.base.posterior
         assert posterior is not None
         return prior_root(posterior.user_precision), prior_root(posterior.item_precision)
 

@@ -25,6 +25,7 @@ if TYPE_CHECKING:
     from hatrix.data.ids import Ids
     from hatrix.data.ratings import Ratings
     from hatrix.kernels.codes import Coded
+    from hatrix.models.drift import Drift
     from hatrix.models.fit import Algorithm
     from hatrix.models.fold_in import Fixed
 
@@ -74,6 +75,8 @@ class FactorModel(Answers):
         Of models that have them: a `TimeBlock`, and what belongs to each draw.
     origin
         Of a new user or item that was folded in: the model it came from.
+    drift
+        Of a model that `update` has taken further: how far (see `hatrix.models.drift.Drift`).
     """
 
     recipe: Algorithm
@@ -100,6 +103,7 @@ class FactorModel(Answers):
     time: TimeBlock | None = None
     posterior: Posterior | None = None
     origin: FactorModel | None = None
+    drift: Drift | None = None
 
     def __post_init__(self) -> None:
         for name in ("mean", "fallback"):  # a NumPy scalar would widen float32 sums, a float does not

@@ -1,0 +1,322 @@
+"""New ratings into a fitted model without training anew, and users out of it."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from hatrix.data.ids import Ids
+from hatrix.data.ratings import Ratings
+from hatrix.errors import DataError, ParameterError
+from hatrix.models.drift import measured
+from hatrix.models.factors import ITEM, USER
+from hatrix.models.fold_in import FOLDS, Fixed
+from hatrix.models.seen import Seen
+from hatrix.models.terms import Given
+
+if TYPE_CHECKING:
+    import pandas as pd
+    from numpy.typing import NDArray
+
+    from hatrix.models.model import FactorModel
+
+    Rows = NDArray[np.int64]
+
+__all__ = ["forget", "training_ratings", "update"]
+
+WHOLE = ("spectral-mf", "bpr", "popular", "bias")
+"""Learned from all ratings at once, and quickly: these are fitted again."""
+ALTERNATING, SWEEPS = ("als", "implicit-als"), 15
+"""Where a sweep may begin anywhere: what a fit starts from is forgotten with so many."""
+
+
+def update(model: FactorModel, new: Ratings, *, sweeps: int = 2, threads: int | None = None) -> FactorModel:
+    """See `FactorModel.update`."""
+    if isinstance(sweeps, bool) or not isinstance(sweeps, int | np.integer) or sweeps < 1:
+        raise ParameterError(f"sweeps is {sweeps!r}: give a whole number from 1 up")
+    _check(model, new)
+    if not len(new):
+        return model
+    drift = measured(model, new)
+    old = training_ratings(model)
+    wide = _widened(model, _merged(model, old, new))
+    merged = training_ratings(wide)
+    if model.recipe.name in WHOLE:
+        fitted = model.recipe.fit(merged, seed=model.seed, threads=threads, progress=False)
+        return replace(fitted, data_name=model.data_name, notes=(*model.notes, *fitted.notes), drift=drift)
+    users = merged.users.encode(new.users.labels[np.unique(new.user)])
+    items = merged.items.encode(new.items.labels[np.unique(new.item)])
+    touched = np.unique(users), np.unique(items)
+    note = f"updated with {len(new):,} ratings by re-solving {len(touched[0]):,} users and {len(touched[1]):,} items"
+    return replace(
+        _solved(model, wide, merged, touched, int(sweeps)),
+        fingerprint=merged.fingerprint,
+        notes=(*model.notes, note),
+        drift=drift,
+    )
+
+
+def forget(model: FactorModel, user_id: Any, *, refit: bool = False) -> FactorModel:
+    """See `FactorModel.forget`."""
+    if np.ndim(user_id) != 0:
+        raise ParameterError(f"user_id is {user_id!r}: give one label")
+    _check_base(model)
+    row = int(model.users.encode([user_id])[0])
+    if row < 0:
+        raise DataError(f"user {user_id!r} is unknown to the model: there is nothing to forget")
+    kept = np.delete(np.arange(len(model.users)), row)
+    if not len(kept):
+        raise DataError(f"user {user_id!r} is the only one: delete the model file")
+    seen, item_count, theirs = model.seen, model.item_count, np.zeros(0, np.int64)
+    if seen is not None:
+        part = slice(seen.start[row], seen.start[row + 1])
+        theirs = np.unique(seen.item[part].astype(np.int64))
+        item_count = item_count - np.bincount(seen.item[part], minlength=len(item_count))
+        start = np.delete(seen.start, row + 1)
+        start[row + 1 :] -= seen.start[row + 1] - seen.start[row]
+        seen = Seen(start, np.delete(seen.item, np.r_[part]), np.delete(seen.value, np.r_[part]))
+    elif refit:
+        raise DataError("the model was saved without its training rows: the items cannot be refitted")
+    posterior = model.posterior
+    if posterior is not None and posterior.user_spread.size:
+        posterior = posterior._replace(user_spread=np.delete(posterior.user_spread, row, axis=0))
+    left = replace(
+        model,
+        users=Ids(model.users.labels[kept]),
+        user_bias=model.user_bias[kept],
+        user_factors=model.user_factors[kept],
+        user_count=model.user_count[kept],
+        item_count=item_count,
+        seen=seen,
+        user_table=None if model.user_table is None else model.user_table.iloc[kept].reset_index(drop=True),
+        posterior=posterior,
+        parts={
+            name: np.delete(array, row, axis=model.recipe.parts[name].index("u"))
+            if "u" in model.recipe.parts[name]
+            else array
+            for name, array in model.parts.items()
+        },
+        fingerprint="",
+    )
+    if seen is not None:
+        rest = training_ratings(left)
+        left = replace(left, fingerprint=rest.fingerprint)
+        if refit and model.recipe.name in WHOLE and len(rest):
+            fitted = model.recipe.fit(rest, seed=model.seed, progress=False)
+            return replace(fitted, data_name=model.data_name, drift=model.drift)
+        if refit and model.recipe.name in ALTERNATING:
+            left = _swept(left, rest)
+        elif refit:
+            left = _solved(model, left, rest, (np.zeros(0, np.int64), theirs), 1)
+    return left
+
+
+def _swept(model: FactorModel, ratings: Ratings) -> FactorModel:
+    """Go on with the sweeps of the fit, from the model's rows."""
+    from hatrix.models.fit import cores
+
+    state: Any = model.recipe.init(ratings, seed=model.seed, threads=cores())
+    for name in ("user_bias", "item_bias", "user_factors", "item_factors"):
+        rows = getattr(model, name)
+        if name in state.variables:
+            state.variables[name][(slice(None), *map(slice, rows.shape[1:]))] = rows
+    for epoch in range(SWEEPS):
+        model.recipe.step(state, epoch)
+    found = model.recipe.finish(state)
+    learned = {
+        name: getattr(found, name)
+        for name in ("mean", "user_bias", "item_bias", "user_factors", "item_factors")
+    }
+    return replace(model, **learned)
+
+
+def training_ratings(model: FactorModel) -> Ratings:
+    """The training rows that the model keeps, without times."""
+    assert model.seen is not None
+    return Ratings(
+        np.repeat(np.arange(len(model.users), dtype=np.int32), np.diff(model.seen.start)),
+        np.array(model.seen.item),
+        np.array(model.seen.value),
+        model.users,
+        model.items,
+        scale=model.scale,
+        implicit=model.scale is None,
+        item_table=model.item_table,
+        user_table=model.user_table,
+        name=model.data_name,
+    )
+
+
+def _check_base(model: FactorModel) -> None:
+    if model.origin is not None:
+        raise DataError("what was folded in is a view of a model: update that model with the ratings instead")
+
+
+def _check(model: FactorModel, new: Any) -> None:
+    _check_base(model)
+    if not isinstance(new, Ratings):
+        raise DataError(f"new ratings are a {type(new).__name__}: give Ratings, as hatrix.read makes them")
+    if model.seen is None:
+        raise DataError(
+            "the model was saved without its training rows, and an update needs them: fit again with all ratings"
+        )
+    for name, old, fresh in (("user", model.users, new.users), ("item", model.items, new.items)):
+        if len(new) and old.kind != fresh.kind:
+            words = {"int": "whole numbers", "str": "text"}
+            raise DataError(
+                f"{name} ids of the new ratings are {words[fresh.kind]}, those of the model {words[old.kind]}"
+            )
+    if new.implicit != (model.scale is None):
+        what = ("ratings", "clicks or counts") if model.scale is not None else ("clicks or counts", "ratings")
+        raise DataError(f"the model was trained on {what[0]}, and the new rows are {what[1]}")
+    if model.scale is not None and len(new):
+        low, high = float(new.value.min()), float(new.value.max())
+        if not model.scale[0] <= low <= high <= model.scale[1]:
+            raise DataError(
+                f"the new ratings run from {low:g} to {high:g}, and the model was trained on ratings from "
+                f"{model.scale[0]:g} to {model.scale[1]:g}: fit again with all ratings"
+            )
+    if set(getattr(model.recipe, "fields", ("user", "item"))) - {"user", "item", "time"}:
+        raise DataError(
+            "this bayesian-mf has fields besides user, item and time, which an update cannot re-draw: fit again with all "
+            "ratings"
+        )
+
+
+def _merged(model: FactorModel, old: Ratings, new: Ratings) -> Ratings:
+    """All rows with the ids of both: the new rating of a pair wins, counts add up."""
+    columns = []
+    for mine, theirs, first, second in (
+        (old.users, new.users, old.user, new.user),
+        (old.items, new.items, old.item, new.item),
+    ):
+        labels = np.concatenate([mine.labels, theirs.labels[np.unique(second)]])
+        ids, rows = Ids.from_labels(labels)
+        columns.append(
+            (ids, np.concatenate([rows[first], ids.encode(theirs.labels[second])]).astype(np.int32))
+        )
+    (users, user), (items, item) = columns
+    merged = Ratings.from_rows(
+        users, user, items, item, np.concatenate([old.value, new.value]),
+        implicit=old.implicit, scale=model.scale, name=model.data_name,
+    )  # fmt: skip
+    tables = [
+        _joined(ids, (mine, old_table), (theirs, new_table))
+        for ids, mine, old_table, theirs, new_table in (
+            (items, old.items, model.item_table, new.items, new.item_table),
+            (users, old.users, model.user_table, new.users, new.user_table),
+        )
+    ]
+    return replace(merged, item_table=tables[0], user_table=tables[1])
+
+
+def _joined(
+    ids: Ids, first: tuple[Ids, pd.DataFrame | None], second: tuple[Ids, pd.DataFrame | None]
+) -> pd.DataFrame | None:
+    """The lines of one table, and for ids that it lacks those of another; columns are those of the first."""
+    import pandas as pd
+
+    (mine, table), (theirs, other) = first, second
+    if table is None:
+        return None
+    lines = table.reset_index(drop=True)
+    if other is not None:
+        fresh = mine.encode(theirs.labels) < 0
+        lines = pd.concat(
+            [lines, other.reset_index(drop=True)[fresh].reindex(columns=table.columns)], ignore_index=True
+        )
+        labels = np.concatenate([mine.labels, theirs.labels[fresh]])
+    else:
+        labels = mine.labels
+    place = pd.Index(labels).get_indexer(ids.labels)
+    found = lines.reindex(np.where(place < 0, len(lines), place)).reset_index(drop=True)
+    return found.astype({name: kind for name, kind in table.dtypes.items() if not found[name].isna().any()})
+
+
+def _widened(model: FactorModel, merged: Ratings) -> FactorModel:
+    """The model with rows for all ids, those of new ones zero, and the merged training rows."""
+    arrays: dict[str, Any] = {}
+    place = merged.users.encode(model.users.labels), merged.items.encode(model.items.labels)
+    sizes = len(merged.users), len(merged.items)
+    for side, name in ((USER, "user"), (ITEM, "item")):
+        for kind in ("bias", "factors"):
+            arrays[f"{name}_{kind}"] = _placed(getattr(model, f"{name}_{kind}"), place[side], sizes[side])
+    posterior = model.posterior
+    if posterior is not None:
+        fresh = [np.setdiff1d(np.arange(size), where) for size, where in zip(sizes, place, strict=True)]
+        priors = posterior.user_prior, posterior.item_prior
+        for name, rows, prior in zip(("user", "item"), fresh, priors, strict=True):
+            arrays[f"{name}_bias"][rows] = prior[:, -1]
+            arrays[f"{name}_factors"][rows] = prior[:, :-1].ravel()
+        if posterior.user_spread.size:
+            spread = np.repeat(posterior.user_spread[-1:], sizes[USER] + 1, axis=0)
+            spread[place[USER]] = posterior.user_spread[:-1]
+            posterior = posterior._replace(user_spread=spread)
+    parts = {}
+    for name, array in model.parts.items():
+        axes = model.recipe.parts[name]
+        side = USER if "u" in axes else ITEM
+        parts[name] = _placed(array, place[side], sizes[side]) if {"u", "i"} & set(axes) else array
+    by_user = merged.by_user
+    order = np.lexsort((merged.item, merged.user))
+    return replace(
+        model,
+        users=merged.users,
+        items=merged.items,
+        **arrays,
+        parts=parts,
+        posterior=posterior,
+        user_count=merged.user_count,
+        item_count=merged.item_count,
+        seen=Seen(by_user.start, merged.item[order], merged.value[order]),
+        item_table=merged.item_table,
+        user_table=merged.user_table,
+    )
+
+
+def _placed(array: NDArray[Any], place: Rows, size: int) -> NDArray[Any]:
+    wide = np.zeros((size, *array.shape[1:]), array.dtype)
+    wide[place] = array
+    return wide
+
+
+def _solved(
+    base: FactorModel, model: FactorModel, ratings: Ratings, touched: tuple[Rows, Rows], sweeps: int
+) -> FactorModel:
+    """Solve the touched rows of either side in turns, all others as they are; users first.
+
+    What folds have in common (the spread of trained rows, the error, hyper-priors) is that of ``base``.
+    """
+    known = [~model.cold_users, ~model.cold_items]
+    if model.posterior is not None:
+        known = [np.ones(len(rows), bool) for rows in known]
+    grouped = ratings.by_user, ratings.by_item
+    other = ratings.item.astype(np.int64), ratings.user.astype(np.int64)
+    for _ in range(sweeps):
+        for side, name in ((USER, "user"), (ITEM, "item")):
+            bias = np.array(getattr(model, f"{name}_bias"))
+            factors = np.array(getattr(model, f"{name}_factors"))
+            spread = None if model.posterior is None else np.array(model.posterior.user_spread)
+            model.__dict__["fixed"] = Fixed(model, base)
+            for row in touched[side]:
+                rated = grouped[side].rows[grouped[side].start[row] : grouped[side].start[row + 1]]
+                rated = rated[known[1 - side][other[side][rated]]]
+                rated = rated[np.argsort(other[side][rated], kind="stable")]
+                if not len(rated):
+                    bias[row], factors[row] = 0, 0
+                    continue
+                solved = FOLDS[model.recipe.name](
+                    model, Given(side, other[side][rated], ratings.value[rated])
+                )
+                bias[row], factors[row] = np.reshape(solved.bias, bias.shape[1:]), solved.factors
+                known[side][row] = True
+                if side == USER and spread is not None and spread.size:
+                    spread[row] = solved.spread
+            arrays: dict[str, Any] = {f"{name}_bias": bias, f"{name}_factors": factors}
+            posterior = model.posterior
+            if posterior is not None and spread is not None:
+                posterior = posterior._replace(user_spread=spread)
+            model = replace(model, **arrays, posterior=posterior)
+    return model
