@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 
     from hatrix.data.ids import Ids
 
-__all__ = ["explain", "recommend", "similar"]
+__all__ = ["Model", "explain", "id_of", "recommend", "similar"]
 
 FORMATS = (".csv", ".json", ".parquet")
 NAMED = 5
@@ -143,9 +143,9 @@ def similar(
     _check(out, model)
     fitted = hatrix.load(model)
     if item is not None:
-        frame = fitted.similar_items(_id(fitted.items, item, "--item"), n, metric=metric)
+        frame = fitted.similar_items(id_of(fitted.items, item, "--item"), n, metric=metric)
     else:
-        frame = fitted.similar_users(_id(fitted.users, user or "", "--user"), n, metric=metric)
+        frame = fitted.similar_users(id_of(fitted.users, user or "", "--user"), n, metric=metric)
     _remarks(frame, output)
     _answer(frame, "similar", out, model, output)
 
@@ -173,7 +173,7 @@ def explain(
     _check(out, model)
     fitted = hatrix.load(model)
     frame = fitted.explain(
-        _id(fitted.users, user, "--user"), _id(fitted.items, item, "--item"), n=n, removals=removals
+        id_of(fitted.users, user, "--user"), id_of(fitted.items, item, "--item"), n=n, removals=removals
     )
     _warn(frame.attrs["warnings"])
     for line in _reading(frame, n):
@@ -219,13 +219,14 @@ def _ids(ids: Ids, tokens: Sequence[str], flag: str) -> list[Any]:
                 raise ParameterError(
                     f"{flag} {token}: the file is not UTF-8 text with an id on each line"
                 ) from None
-            labels += [_id(ids, line.strip(), f"{flag} {token}:") for line in lines if line.strip()]
+            labels += [id_of(ids, line.strip(), f"{flag} {token}:") for line in lines if line.strip()]
         else:
-            labels.append(_id(ids, token, flag))
+            labels.append(id_of(ids, token, flag))
     return labels
 
 
-def _id(ids: Ids, text: str, flag: str) -> Any:
+def id_of(ids: Ids, text: str, flag: str) -> Any:
+    """The text as an id of the model's type."""
     label = _label(ids, text)
     if label is None:
         such = f", such as {ids.labels[0]}" if len(ids) else ""

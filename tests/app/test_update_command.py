@@ -1,0 +1,93 @@
+"""`hatrix update` and `hatrix forget` as a user meets them."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+import hatrix as hx
+from command import refused
+
+
+@pytest.fixture(autouse=True)
+def folder(tmp_path: Path) -> Path:
+    ratings = hx.synthetic.make(60, 40, n_ratings=900, seed=1)[0]
+    hx.ALS(factors=4, epochs=5).fit(ratings, seed=0).save(tmp_path / "m.hatrix")
+    hx.ALS(factors=4, epochs=5).fit(ratings, seed=0).save(tmp_path / "bare.hatrix", seen=False)
+    texts = hx.Ratings.from_columns(
+        [f"u{u}" if u % 2 else str(u) for u in ratings.user], ratings.item + 1, ratings.value
+    )
+    hx.BiasedMF(factors=4, epochs=3).fit(texts, seed=0).save(tmp_path / "t.hatrix")
+    (tmp_path / "new.csv").write_text("user,item,rating\n1,3,5\n1,99,4\n777,3,2\n777,4,4\n")
+    return tmp_path
+
+
+def test_new_ratings_enter(hatrix, folder):
+    done = hatrix("update", "m.hatrix", "--ratings", "new.csv", "--out", "next.hatrix")
+    assert done.status == 0, done.err
+    assert "4 ratings, 1 new users and 1 new items" in done.out
+    assert "without a model" in done.err
+    old, new = hx.load(folder / "m.hatrix"), hx.load(folder / "next.hatrix")
+    assert len(new.users) == len(old.users) + 1
+    assert np.isfinite(new.predict(777, 99))
+    assert 99 not in new.recommend(1, 40)["item"].tolist()
+
+
+def test_in_place_and_for_machines(hatrix, folder):
+    done = hatrix("update", "m.hatrix", "--ratings", "new.csv", "--out", "m.hatrix", "--json")
+    facts = json.loads(done.out)
+    assert (facts["n_new"], facts["new_users"], facts["new_items"]) == (4, 1, 1)
+    assert facts["drift"]["added"] == 4
+    assert facts["drift"]["due"] is None
+    done = hatrix("update", "m.hatrix", "--ratings", "new.csv", "--out", "m.hatrix", "--json")
+    assert json.loads(done.out)["drift"]["added"] == 8
+    assert hx.load(folder / "m.hatrix").drift.added == 8
+
+
+def test_numbers_for_a_model_of_texts(hatrix, folder):
+    done = hatrix("update", "t.hatrix", "--ratings", "new.csv", "--out", "next.hatrix")
+    assert done.status == 0, done.err
+    assert hx.load(folder / "next.hatrix").users.encode(["777"])[0] >= 0
+
+
+def test_when_a_fit_is_due_it_is_said(hatrix, folder):
+    lines = [f"{user},{item},{1 + (user + item) % 5}" for user in range(1, 41) for item in (1, 5, 9, 13, 17)]
+    (folder / "many.csv").write_text("\n".join(["user,item,rating", *lines]))
+    done = hatrix("update", "m.hatrix", "--ratings", "many.csv", "--out", "next.hatrix")
+    assert "fit again with all of them" in done.err
+
+
+def test_what_is_wrong_is_said(hatrix, folder):
+    refused(
+        hatrix("update", "bare.hatrix", "--ratings", "new.csv", "--out", "x.hatrix"),
+        "without its training rows",
+    )
+    refused(hatrix("update", "m.hatrix", "--ratings", "new.csv", "--out", "new.csv"), "is what is read")
+    refused(hatrix("update", "m.hatrix", "--ratings", "none.csv", "--out", "x.hatrix"), "none.csv")
+    (folder / "wide.csv").write_text("user,item,rating\n1,3,50\n")
+    refused(hatrix("update", "m.hatrix", "--ratings", "wide.csv", "--out", "x.hatrix"), "fit again")
+    (folder / "text.csv").write_text("user,item,rating\nann,3,5\n")
+    refused(hatrix("update", "m.hatrix", "--ratings", "text.csv", "--out", "x.hatrix"), "are text")
+    refused(hatrix("update", "m.hatrix", "--out", "x.hatrix"), "--ratings")
+    refused(hatrix("forget", "m.hatrix", "--user", "4711", "--out", "x.hatrix"), "unknown to the model")
+    refused(hatrix("forget", "m.hatrix", "--user", "ann", "--out", "x.hatrix"), "whole numbers")
+    refused(
+        hatrix("forget", "bare.hatrix", "--user", "1", "--refit", "--out", "x.hatrix"),
+        "without its training rows",
+    )
+    assert not (folder / "x.hatrix").exists()
+
+
+@pytest.mark.parametrize("refit", [(), ("--refit",)])
+def test_users_leave(hatrix, folder, refit):
+    done = hatrix("forget", "m.hatrix", "--user", "1", "2", "--out", "left.hatrix", *refit, "--json")
+    assert json.loads(done.out)["forgotten"] == 2
+    left = hx.load(folder / "left.hatrix")
+    assert (left.users.encode([1, 2]) == -1).all()
+    assert left.recommend(1, 3).attrs["fallback"] == {1: "bias"}
+    done = hatrix("forget", "bare.hatrix", "--user", "1", "--out", "bare.hatrix")
+    assert done.status == 0
+    assert hx.load(folder / "bare.hatrix").seen is None
