@@ -58,7 +58,9 @@ def main() -> None:
             label = ratings.users.decode(np.array([user]))[0]
             for found, asked, errors in ((new, "new user", folded_error), (trained, label, trained_error)):
                 if recipe.task == "rating":
-                    errors.append((found.predict(asked, items[others], clip=True) - ratings.value[others]) ** 2)
+                    errors.append(
+                        (found.predict(asked, items[others], clip=True) - ratings.value[others]) ** 2
+                    )
                 else:
                     errors.append([np.isin(found.recommend(asked, 20)["item"], items[others]).mean()])
         values = [np.concatenate(errors).mean() for errors in (folded_error, trained_error)]

@@ -83,17 +83,27 @@ def test_the_slope_at_a_solved_row_is_zero():
         np.testing.assert_allclose(slope, 0, atol=1e-3)
 
 
-def test_many_conjugate_gradient_steps_reach_the_solution_and_few_come_near():
+@pytest.mark.parametrize("biased", [False, True])
+@pytest.mark.parametrize("gathered", [4, 1024])
+def test_many_conjugate_gradient_steps_reach_the_solution_and_few_come_near(biased, gathered, monkeypatch):
+    monkeypatch.setattr(least_squares, "GATHERED", gathered)
     p = Problem(24)
-    want, _ = p.exact(biased=False)
+    want, want_bias = p.exact(biased=biased)
     off = []
+    make = (
+        least_squares.conjugate_gradient.__wrapped__
+    )  # a kernel anew, since it closes over the size of its buffer
     for steps in (1, 3, 60):
-        X = p.zeros()
-        kernel = least_squares.conjugate_gradient(p.lanes)
-        kernel(0, p.rows, *p.entries(), p.padded, p.diagonal, p.ridge, X, steps)
+        X, bias = p.zeros(), np.zeros(p.rows, np.float32)
+        kernel = make(p.lanes, biased)
+        kernel(0, p.rows, *p.entries(), p.padded, p.diagonal, p.ridge, p.bias_ridge, X, bias, steps)
         off.append(np.abs(X[:, :24] - want).max())
     assert off[0] > off[1] > off[2]
     assert off[2] < 1e-4
+    if biased:
+        np.testing.assert_allclose(bias, want_bias, atol=1e-4)
+    else:
+        assert not bias.any()
 
 
 @pytest.mark.parametrize("size", [16, 32])

@@ -7,6 +7,7 @@ import pytest
 
 import hatrix as hx
 from hatrix.errors import DataError, ParameterError
+from hatrix.kernels import schedule
 
 COUNTS = (1, 2, 3, 5, 8, 13, 21, 30)
 """Ratings of a user, both fewer and more than the factors of these tests: short rows are solved in their dual."""
@@ -302,3 +303,32 @@ def test_strange_recipes_are_refused_by_name(recipe, wrong):
     (name,) = wrong
     with pytest.raises(ParameterError, match=rf"\b{name}\b"):
         recipe(**wrong)
+
+
+@pytest.mark.parametrize("biased", [True, False])
+def test_conjugate_gradients_end_where_exact_solutions_do(biased):
+    ratings = hx.synthetic.make(80, 50, n_ratings=1500, seed=0)[0]
+    shared = {"factors": 6, "epochs": 60, "regularization": 0.1, "biased": biased}
+    exact, steps, few = (
+        hx.ALS(**shared, **solver).fit(ratings, seed=0)
+        for solver in ({}, {"solver": "cg", "cg_steps": 3}, {"solver": "cg", "cg_steps": 1})
+    )
+    wanted = exact.history.objective.iloc[-1]
+    assert abs(steps.history.objective.iloc[-1] / wanted - 1) < 2e-3
+    assert few.history.objective.iloc[3] > steps.history.objective.iloc[3]
+    assert steps.history.objective.is_monotonic_decreasing
+    np.testing.assert_allclose(steps.predict([1, 2, 3], 4), exact.predict([1, 2, 3], 4), atol=0.05)
+
+
+def test_conjugate_gradients_do_not_depend_on_threads(monkeypatch):
+    monkeypatch.setattr(schedule, "WORTH_A_THREAD", 50)
+    ratings = hx.synthetic.make(80, 50, n_ratings=1500, seed=0)[0]
+    models = [hx.ALS(factors=6, epochs=4, solver="cg").fit(ratings, threads=threads) for threads in (1, 2, 5)]
+    for other in models[1:]:
+        np.testing.assert_array_equal(models[0].user_factors, other.user_factors)
+        np.testing.assert_array_equal(models[0].item_bias, other.item_bias)
+
+
+def test_nonnegative_factors_need_exact_solutions():
+    with pytest.raises(ParameterError, match="need solver='exact'"):
+        hx.ALS(nonnegative=True, solver="cg")

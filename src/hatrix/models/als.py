@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any, ClassVar, Literal, NamedTuple, final
 
 import numpy as np
-from pydantic import Field
+from pydantic import Field, model_validator
 
 from hatrix.errors import DataError
 from hatrix.models.fit import Algorithm, State
@@ -120,12 +120,38 @@ class _ExplicitState(_State):
             target = side.target
             if recipe.biased:
                 target = target - v[f"{theirs}_bias"][side.other]
+            if recipe.solver == "cg":
+                entries = side._replace(target=target)
+                self._take_steps(
+                    entries, v[f"{theirs}_factors"], number, v[f"{mine}_factors"], v[f"{mine}_bias"], recipe
+                )
+                continue
             least_squares.solve_rows(
                 side.start, side.other, side.weight, target, v[f"{theirs}_factors"], self.diagonal,
                 self.ridge[number], v[f"{mine}_factors"],
                 bias=v[f"{mine}_bias"] if recipe.biased else None, bias_ridge=self.bias_ridge[number],
                 nonnegative=recipe.nonnegative, threads=self.threads,
             )  # fmt: skip
+
+    def _take_steps(
+        self,
+        side: _Entries,
+        Y: NDArray[np.float32],
+        number: int,
+        X: NDArray[np.float32],
+        bias: NDArray[np.float32],
+        recipe: ALS,
+    ) -> None:
+        from hatrix.kernels import least_squares, schedule
+
+        kernel = least_squares.conjugate_gradient(self.lanes, recipe.biased)
+
+        def take_steps(first: int, last: int) -> None:
+            kernel(
+                first, last, *side, Y, self.diagonal, self.ridge[number], self.bias_ridge[number], X, bias, recipe.cg_steps
+            )  # fmt: skip
+
+        schedule.run_rows(take_steps, side.start, threads=self.threads)
 
     def penalty(self) -> float:
         v, total = self.variables, 0.0
@@ -149,6 +175,9 @@ class ALS(Algorithm):
     regularization, ``nu=0`` the plain one. Without ``biased``, mean and biases are zero. With ``nonnegative``,
     factors stay at or above zero (biases are free). Factors start normal with standard deviation
     ``init_scale / √factors``; rows without a rating are zero.
+
+    ``solver="cg"`` takes ``cg_steps`` preconditioned conjugate gradient steps from the last solution instead: an epoch then
+    costs a fraction from 32 factors or so up, and comes nearly as far.
 
     Notes
     -----
@@ -196,9 +225,17 @@ class ALS(Algorithm):
         description="power of a row's count that multiplies its penalty: 1 weighted, 0 plain",
     )
     biased: bool = Field(default=True, description="have a mean and biases")
-    nonnegative: bool = Field(default=False, description="keep factors at or above zero")
+    nonnegative: bool = Field(default=False, description="keep factors at or above zero (solver exact)")
+    solver: Literal["exact", "cg"] = Field(default="exact", description="how a row is solved")
+    cg_steps: int = Field(default=3, ge=1, le=1000, description="conjugate gradient steps of solver cg")
     init_scale: InitScale = 0.1
     patience: Patience = None
+
+    @model_validator(mode="after")
+    def _solvable(self) -> ALS:
+        if self.nonnegative and self.solver != "exact":
+            raise ValueError("nonnegative factors need solver='exact'")
+        return self
 
     @property
     def rounds(self) -> int:
@@ -287,10 +324,10 @@ class _ImplicitState(_State):
                 *side, Y, base, ridge, X, size=recipe.block_size, threads=self.threads
             )
             return diagonal
-        kernel = least_squares.conjugate_gradient(self.lanes)
+        kernel, nothing = least_squares.conjugate_gradient(self.lanes), np.zeros(1, np.float32)
 
         def take_steps(first: int, last: int) -> None:
-            kernel(first, last, *side, Y, base, ridge, X, recipe.cg_steps)
+            kernel(first, last, *side, Y, base, ridge, nothing, X, nothing, recipe.cg_steps)
 
         schedule.run_rows(take_steps, side.start, threads=self.threads)
         return diagonal
