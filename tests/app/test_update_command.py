@@ -29,7 +29,7 @@ def test_new_ratings_enter(hatrix, folder):
     done = hatrix("update", "m.hatrix", "--ratings", "new.csv", "--out", "next.hatrix")
     assert done.status == 0, done.err
     assert "4 ratings, 1 new users and 1 new items" in done.out
-    assert "without a model" in done.err
+    assert "0.4% as many ratings" in done.err
     old, new = hx.load(folder / "m.hatrix"), hx.load(folder / "next.hatrix")
     assert len(new.users) == len(old.users) + 1
     assert np.isfinite(new.predict(777, 99))
@@ -58,6 +58,7 @@ def test_when_a_fit_is_due_it_is_said(hatrix, folder):
     (folder / "many.csv").write_text("\n".join(["user,item,rating", *lines]))
     done = hatrix("update", "m.hatrix", "--ratings", "many.csv", "--out", "next.hatrix")
     assert "fit again with all of them" in done.err
+    assert "without a model" in done.err
 
 
 def test_what_is_wrong_is_said(hatrix, folder):

@@ -308,7 +308,7 @@ def test_strange_recipes_are_refused_by_name(recipe, wrong):
 @pytest.mark.parametrize("biased", [True, False])
 def test_conjugate_gradients_end_where_exact_solutions_do(biased):
     ratings = hx.synthetic.make(80, 50, n_ratings=1500, seed=0)[0]
-    shared = {"factors": 6, "epochs": 60, "regularization": 0.1, "biased": biased}
+    shared = {"factors": 6, "epochs": 60, "regularization": 0.1, "nu": 1.0, "biased": biased}
     exact, steps, few = (
         hx.ALS(**shared, **solver).fit(ratings, seed=0)
         for solver in ({}, {"solver": "cg", "cg_steps": 3}, {"solver": "cg", "cg_steps": 1})

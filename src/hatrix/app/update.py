@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 import time
 import warnings
 from pathlib import Path
@@ -59,11 +58,10 @@ def update(
         "model": str(out),
     }
     if drift is not None:
-        errors = {name: None if math.isnan(value) else value for name, value in drift._asdict().items()}
-        facts["drift"] = {**errors, "share": drift.share, "due": drift.due}
+        facts["drift"] = {**drift._asdict(), "share": drift.share, "due": drift.due}
         if drift.due:
             warnings.warn(drift.due, stacklevel=1)
-        if not math.isnan(drift.error):
+        if drift.error is not None:
             output.note(
                 f"foretold the new ratings with {drift.error:.4f} (without a model {drift.baseline:.4f})"
             )

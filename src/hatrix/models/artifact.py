@@ -173,13 +173,8 @@ def _in_words(model: FactorModel) -> dict[str, Any]:
         "mean": float(model.mean),
         "fallback": float(model.fallback),
         "scale": None if model.scale is None else tuple(float(end) for end in model.scale),
-        "drift": None if model.drift is None else tuple(None if x != x else x for x in model.drift),
+        "drift": None if model.drift is None else tuple(model.drift),
     }
-
-
-def _drift(said: tuple[int, int, float | None, float | None]) -> Drift:
-    fitted, added, *errors = said
-    return Drift(fitted, added, *(np.nan if error is None else error for error in errors))
 
 
 def _model(arrays: dict[str, NDArray[Any]], said: dict[str, Any]) -> FactorModel:
@@ -231,7 +226,7 @@ def _model(arrays: dict[str, NDArray[Any]], said: dict[str, Any]) -> FactorModel
         header.mean,
         **learned,
         origin=None,
-        drift=None if header.drift is None else _drift(header.drift),
+        drift=None if header.drift is None else Drift(*header.drift),
         parts=parts,
         time=time,
         posterior=posterior,

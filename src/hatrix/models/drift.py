@@ -14,6 +14,8 @@ if TYPE_CHECKING:
 
 __all__ = ["Drift", "measured"]
 
+FEWEST = 30
+"""Ratings from which the error of a model is judged."""
 MOST_NEW = 0.2
 """Share of new ratings at which the rows that no update touches have missed too much."""
 USERS_ASKED = 2000
@@ -31,15 +33,15 @@ class Drift(NamedTuple):
     error
         How badly the model foretold the ratings of the last update, before it saw them: the root mean squared error; of
         models that rank, the mean share of all items that it ranked above the new ones (0 is perfect, .5 is chance).
-        NaN where no new rating is of a known user and item.
+        None where fewer than 30 new ratings are of a known user and item.
     baseline
         The same of a user mean and an item mean, or of the popularity of items.
     """
 
     fitted: int
     added: int
-    error: float
-    baseline: float
+    error: float | None
+    baseline: float | None
 
     @property
     def share(self) -> float:
@@ -51,7 +53,7 @@ class Drift(NamedTuple):
         """Why a fit of all ratings is due, or None."""
         if self.share > MOST_NEW:
             return f"{self.added:,} ratings have come to the {self.fitted:,} that were fitted: fit again with all of them"
-        if self.error > self.baseline:
+        if self.error is not None and self.baseline is not None and self.error > self.baseline:
             return (
                 f"the last new ratings were foretold worse ({self.error:.4f}) than by what needs no model "
                 f"({self.baseline:.4f}): fit again with all of them"
@@ -63,8 +65,9 @@ def measured(model: FactorModel, new: Ratings) -> Drift:
     """The drift of a model that is about to take new ratings in."""
     user, item = model.rows_of(new)
     known = ~model.is_fallback(user, item)
-    error = baseline = float("nan")
-    if known.any():
+    error: float | None = None
+    baseline: float | None = None
+    if np.count_nonzero(known) >= FEWEST:
         judge = _missed if model.task == "ranking" else _squared
         error, baseline = judge(model, user[known], item[known], new.value[known])
     before = model.drift
