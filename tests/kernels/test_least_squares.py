@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 import naive
-from hatrix.kernels import least_squares
+from hatrix.kernels import conjugate_gradients, least_squares
 
 
 class Problem:
@@ -86,17 +86,18 @@ def test_the_slope_at_a_solved_row_is_zero():
 @pytest.mark.parametrize("biased", [False, True])
 @pytest.mark.parametrize("gathered", [4, 1024])
 def test_many_conjugate_gradient_steps_reach_the_solution_and_few_come_near(biased, gathered, monkeypatch):
-    monkeypatch.setattr(least_squares, "GATHERED", gathered)
+    monkeypatch.setattr(conjugate_gradients, "GATHERED", gathered)
+    # A kernel anew, since it closes over the size of its buffer.
+    monkeypatch.setattr(conjugate_gradients, "_steps", conjugate_gradients._steps.__wrapped__)
     p = Problem(24)
     want, want_bias = p.exact(biased=biased)
     off = []
-    make = (
-        least_squares.conjugate_gradient.__wrapped__
-    )  # a kernel anew, since it closes over the size of its buffer
     for steps in (1, 3, 60):
         X, bias = p.zeros(), np.zeros(p.rows, np.float32)
-        kernel = make(p.lanes, biased)
-        kernel(0, p.rows, *p.entries(), p.padded, p.diagonal, p.ridge, p.bias_ridge, X, bias, steps)
+        conjugate_gradients.take_steps(
+            *p.entries(), p.padded, p.diagonal, p.ridge, X, times=steps,
+            bias=bias if biased else None, bias_ridge=p.bias_ridge if biased else None,
+        )  # fmt: skip
         off.append(np.abs(X[:, :24] - want).max())
     assert off[0] > off[1] > off[2]
     assert off[2] < 1e-4

@@ -23,7 +23,7 @@ import numpy as np
 
 from hatrix.kernels import schedule
 from hatrix.kernels.compile import compiled, inlined
-from hatrix.kernels.simd import combine, dot, load, multiply, prefetch, store
+from hatrix.kernels.simd import combine, dot, load, store
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -31,7 +31,6 @@ if TYPE_CHECKING:
 __all__ = [
     "TILE",
     "add_scores",
-    "conjugate_gradient",
     "padded_rows",
     "solve_by_blocks",
     "solve_rows",
@@ -39,8 +38,6 @@ __all__ = [
 ]
 
 TILE = 16
-GATHERED, AHEAD = 1024, 8
-"""Regressors that conjugate gradients keep, and how many entries ahead they are fetched."""
 CHUNK = 64
 """Entries gathered at once: a chunk of rows stays in the first cache."""
 
@@ -386,99 +383,6 @@ def _descend(A, b, s, weights, targets, bias_ridge, x, biased):
         if largest < 1e-5:
             break
     return np.float32(beta)
-
-
-@lru_cache
-def conjugate_gradient(lanes: int, biased: bool = False) -> Any:
-    """The kernel that takes some conjugate gradient steps from X[u] (and bias[u]), preconditioned by the diagonal.
-
-    The regressors of a row are gathered while its residual is worked out, and are in a near cache for the steps.
-    """
-
-    @compiled
-    def steps(first, last, start, other, weight, target, Y, diagonal, ridge, bias_ridge, X, bias, times):
-        one = Y.dtype.type(1)
-        zero = one - one
-        base, inverse = np.empty((1, lanes), np.float32), np.empty((1, lanes), np.float32)
-        R = np.empty((GATHERED, lanes), np.float32)
-        top, ahead = np.uint64(0), np.uint64(AHEAD)
-        for u in range(np.uint64(first), np.uint64(last)):
-            begin, end = np.uint64(start[u]), np.uint64(start[u + np.uint64(1)])
-            x = load(X, u, lanes)
-            nothing = combine(zero, x, zero, x)
-            if begin == end:
-                store(X, u, nothing)
-                if biased:
-                    bias[u] = 0
-                continue
-            kept = begin + min(end - begin, np.uint64(GATHERED))
-            for a in range(lanes):
-                base[0, a] = ridge[u] + diagonal[a]
-            penalty = load(base, top, lanes)
-            r, squares = combine(zero, x, -one, multiply(penalty, x)), penalty
-            beta, level = zero, one
-            r_bias = p_bias = z_bias = A_bias = zero
-            if biased:
-                beta, level = bias[u], bias_ridge[u]
-                r_bias = -level * beta
-            for n in range(begin, end):
-                if n + ahead < end:
-                    prefetch(Y, np.uint64(other[n + ahead]), lanes)
-                y = load(Y, np.uint64(other[n]), lanes)
-                if n < kept:
-                    store(R, n - begin, y)
-                e = weight[n] * (target[n] - beta - dot(x, y))
-                r = combine(one, r, e, y)
-                squares = combine(one, squares, weight[n], multiply(y, y))
-                if biased:
-                    r_bias += e
-                    level += weight[n]
-            store(inverse, top, squares)
-            for a in range(lanes):
-                inverse[0, a] = one / inverse[0, a]
-            z = multiply(load(inverse, top, lanes), r)
-            if biased:
-                z_bias = r_bias / level
-                p_bias = z_bias
-            p, rz = z, dot(r, z) + r_bias * z_bias
-            for _ in range(times):
-                Ap = multiply(penalty, p)
-                if biased:
-                    A_bias = bias_ridge[u] * p_bias
-                for n in range(kept - begin):
-                    y = load(R, n, lanes)
-                    e = weight[begin + n] * (p_bias + dot(p, y))
-                    Ap = combine(one, Ap, e, y)
-                    if biased:
-                        A_bias += e
-                for n in range(kept, end):
-                    y = load(Y, np.uint64(other[n]), lanes)
-                    e = weight[n] * (p_bias + dot(p, y))
-                    Ap = combine(one, Ap, e, y)
-                    if biased:
-                        A_bias += e
-                curve = dot(p, Ap) + p_bias * A_bias
-                if not curve > zero:
-                    break
-                step = rz / curve
-                x = combine(one, x, step, p)
-                r = combine(one, r, -step, Ap)
-                z = multiply(load(inverse, top, lanes), r)
-                if biased:
-                    beta += step * p_bias
-                    r_bias -= step * A_bias
-                    z_bias = r_bias / level
-                fresh = dot(r, z) + r_bias * z_bias
-                if not fresh > zero:
-                    break
-                p = combine(one, z, fresh / rz, p)
-                p_bias = z_bias + fresh / rz * p_bias
-                rz = fresh
-            store(X, u, x)
-            if biased:
-                bias[u] = beta
-
-    return steps
 
 
 @lru_cache

@@ -111,7 +111,7 @@ class _ExplicitState(_State):
 
     def sweep(self, recipe: ALS) -> None:
         """Solve all users, then all items."""
-        from hatrix.kernels import least_squares
+        from hatrix.kernels import conjugate_gradients, least_squares
 
         v = self.variables
         for number, (mine, theirs, side) in enumerate(
@@ -120,38 +120,19 @@ class _ExplicitState(_State):
             target = side.target
             if recipe.biased:
                 target = target - v[f"{theirs}_bias"][side.other]
+            regression = (
+                side.start, side.other, side.weight, target, v[f"{theirs}_factors"], self.diagonal, self.ridge[number],
+                v[f"{mine}_factors"],
+            )  # fmt: skip
+            shared: dict[str, Any] = {
+                "bias": v[f"{mine}_bias"] if recipe.biased else None,
+                "bias_ridge": self.bias_ridge[number],
+                "threads": self.threads,
+            }
             if recipe.solver == "cg":
-                entries = side._replace(target=target)
-                self._take_steps(
-                    entries, v[f"{theirs}_factors"], number, v[f"{mine}_factors"], v[f"{mine}_bias"], recipe
-                )
-                continue
-            least_squares.solve_rows(
-                side.start, side.other, side.weight, target, v[f"{theirs}_factors"], self.diagonal,
-                self.ridge[number], v[f"{mine}_factors"],
-                bias=v[f"{mine}_bias"] if recipe.biased else None, bias_ridge=self.bias_ridge[number],
-                nonnegative=recipe.nonnegative, threads=self.threads,
-            )  # fmt: skip
-
-    def _take_steps(
-        self,
-        side: _Entries,
-        Y: NDArray[np.float32],
-        number: int,
-        X: NDArray[np.float32],
-        bias: NDArray[np.float32],
-        recipe: ALS,
-    ) -> None:
-        from hatrix.kernels import least_squares, schedule
-
-        kernel = least_squares.conjugate_gradient(self.lanes, recipe.biased)
-
-        def take_steps(first: int, last: int) -> None:
-            kernel(
-                first, last, *side, Y, self.diagonal, self.ridge[number], self.bias_ridge[number], X, bias, recipe.cg_steps
-            )  # fmt: skip
-
-        schedule.run_rows(take_steps, side.start, threads=self.threads)
+                conjugate_gradients.take_steps(*regression, times=recipe.cg_steps, **shared)
+            else:
+                least_squares.solve_rows(*regression, nonnegative=recipe.nonnegative, **shared)
 
     def penalty(self) -> float:
         v, total = self.variables, 0.0
@@ -303,7 +284,7 @@ class _ImplicitState(_State):
         recipe: ImplicitALS,
     ) -> NDArray[np.float64]:
         """Solve the rows of X given Y; returns alpha0 times the eigenvalues of Y's Gram matrix."""
-        from hatrix.kernels import dense, least_squares, schedule
+        from hatrix.kernels import conjugate_gradients, dense, least_squares
 
         k = self.factors
         gram = dense.gram(Y, threads=self.threads)[:k, :k]
@@ -324,12 +305,7 @@ class _ImplicitState(_State):
                 *side, Y, base, ridge, X, size=recipe.block_size, threads=self.threads
             )
             return diagonal
-        kernel, nothing = least_squares.conjugate_gradient(self.lanes), np.zeros(1, np.float32)
-
-        def take_steps(first: int, last: int) -> None:
-            kernel(first, last, *side, Y, base, ridge, nothing, X, nothing, recipe.cg_steps)
-
-        schedule.run_rows(take_steps, side.start, threads=self.threads)
+        conjugate_gradients.take_steps(*side, Y, base, ridge, X, times=recipe.cg_steps, threads=self.threads)
         return diagonal
 
 
