@@ -11,7 +11,7 @@ import pytest
 
 import hatrix as hx
 from hatrix.errors import DataError, ParameterError
-from hatrix.models import ALGORITHMS, algorithm, explain
+from hatrix.models import ALGORITHMS, explain
 from hatrix.models.factors import USER
 
 SMALL = {name: {"factors": 5, "epochs": 8} for name in ALGORITHMS} | {"bias": {}, "popular": {}}
@@ -29,19 +29,6 @@ def ratings():
     return replace(
         ratings, item_table=pd.DataFrame({"title": [f"Film {item}" for item in range(len(made.items))]})
     )
-
-
-@pytest.fixture(scope="module")
-def fitted(ratings):
-    kept = {}
-
-    def fit(name, **changes):
-        key = name, *changes.items()
-        if key not in kept:
-            kept[key] = algorithm(name)(**(SMALL[name] | changes)).fit(ratings, seed=3)
-        return kept[key]
-
-    return fit
 
 
 VARIANTS = [(name, {}) for name in ALGORITHMS] + [

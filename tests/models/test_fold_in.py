@@ -20,26 +20,9 @@ ITEMWISE = [name for name in ALGORITHMS if name not in ("bpr", "spectral-mf")]
 NEW = {3: 5.0, 8: 4.0, 1: 1.0, 20: 2.0}
 
 
-def recipe_of(name, **changes):
-    return algorithm(name)(**(SMALL[name] | changes))
-
-
 @pytest.fixture(scope="module")
 def ratings():
     return hx.synthetic.make(60, 40, n_ratings=1200, seed=1)[0]
-
-
-@pytest.fixture(scope="module")
-def fitted(ratings):
-    kept = {}
-
-    def fit(name, **changes):
-        key = name, *changes.items()
-        if key not in kept:
-            kept[key] = recipe_of(name, **changes).fit(ratings, seed=3)
-        return kept[key]
-
-    return fit
 
 
 def history(model, row):

@@ -26,18 +26,6 @@ def ratings():
     )
 
 
-@pytest.fixture(scope="module")
-def fitted(ratings):
-    kept = {}
-
-    def fit(name):
-        if name not in kept:
-            kept[name] = algorithm(name)(**SMALL[name]).fit(ratings, seed=3)
-        return kept[name]
-
-    return fit
-
-
 def new_ratings(model):
     """An old pair rated anew, two new users, and a new item."""
     old = model.items.decode(model.seen.item[:1])[0]

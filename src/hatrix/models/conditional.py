@@ -20,7 +20,7 @@ import numpy as np
 from hatrix.errors import DataError
 from hatrix.models import probit
 from hatrix.models.factors import USER, Posterior
-from hatrix.models.terms import Given, Row, Terms
+from hatrix.models.terms import Given, Row, Terms, regressors
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -102,9 +102,9 @@ def _task(model: FactorModel, posterior: Posterior, given: Given) -> _Task:
     draws, n = len(posterior.noise), len(given.other)
     ours = given.side == USER
     centre = (posterior.user_prior if ours else posterior.item_prior).astype(np.float64)
-    bias, rows = (model.item_bias, model.item_factors) if ours else (model.user_bias, model.user_factors)
-    V = rows[given.other].reshape(n, draws, centre.shape[1] - 1).transpose(1, 0, 2).astype(np.float64)
-    offset = model.mean + bias[given.other].T.astype(np.float64)
+    bias, rows = regressors(model, given)
+    V = rows.reshape(n, draws, centre.shape[1] - 1).transpose(1, 0, 2).astype(np.float64)
+    offset = model.mean + bias.T.astype(np.float64)
     if model.time is not None:
         shift = model.time.factors[-1].reshape(draws, 1, -1).astype(np.float64)
         offset = offset + model.time.bias[-1].reshape(draws, 1) + (V * shift).sum(axis=2)

@@ -68,8 +68,11 @@ def measured(model: FactorModel, new: Ratings) -> Drift:
     error: float | None = None
     baseline: float | None = None
     if np.count_nonzero(known) >= FEWEST:
-        judge = _missed if model.task == "ranking" else _squared
-        error, baseline = judge(model, user[known], item[known], new.value[known])
+        pairs = user[known], item[known]
+        judged = (
+            _missed(model, *pairs) if model.task == "ranking" else _squared(model, *pairs, new.value[known])
+        )
+        error, baseline = judged
     before = model.drift
     fitted = int(model.user_count.sum()) if before is None else before.fitted
     return Drift(fitted, len(new) + (0 if before is None else before.added), error, baseline)
@@ -79,24 +82,18 @@ def _squared(
     model: FactorModel, user: NDArray[np.int64], item: NDArray[np.int64], value: NDArray[np.float64]
 ) -> tuple[float, float]:
     assert model.seen is not None
-    owner = np.repeat(np.arange(len(model.users)), np.diff(model.seen.start))
     mean = float(model.seen.value.mean())
     left = model.seen.value - mean
     # Means of few ratings are drawn to zero, as those of the Bias model are.
     by_item = np.bincount(model.seen.item, left, len(model.items)) / (model.item_count + 10)
     left = left - by_item[model.seen.item]
-    by_user = np.bincount(owner, left, len(model.users)) / (model.user_count + 10)
+    by_user = np.bincount(model.seen.user, left, len(model.users)) / (model.user_count + 10)
     foretold = mean + by_item[item] + by_user[user]
     errors = [value - model.predict_rows(user, item), value - foretold]
     return float(np.sqrt(np.mean(errors[0] ** 2))), float(np.sqrt(np.mean(errors[1] ** 2)))
 
 
-def _missed(
-    model: FactorModel,
-    user: NDArray[np.int64],
-    item: NDArray[np.int64],
-    value: NDArray[np.float64],  # noqa: ARG001
-) -> tuple[float, float]:
+def _missed(model: FactorModel, user: NDArray[np.int64], item: NDArray[np.int64]) -> tuple[float, float]:
     from hatrix.models.predictive import scores
 
     asked = np.unique(user)

@@ -2,17 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 
-from hatrix.errors import DataError, ParameterError
-from hatrix.models import terms
+from hatrix.errors import DataError
 from hatrix.models.factors import USER
-from hatrix.models.pairwise import pairwise_terms
-from hatrix.models.recommend import whole, with_attributes
-from hatrix.models.terms import Given, Terms
+from hatrix.models.fold_in import FOLDS
+from hatrix.models.recommend import refuse_lists, whole, with_attributes
+from hatrix.models.terms import Given
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -43,11 +41,9 @@ def explain(
     import pandas as pd
 
     n = whole("n", n)
-    if isinstance(removals, bool) or not isinstance(removals, int | np.integer) or removals < 0:
-        raise ParameterError(f"removals is {removals!r}: give a whole number from 0 up")
-    for name, label in (("user_id", user_id), ("item_id", item_id)):
-        if np.ndim(label) != 0:
-            raise ParameterError(f"{name} is {label!r}: give one label")
+    removals = whole("removals", removals, 0)
+    refuse_lists("user_id", user_id)
+    refuse_lists("item_id", item_id)
     user, item = int(model.users.encode([user_id])[0]), int(model.items.encode([item_id])[0])
     if item < 0:
         raise DataError(f"item {item_id!r} is unknown to the model: give an id that was trained on")
@@ -98,7 +94,7 @@ def explain(
         "warnings": warnings,
     }
     if given is not None and reasons is not None and rank <= n and removals:
-        frame.attrs["without"] = _without(model, user, item, given, reasons, unseen, n, int(removals))
+        frame.attrs["without"] = _without(model, user, item, given, reasons, unseen, scores, n, removals)
     return frame
 
 
@@ -115,7 +111,7 @@ def _scores(model: FactorModel, user: int) -> Floats:
 
 def _history(model: FactorModel, user: int) -> Given:
     assert model.seen is not None
-    rows = slice(model.seen.start[user], model.seen.start[user + 1])
+    rows = model.seen.of(user)
     item, value = model.seen.item[rows].astype(np.int64), model.seen.value[rows]
     order = np.argsort(item, kind="stable")
     return Given(USER, item[order], value[order])
@@ -127,11 +123,13 @@ def _reasons(model: FactorModel, user: int, given: Given) -> _Reasons:
     if not len(given.other) and model.posterior is None:
         return _Reasons(np.zeros(width), np.zeros((0, width)), np.zeros(0))
     draws = model.user_bias.shape[1] if model.user_bias.ndim == 2 else 1
-    if model.posterior is None:
-        found = TERMS[model.recipe.name](model, given)
+    terms = FOLDS[model.recipe.name].terms
+    if terms is not None:
+        found = terms(model, given)
     else:
         from hatrix.models.conditional import mean_terms
 
+        assert model.posterior is not None
         bias, rows = model.factors.rows(USER, np.array([user]), draws)
         spread = model.posterior.user_spread
         found = mean_terms(
@@ -158,7 +156,7 @@ def _fit(row: NDArray[Any], reasons: _Reasons, item_factors: NDArray[Any]) -> fl
 def _unseen(model: FactorModel, user: int, item: int) -> NDArray[np.bool_]:
     unseen = np.ones(len(model.items), bool)
     if user >= 0 and model.seen is not None:
-        unseen[model.seen.item[model.seen.start[user] : model.seen.start[user + 1]]] = False
+        unseen[model.seen.item[model.seen.of(user)]] = False
     unseen[item] = True
     return unseen
 
@@ -177,6 +175,7 @@ def _without(
     given: Given,
     reasons: _Reasons,
     unseen: NDArray[np.bool_],
+    scores: Floats,
     n: int,
     removals: int,
 ) -> dict[str, Any]:
@@ -185,7 +184,7 @@ def _without(
     q = flat.item_factors.astype(np.float64)
     p, b = flat.user_factors[user].astype(np.float64), float(flat.user_bias[user])
     whole_p, whole_b = reasons.total()
-    left, scores = given, _scores(model, user)
+    left = given
     removed: list[int] = []
     rank = _rank(scores, item, unseen)
     while len(removed) < removals and rank <= n and len(left.other):
@@ -217,23 +216,3 @@ def _with_titles(frame: pd.DataFrame, model: FactorModel) -> pd.DataFrame:
     for name in with_all.columns[len(frame.columns) :]:
         with_all[name] = with_all[name].where(rated)
     return with_all
-
-
-def _nothing(model: FactorModel, given: Given) -> Terms:
-    return Terms(
-        np.zeros((1, model.user_factors.shape[1] + 1)),
-        np.zeros((1, len(given.other), model.user_factors.shape[1] + 1)),
-    )
-
-
-TERMS: Mapping[str, Callable[[FactorModel, Given], Terms]] = {
-    "als": terms.alternating,
-    "implicit-als": terms.confident,
-    "mf": terms.descended,
-    "biased-mf": terms.descended,
-    "svdpp": terms.descended,
-    "bias": terms.damped,
-    "popular": _nothing,
-    "spectral-mf": terms.projected,
-    "bpr": pairwise_terms,
-}

@@ -20,7 +20,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from dataclasses import replace
 from functools import cached_property
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 
@@ -28,7 +28,8 @@ from hatrix.data.ids import Ids, as_column
 from hatrix.data.values import numbers
 from hatrix.errors import DataError
 from hatrix.models.factors import ITEM, USER
-from hatrix.models.pairwise import pairwise, rivals_of
+from hatrix.models.pairwise import pairwise, pairwise_terms, rivals_of
+from hatrix.models.recommend import some_of
 from hatrix.models.seen import Seen
 from hatrix.models.terms import (
     LEAST_PENALTY,
@@ -36,9 +37,12 @@ from hatrix.models.terms import (
     Row,
     Terms,
     als_row,
+    alternating,
+    confident,
     damped,
     descended,
     implicit_row,
+    learned,
     projected,
 )
 
@@ -55,7 +59,6 @@ __all__ = ["Fixed", "fold_in", "fold_in_item", "given_of"]
 
 SIDES = ("user", "item")
 LASTING = ("error", "freedom", "prior_roots", "_spreads")
-NAMED = 5
 
 
 class Fixed:
@@ -82,20 +85,15 @@ class Fixed:
             raise DataError(
                 "the model has neither a history nor its training rows, and no measure of its error: new rows cannot be told"
             )
-        user = np.repeat(np.arange(len(model.users)), np.diff(model.seen.start))
-        return float(
-            np.mean((model.predict_rows(user, model.seen.item.astype(np.int64)) - model.seen.value) ** 2)
-        )
+        predicted = model.predict_rows(model.seen.user, model.seen.item)
+        return float(np.mean((predicted - model.seen.value) ** 2))
 
     def spread(self, side: int) -> tuple[Floats, Floats, float]:
         """Of a side's trained rows: the mean (k,) of the factors, R with R Rᵀ their covariance, the variance of the bias."""
         if side not in self._spreads:
             model = self.base
-            bias, rows, count = (
-                (model.user_bias, model.user_factors, model.user_count)
-                if side == USER
-                else (model.item_bias, model.item_factors, model.item_count)
-            )
+            bias, rows = learned(model, side)
+            count = model.user_count if side == USER else model.item_count
             live = rows[count > 0].astype(np.float64)
             centre = live.mean(axis=0)
             covariance = (live - centre).T @ (live - centre) / len(live)
@@ -109,7 +107,7 @@ class Fixed:
             from hatrix.kernels import dense
             from hatrix.kernels.least_squares import padded_rows
 
-            rows = self.model.user_factors if side == USER else self.model.item_factors
+            rows = learned(self.model, side)[1]
             k = rows.shape[1]
             gram = dense.gram(padded_rows(rows), threads=1)[:k, :k]
             with dense.one_blas_thread():
@@ -208,9 +206,7 @@ def given_of(model: FactorModel, side: int, ratings: Mapping[Any, float]) -> tup
     rows = ids.encode(labels)
     known, notes = rows >= 0, []
     if not known.all():
-        few = ", ".join(map(repr, labels[~known][:NAMED].tolist())) + (
-            ", …" if (~known).sum() > NAMED else ""
-        )
+        few = some_of(labels[~known].tolist())
         if not known.any():
             raise DataError(f"the model knows none of the {len(rows):,} {name}s given: {few}")
         notes.append(f"{(~known).sum():,} of the {len(rows):,} {name}s given are unknown to the model: {few}")
@@ -224,17 +220,31 @@ def given_of(model: FactorModel, side: int, ratings: Mapping[Any, float]) -> tup
 
 def _row(model: FactorModel, given: Given) -> Row:
     if len(given.other) == 0 and model.posterior is None:
-        like = (
-            (model.user_bias, model.user_factors)
-            if given.side == USER
-            else (model.item_bias, model.item_factors)
-        )
-        return Row(*(np.zeros(array.shape[1:]) for array in like))
-    return FOLDS[model.recipe.name](model, given)
+        return Row(*(np.zeros(array.shape[1:]) for array in learned(model, given.side)))
+    return FOLDS[model.recipe.name].row(model, given)
+
+
+class Fold(NamedTuple):
+    """How an algorithm folds in: the row, and the row as a sum over its ratings.
+
+    Those of a posterior depend on the user's present row, too: see `hatrix.models.conditional.mean_terms`.
+    """
+
+    row: Callable[[FactorModel, Given], Row]
+    terms: Callable[[FactorModel, Given], Terms] | None
+
+
+def _sum(terms: Callable[[FactorModel, Given], Terms]) -> Fold:
+    return Fold(lambda model, given: terms(model, given).row(), terms)
 
 
 def _counted(model: FactorModel, given: Given) -> Row:  # noqa: ARG001
     return Row(0.0 if given.side == USER else len(given.other), np.zeros(0))
+
+
+def _nothing(model: FactorModel, given: Given) -> Terms:
+    width = learned(model, given.side)[1].shape[1] + 1
+    return Terms(np.zeros((1, width)), np.zeros((1, len(given.other), width)))
 
 
 def _conditional(model: FactorModel, given: Given) -> Row:
@@ -243,19 +253,15 @@ def _conditional(model: FactorModel, given: Given) -> Row:
     return draw(model, given)
 
 
-def _sum(terms: Callable[[FactorModel, Given], Terms]) -> Callable[[FactorModel, Given], Row]:
-    return lambda model, given: terms(model, given).row()
-
-
-FOLDS: Mapping[str, Callable[[FactorModel, Given], Row]] = {
-    "als": als_row,
-    "implicit-als": implicit_row,
+FOLDS: Mapping[str, Fold] = {
+    "als": Fold(als_row, alternating),
+    "implicit-als": Fold(implicit_row, confident),
     "mf": _sum(descended),
     "biased-mf": _sum(descended),
     "svdpp": _sum(descended),
     "bias": _sum(damped),
-    "popular": _counted,
+    "popular": Fold(_counted, _nothing),
     "spectral-mf": _sum(projected),
-    "bpr": pairwise,
-    "bayesian-mf": _conditional,
+    "bpr": Fold(pairwise, pairwise_terms),
+    "bayesian-mf": Fold(_conditional, None),
 }

@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 
     Rows = tuple[NDArray[np.int64], NDArray[np.int32]]
 
-__all__ = ["Lists", "Recommender", "best", "recommend", "whole"]
+__all__ = ["Lists", "Recommender", "best", "recommend", "refuse_lists", "some_of", "whole", "with_attributes"]
 
 WHY = {
     "bias": "the item biases, since nothing is known of the user",
@@ -294,11 +294,22 @@ def with_attributes(frame: pd.DataFrame, table: pd.DataFrame | None, rows: NDArr
     return pd.concat([frame, attributes.rename(columns=taken)], axis=1)
 
 
-def whole(name: str, given: Any) -> int:
-    """A whole number from 1 up."""
-    if isinstance(given, bool | np.bool_) or not isinstance(given, int | np.integer) or given < 1:
-        raise ParameterError(f"{name} is {given!r}: give a whole number from 1 up")
+def whole(name: str, given: Any, least: int = 1) -> int:
+    """A whole number from ``least`` up."""
+    if isinstance(given, bool | np.bool_) or not isinstance(given, int | np.integer) or given < least:
+        raise ParameterError(f"{name} is {given!r}: give a whole number from {least} up")
     return int(given)
+
+
+def refuse_lists(name: str, label: Any) -> None:
+    """Raise unless ``label`` is a single one."""
+    if np.ndim(label) != 0:
+        raise ParameterError(f"{name} is {label!r}: give one label")
+
+
+def some_of(labels: list[Any]) -> str:
+    """The first of many labels, for a message."""
+    return ", ".join(map(repr, labels[:NAMED])) + (", …" if len(labels) > NAMED else "")
 
 
 def _known(ids: Ids, labels: Any, name: str, warnings: list[str]) -> NDArray[np.int64]:
@@ -309,7 +320,7 @@ def _known(ids: Ids, labels: Any, name: str, warnings: list[str]) -> NDArray[np.
     rows = ids.encode(column)
     unknown = column[rows < 0].tolist()
     if unknown:
-        few = ", ".join(map(repr, unknown[:NAMED])) + (", …" if len(unknown) > NAMED else "")
+        few = some_of(unknown)
         warnings.append(f"{len(unknown):,} of {len(rows):,} ids in {name} are unknown to the model: {few}")
     return rows[rows >= 0]
 

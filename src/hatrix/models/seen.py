@@ -22,6 +22,15 @@ class Seen(NamedTuple):
     item: NDArray[np.int32]
     value: NDArray[np.float64]
 
+    @property
+    def user(self) -> NDArray[np.int32]:
+        """The user of each row."""
+        return np.repeat(np.arange(len(self.start) - 1, dtype=np.int32), np.diff(self.start))
+
+    def of(self, user: int) -> slice:
+        """The rows of a user."""
+        return slice(self.start[user], self.start[user + 1])
+
     def has(self, user: NDArray[np.int64], item: NDArray[np.int64], n_items: int) -> NDArray[np.bool_]:
         """Which pairs of row numbers (-1 unknown) are in the training rows."""
         start, users = self.start, len(self.start) - 1

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any, Literal
 import numpy as np
 
 from hatrix.errors import DataError, ParameterError
-from hatrix.models.recommend import best, whole, with_attributes
+from hatrix.models.recommend import best, refuse_lists, whole, with_attributes
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -32,8 +32,7 @@ def similar(
     n = whole("n", n)
     if metric not in METRICS:
         raise ParameterError(f"metric is {metric!r}: give 'cosine' or 'dot'")
-    if np.ndim(label) != 0:
-        raise ParameterError(f"{side}_id is {label!r}: give one label")
+    refuse_lists(f"{side}_id", label)
     ids, factors, table = (
         (model.items, model.item_factors, model.item_table)
         if side == "item"

@@ -32,6 +32,7 @@ __all__ = [
     "damped",
     "descended",
     "implicit_row",
+    "learned",
     "projected",
     "regressors",
     "without_bias",
@@ -78,11 +79,14 @@ def without_bias(factors: Floats) -> Floats:
     return np.concatenate([factors, np.zeros((*factors.shape[:-1], 1))], axis=-1)
 
 
+def learned(model: FactorModel, side: int) -> tuple[Matrix, Matrix]:
+    """Biases and factors of a side."""
+    return (model.user_bias, model.user_factors) if side == USER else (model.item_bias, model.item_factors)
+
+
 def regressors(model: FactorModel, given: Given) -> tuple[Matrix, Matrix]:
     """Biases and factors of the other side's rows."""
-    bias, rows = (
-        (model.item_bias, model.item_factors) if given.side == USER else (model.user_bias, model.user_factors)
-    )
+    bias, rows = learned(model, 1 - given.side)
     return bias[given.other], rows[given.other]
 
 

@@ -9,10 +9,11 @@ import numpy as np
 
 from hatrix.data.ids import Ids
 from hatrix.data.ratings import Ratings
-from hatrix.errors import DataError, ParameterError
+from hatrix.errors import DataError
 from hatrix.models.drift import measured
 from hatrix.models.factors import ITEM, USER
 from hatrix.models.fold_in import FOLDS, Fixed
+from hatrix.models.recommend import refuse_lists, whole
 from hatrix.models.seen import Seen
 from hatrix.models.terms import Given
 
@@ -34,8 +35,7 @@ ALTERNATING, SWEEPS = ("als", "implicit-als"), 15
 
 def update(model: FactorModel, new: Ratings, *, sweeps: int = 2, threads: int | None = None) -> FactorModel:
     """See `FactorModel.update`."""
-    if isinstance(sweeps, bool) or not isinstance(sweeps, int | np.integer) or sweeps < 1:
-        raise ParameterError(f"sweeps is {sweeps!r}: give a whole number from 1 up")
+    sweeps = whole("sweeps", sweeps)
     _check(model, new)
     if not len(new):
         return model
@@ -46,12 +46,13 @@ def update(model: FactorModel, new: Ratings, *, sweeps: int = 2, threads: int | 
     if model.recipe.name in WHOLE:
         fitted = model.recipe.fit(merged, seed=model.seed, threads=threads, progress=False)
         return replace(fitted, data_name=model.data_name, notes=(*model.notes, *fitted.notes), drift=drift)
-    users = merged.users.encode(new.users.labels[np.unique(new.user)])
-    items = merged.items.encode(new.items.labels[np.unique(new.item)])
-    touched = np.unique(users), np.unique(items)
+    touched = (
+        merged.users.encode(new.users.labels[np.unique(new.user)]),
+        merged.items.encode(new.items.labels[np.unique(new.item)]),
+    )
     note = f"updated with {len(new):,} ratings by re-solving {len(touched[0]):,} users and {len(touched[1]):,} items"
     return replace(
-        _solved(model, wide, merged, touched, int(sweeps)),
+        _solved(model, wide, merged, touched, sweeps),
         fingerprint=merged.fingerprint,
         notes=(*model.notes, note),
         drift=drift,
@@ -60,8 +61,7 @@ def update(model: FactorModel, new: Ratings, *, sweeps: int = 2, threads: int | 
 
 def forget(model: FactorModel, user_id: Any, *, refit: bool = False) -> FactorModel:
     """See `FactorModel.forget`."""
-    if np.ndim(user_id) != 0:
-        raise ParameterError(f"user_id is {user_id!r}: give one label")
+    refuse_lists("user_id", user_id)
     _check_base(model)
     row = int(model.users.encode([user_id])[0])
     if row < 0:
@@ -71,12 +71,12 @@ def forget(model: FactorModel, user_id: Any, *, refit: bool = False) -> FactorMo
         raise DataError(f"user {user_id!r} is the only one: delete the model file")
     seen, item_count, theirs = model.seen, model.item_count, np.zeros(0, np.int64)
     if seen is not None:
-        part = slice(seen.start[row], seen.start[row + 1])
+        part = seen.of(row)
         theirs = np.unique(seen.item[part].astype(np.int64))
         item_count = item_count - np.bincount(seen.item[part], minlength=len(item_count))
         start = np.delete(seen.start, row + 1)
         start[row + 1 :] -= seen.start[row + 1] - seen.start[row]
-        seen = Seen(start, np.delete(seen.item, np.r_[part]), np.delete(seen.value, np.r_[part]))
+        seen = Seen(start, np.delete(seen.item, part), np.delete(seen.value, part))
     elif refit:
         raise DataError("the model was saved without its training rows: the items cannot be refitted")
     posterior = model.posterior
@@ -118,25 +118,19 @@ def _swept(model: FactorModel, ratings: Ratings) -> FactorModel:
     from hatrix.models.fit import cores
 
     state: Any = model.recipe.init(ratings, seed=model.seed, threads=cores())
-    for name in ("user_bias", "item_bias", "user_factors", "item_factors"):
+    for name, array in state.variables.items():
         rows = getattr(model, name)
-        if name in state.variables:
-            state.variables[name][(slice(None), *map(slice, rows.shape[1:]))] = rows
+        array[(slice(None), *map(slice, rows.shape[1:]))] = rows
     for epoch in range(SWEEPS):
         model.recipe.step(state, epoch)
-    found = model.recipe.finish(state)
-    learned = {
-        name: getattr(found, name)
-        for name in ("mean", "user_bias", "item_bias", "user_factors", "item_factors")
-    }
-    return replace(model, **learned)
+    return replace(model, **model.recipe.finish(state)._asdict())
 
 
 def training_ratings(model: FactorModel) -> Ratings:
     """The training rows that the model keeps, without times."""
     assert model.seen is not None
     return Ratings(
-        np.repeat(np.arange(len(model.users), dtype=np.int32), np.diff(model.seen.start)),
+        model.seen.user,
         np.array(model.seen.item),
         np.array(model.seen.value),
         model.users,
@@ -307,7 +301,7 @@ def _solved(
                 if not len(rated):
                     bias[row], factors[row] = 0, 0
                     continue
-                solved = FOLDS[model.recipe.name](
+                solved = FOLDS[model.recipe.name].row(
                     model, Given(side, other[side][rated], ratings.value[rated])
                 )
                 bias[row], factors[row] = np.reshape(solved.bias, bias.shape[1:]), solved.factors
