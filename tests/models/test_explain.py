@@ -11,7 +11,7 @@ import pytest
 
 import hatrix as hx
 from hatrix.errors import DataError, ParameterError
-from hatrix.models import ALGORITHMS, explain
+from hatrix.models import ALGORITHMS, algorithm, explain
 from hatrix.models.factors import USER
 
 SMALL = {name: {"factors": 5, "epochs": 8} for name in ALGORITHMS} | {"bias": {}, "popular": {}}
@@ -199,3 +199,15 @@ def test_what_is_wrong_is_said(fitted):
         model.explain(1, 3, removals=-1)
     with pytest.raises(ParameterError, match="n is 0"):
         model.explain(1, 3, n=0)
+
+
+@pytest.mark.parametrize("name", ALGORITHMS)
+def test_all_ratings_of_a_user_may_go(name):
+    ratings = hx.Ratings.from_columns(["a", "a", "b", "b", "c"], list("xyxzy"), [3.0, 4.0, 5.0, 3.0, 2.0])
+    model = algorithm(name)(**SMALL[name]).fit(ratings, seed=0)
+    for user in "abc":
+        for item in "xyz":
+            reasons = model.explain(user, item, n=5)
+            np.testing.assert_allclose(reasons.contribution.sum(), reasons.attrs["score"], atol=1e-12)
+    nobody = model.fold_in({})
+    assert np.isfinite(nobody.explain("new user", "x").contribution).all()

@@ -136,7 +136,7 @@ def _reasons(model: FactorModel, user: int, given: Given) -> _Reasons:
             model, given, spread[user].astype(np.float64) if spread.size else None,
             np.concatenate([rows[0], bias[0][:, None]], axis=1).astype(np.float64),
         )  # fmt: skip
-    factors = found.each[:, :, :-1].transpose(1, 0, 2).reshape(len(given.other), -1) / draws
+    factors = found.each[:, :, :-1].transpose(1, 0, 2).reshape(len(given.other), width) / draws
     bias = found.each[:, :, -1].mean(axis=0)
     if model.time is not None:
         bias = bias + factors @ model.time.factors[-1].astype(np.float64)
