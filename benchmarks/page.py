@@ -36,6 +36,7 @@ SCRIPTS = {
     "svdpp": ("SVDpp: seconds of training beside Surprise", "svdpp.py"),
     "gowalla": ("Ranking models on gowalla: accuracy against training time", "gowalla.py"),
     "spectral": ("SpectralMF beside scikit-learn's decomposition", "spectral.py"),
+    "bpr": ("BPR beside implicit", "bpr.py"),
     "als": ("ImplicitALS beside implicit and irspack", "als.py --data clicks --rounds 3"),
     "als-ratings": ("ALS beside cmfrec and LensKit", "als.py --data ratings"),
     "bayesian": ("BayesianMF beside myFM: ids alone", "bayesian.py"),

@@ -4,7 +4,8 @@ import numpy as np
 import pytest
 
 import naive
-from hatrix.kernels import gibbs, sgd
+from hatrix.kernels import gibbs
+from hatrix.kernels.tiles import TILE, padded_rows
 
 USERS, ITEMS, BINS, MEAN, NOISE = 7, 6, 3, 0.4, 1.7
 
@@ -14,7 +15,7 @@ class Problem:
 
     def __init__(self, size, dtype=np.float64, *, timed=True, seed=0):
         self.rng = rng = np.random.default_rng(seed)
-        self.size, self.timed, self.dtype, self.lanes = size, timed, dtype, sgd.padded(size)
+        self.size, self.timed, self.dtype, self.lanes = size, timed, dtype, -(-size // TILE) * TILE
         user, self.item = np.divmod(np.sort(rng.permutation((USERS - 1) * ITEMS)[:20]), ITEMS)
         self.user = user + (user == 5)
         self.when = rng.integers(0, BINS, len(user))
@@ -31,7 +32,7 @@ class Problem:
         self.precision, self.prior = root @ root.T + np.eye(size), rng.normal(size=size)
 
     def aligned(self, rows):
-        return sgd.aligned_rows(rows, self.dtype)
+        return padded_rows(rows, self.dtype)
 
     def others(self):
         """The arrays of the other side and of time as the kernels want them."""

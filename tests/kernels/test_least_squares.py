@@ -9,6 +9,7 @@ import pytest
 
 import naive
 from hatrix.kernels import conjugate_gradients, least_squares
+from hatrix.kernels.tiles import padded_rows
 
 
 class Problem:
@@ -25,7 +26,7 @@ class Problem:
         self.weight = (0.5 + rng.random(n)).astype(np.float32)
         self.target = rng.standard_normal(n).astype(np.float32)
         self.Y = rng.standard_normal((90, factors))
-        self.padded = least_squares.padded_rows(self.Y)
+        self.padded = padded_rows(self.Y)
         self.lanes = self.padded.shape[1]
         self.diagonal = np.zeros(self.lanes, np.float32)
         self.diagonal[:factors] = rng.random(factors)
@@ -120,7 +121,7 @@ def test_blocks_of_columns_reach_the_solution(size):
 
 def test_a_block_of_all_columns_is_the_solution_from_any_start():
     p = Problem(40)
-    X = least_squares.padded_rows(np.random.default_rng(1).standard_normal((p.rows, 40)))
+    X = padded_rows(np.random.default_rng(1).standard_normal((p.rows, 40)))
     least_squares.solve_by_blocks(*p.entries(), p.padded, p.diagonal, p.ridge, X, size=48)
     np.testing.assert_allclose(X[:, :40], p.exact(biased=False)[0], atol=5e-5)
 

@@ -11,8 +11,8 @@ rest, normal with precision ``Λ + α Σ_u w_uj² G_u``, and that times its mean
 ``Λ μ + α Σ_u w_uj (h_u - G_u (x_u - w_uj y_j))``. So one pass over the ratings serves every field of a side, and a
 field costs no more than its own entries.
 
-A row in memory is the factors, then the bias, then zeros up to the padded length. Normal numbers come from a
-counter hashed with a key and the number of the row, so that they do not depend on who draws them.
+A row in memory is the factors, then the bias, then zeros up to the length of `hatrix.kernels.tiles`. Normal numbers
+come from a counter hashed with a key and the number of the row, so that they do not depend on who draws them.
 """
 
 from __future__ import annotations
@@ -25,6 +25,7 @@ import numpy as np
 from hatrix.kernels.compile import compiled, inlined
 from hatrix.kernels.counter import mix
 from hatrix.kernels.simd import combine, dot, load, store
+from hatrix.kernels.tiles import CHUNK, TILE, add_tile
 
 __all__ = ["bag_rows", "own_rows", "scores", "squared_errors", "sums"]
 
@@ -98,66 +99,38 @@ def sums(size: int, lanes: int, *, timed: bool) -> Any:
             left -= time_bias[t] + dot(load(V, o, lanes), load(T, t, lanes))
         return weight[n] * left
 
-    @inlined
-    def number(a, o, t, V, T):
-        return V[o, a] + T[t, a] if timed else V[o, a]
-
     @compiled
     def add_up(first, last, start, other, when, value, weight, mean, V, bias, T, time_bias, G, h):
         one = V.dtype.type(1)
-        zero, last_of_four = one - one, np.uint64(3)
-        t0 = t1 = t2 = t3 = np.uint64(0)
+        zero = one - one
+        blocks, t = np.uint64(lanes // TILE), np.uint64(0)
+        A, R = np.empty((lanes, lanes), V.dtype), np.empty((CHUNK, lanes), V.dtype)
+        A2, R2 = A.reshape(lanes * lanes // TILE, TILE), R.reshape(CHUNK * lanes // TILE, TILE)
         for u in range(np.uint64(first), np.uint64(last)):
-            base = u * np.uint64(size)
+            A[:, :] = 0
             v = load(V, np.uint64(0), lanes)
             total = combine(zero, v, zero, v)
+            chunk, end = np.uint64(start[u]), np.uint64(start[u + np.uint64(1)])
+            while chunk < end:
+                some = min(np.uint64(CHUNK), end - chunk)
+                for p in range(some):
+                    n = chunk + p
+                    o = np.uint64(other[n])
+                    if timed:
+                        t = np.uint64(when[n])
+                    v, root = regressor(o, t, V, T), np.sqrt(weight[n])
+                    total = combine(
+                        one, total, target(n, o, t, value, weight, mean, V, bias, T, time_bias), v
+                    )
+                    store(R, p, combine(root, v, zero, v))
+                for row in range(blocks):
+                    for column in range(row, blocks):
+                        add_tile(R, R2, blocks, np.uint64(0), some, row, column, A2, one)
+                chunk += some
             for a in range(np.uint64(size)):
-                store(G, base + a, total)
-            n, end = np.uint64(start[u]), np.uint64(start[u + np.uint64(1)])
-            while n + last_of_four < end:  # four ratings for each time that a row of G is loaded and stored
-                n1, n2, n3 = n + np.uint64(1), n + np.uint64(2), n + np.uint64(3)
-                o0, o1, o2, o3 = (
-                    np.uint64(other[n]),
-                    np.uint64(other[n1]),
-                    np.uint64(other[n2]),
-                    np.uint64(other[n3]),
-                )
-                if timed:
-                    t0, t1, t2, t3 = (
-                        np.uint64(when[n]),
-                        np.uint64(when[n1]),
-                        np.uint64(when[n2]),
-                        np.uint64(when[n3]),
-                    )
-                v0, v1 = regressor(o0, t0, V, T), regressor(o1, t1, V, T)
-                v2, v3 = regressor(o2, t2, V, T), regressor(o3, t3, V, T)
-                x0 = target(n, o0, t0, value, weight, mean, V, bias, T, time_bias)
-                x1 = target(n1, o1, t1, value, weight, mean, V, bias, T, time_bias)
-                x2 = target(n2, o2, t2, value, weight, mean, V, bias, T, time_bias)
-                x3 = target(n3, o3, t3, value, weight, mean, V, bias, T, time_bias)
-                total = combine(one, total, one, combine(x0, v0, x1, v1))
-                total = combine(one, total, one, combine(x2, v2, x3, v3))
-                w0, w1, w2, w3 = weight[n], weight[n1], weight[n2], weight[n3]
-                for a in range(np.uint64(size)):
-                    two = combine(w0 * number(a, o0, t0, V, T), v0, w1 * number(a, o1, t1, V, T), v1)
-                    four = combine(w2 * number(a, o2, t2, V, T), v2, w3 * number(a, o3, t3, V, T), v3)
-                    store(
-                        G, base + a, combine(one, load(G, base + a, lanes), one, combine(one, two, one, four))
-                    )
-                n += np.uint64(4)
-            while n < end:
-                o = np.uint64(other[n])
-                if timed:
-                    t0 = np.uint64(when[n])
-                v = regressor(o, t0, V, T)
-                total = combine(one, total, target(n, o, t0, value, weight, mean, V, bias, T, time_bias), v)
-                for a in range(np.uint64(size)):
-                    store(
-                        G,
-                        base + a,
-                        combine(one, load(G, base + a, lanes), weight[n] * number(a, o, t0, V, T), v),
-                    )
-                n += np.uint64(1)
+                for c in range(a):
+                    A[a, c] = A[c, a]
+                store(G, u * np.uint64(size) + a, load(A, a, lanes))
             store(h, u, total)
 
     return add_up

@@ -10,8 +10,7 @@ equations; the bias comes from a second right-hand side. A shorter one is solved
 entry: with ``K = Σ_a y_na y_ma / (c_u + g_a) + 1 / bias_ridge_u``, ``(diag(1/w) + K) z = t`` and then
 ``x_a = Σ_n z_n y_na / (c_u + g_a)``, ``β = Σ z_n / bias_ridge_u``.
 
-Gram matrices and their Cholesky factors are made of tiles of 16 × 16 numbers, each of which stays in 16 vector
-registers while it is summed. Rows are padded with zeros to a multiple of 16.
+Gram matrices and their Cholesky factors are made of `hatrix.kernels.tiles`.
 """
 
 from __future__ import annotations
@@ -24,32 +23,17 @@ import numpy as np
 from hatrix.kernels import schedule
 from hatrix.kernels.compile import compiled, inlined
 from hatrix.kernels.simd import combine, dot, load, store
+from hatrix.kernels.tiles import CHUNK, TILE, add_tile, cholesky, padded_rows, substitute
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
 __all__ = [
-    "TILE",
     "add_scores",
-    "padded_rows",
     "solve_by_blocks",
     "solve_rows",
     "squared_errors",
 ]
-
-TILE = 16
-CHUNK = 64
-"""Entries gathered at once: a chunk of rows stays in the first cache."""
-
-
-def padded_rows(rows: NDArray[Any]) -> NDArray[np.float32]:
-    """A float32 copy, its rows padded with zeros to whole tiles and aligned."""
-    from hatrix.kernels.sgd import aligned_rows
-
-    n, factors = rows.shape
-    wide = np.zeros((n, -(-max(1, factors) // TILE) * TILE), np.float32)
-    wide[:, :factors] = rows
-    return aligned_rows(wide, np.float32)
 
 
 def solve_rows(
@@ -76,7 +60,7 @@ def solve_rows(
     weight, target
         Of each entry; weights are above 0.
     Y, X
-        Padded rows (see `padded_rows`).
+        Padded rows (see `hatrix.kernels.tiles.padded_rows`).
     diagonal
         g, one number per padded column.
     ridge, bias_ridge
@@ -137,74 +121,6 @@ def _work(start: NDArray[np.int64], lanes: int) -> NDArray[np.int64]:
     count = np.diff(start)
     cost = count * np.minimum(count, lanes) + lanes
     return np.asarray(np.concatenate([[0], np.cumsum(cost // lanes + 1)]) * (1 + lanes // TILE))
-
-
-@inlined
-def _tile(R, R2, blocks, first, last, row, column, A2, sign):
-    """Add sign Σ_n R[n, tile row] R[n, tile column]ᵀ to a tile of A; A2 and R2 are their views 16 numbers wide."""
-    one = R.dtype.type(1)
-    a = np.uint64(TILE) * row
-    zero = combine(one - one, load(R2, np.uint64(0), TILE), one - one, load(R2, np.uint64(0), TILE))
-    s0, s1, s2, s3, s4, s5, s6, s7 = zero, zero, zero, zero, zero, zero, zero, zero
-    s8, s9, s10, s11, s12, s13, s14, s15 = zero, zero, zero, zero, zero, zero, zero, zero
-    for n in range(first, last):
-        y = load(R2, n * blocks + column, TILE)
-        s0 = combine(one, s0, R[n, a], y)
-        s1 = combine(one, s1, R[n, a + np.uint64(1)], y)
-        s2 = combine(one, s2, R[n, a + np.uint64(2)], y)
-        s3 = combine(one, s3, R[n, a + np.uint64(3)], y)
-        s4 = combine(one, s4, R[n, a + np.uint64(4)], y)
-        s5 = combine(one, s5, R[n, a + np.uint64(5)], y)
-        s6 = combine(one, s6, R[n, a + np.uint64(6)], y)
-        s7 = combine(one, s7, R[n, a + np.uint64(7)], y)
-        s8 = combine(one, s8, R[n, a + np.uint64(8)], y)
-        s9 = combine(one, s9, R[n, a + np.uint64(9)], y)
-        s10 = combine(one, s10, R[n, a + np.uint64(10)], y)
-        s11 = combine(one, s11, R[n, a + np.uint64(11)], y)
-        s12 = combine(one, s12, R[n, a + np.uint64(12)], y)
-        s13 = combine(one, s13, R[n, a + np.uint64(13)], y)
-        s14 = combine(one, s14, R[n, a + np.uint64(14)], y)
-        s15 = combine(one, s15, R[n, a + np.uint64(15)], y)
-    place = a * blocks + column
-    for s in (s0, s1, s2, s3, s4, s5, s6, s7, s8, s9, s10, s11, s12, s13, s14, s15):
-        store(A2, place, combine(one, load(A2, place, TILE), sign, s))
-        place += blocks
-
-
-@inlined
-def _factor(A, A2, blocks, tiles, inverse):
-    """Cholesky: the upper triangle of A becomes U with A = Uᵀ U; ``inverse`` gets 1 / diagonal."""
-    one = A.dtype.type(1)
-    for row in range(tiles):
-        a = row * np.uint64(TILE)
-        for column in range(row, tiles):
-            _tile(A, A2, blocks, np.uint64(0), a, row, column, A2, -one)
-        for i in range(a, a + np.uint64(TILE)):
-            pivot = A[i, i]
-            for j in range(a, i):
-                pivot -= A[j, i] * A[j, i]
-            inverse[i] = one / np.sqrt(pivot)
-            for column in range(row, tiles):
-                place = i * blocks + column
-                line = load(A2, place, TILE)
-                for j in range(a, i):
-                    line = combine(one, line, -A[j, i], load(A2, j * blocks + column, TILE))
-                store(A2, place, combine(inverse[i], line, one - one, line))
-
-
-@inlined
-def _substitute(A, inverse, size, b):
-    """Solve Uᵀ U x = b in place."""
-    for i in range(size):
-        y = b[i] * inverse[i]
-        b[i] = y
-        for j in range(i + np.uint64(1), size):
-            b[j] -= A[i, j] * y
-    for i in range(size - np.uint64(1), np.uint64(0) - np.uint64(1), np.uint64(0) - np.uint64(1)):
-        s = b[i]
-        for j in range(i + np.uint64(1), size):
-            s -= A[i, j] * b[j]
-        b[i] = s * inverse[i]
 
 
 @lru_cache
@@ -277,8 +193,8 @@ def _dual(lanes: int, biased: bool) -> Any:
                 for q in range(p, tiles * np.uint64(TILE)):
                     A[p, q] = 0
                 A[p, p] = 1
-        _factor(A, A2, blocks, tiles, inverse)
-        _substitute(A, inverse, count, z)
+        cholesky(A, A2, blocks, tiles, inverse)
+        substitute(A, inverse, count, z)
         total, beta = load(R, np.uint64(0), lanes), one - one
         total = combine(one - one, total, one - one, total)
         for p in range(count):
@@ -325,7 +241,7 @@ def _primal(lanes: int, biased: bool, nonnegative: bool) -> Any:
             store(s, np.uint64(0), sums)
             for row in range(blocks):
                 for column in range(row, blocks):
-                    _tile(R, R2, blocks, np.uint64(0), some, row, column, A2, one)
+                    add_tile(R, R2, blocks, np.uint64(0), some, row, column, A2, one)
             chunk += some
         for a in range(lanes):
             A[a, a] += ridge[u] + diagonal[a]
@@ -334,12 +250,12 @@ def _primal(lanes: int, biased: bool, nonnegative: bool) -> Any:
             if biased:
                 bias[u] = beta
             return
-        _factor(A, A2, blocks, blocks, inverse)
+        cholesky(A, A2, blocks, blocks, inverse)
         if biased:
             for a in range(lanes):
                 z[a] = s[0, a]
-            _substitute(A, inverse, np.uint64(lanes), z)
-            _substitute(A, inverse, np.uint64(lanes), b[0])
+            substitute(A, inverse, np.uint64(lanes), z)
+            substitute(A, inverse, np.uint64(lanes), b[0])
             along, across = 0.0, 0.0
             for a in range(lanes):
                 along += s[0, a] * b[0, a]
@@ -349,7 +265,7 @@ def _primal(lanes: int, biased: bool, nonnegative: bool) -> Any:
                 X[u, a] = b[0, a] - beta * z[a]
             bias[u] = beta
         else:
-            _substitute(A, inverse, np.uint64(lanes), b[0])
+            substitute(A, inverse, np.uint64(lanes), b[0])
             for a in range(lanes):
                 X[u, a] = b[0, a]
 

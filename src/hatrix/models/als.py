@@ -50,7 +50,7 @@ class _State(State):
         seed: int,
         threads: int,
     ) -> None:
-        from hatrix.kernels.least_squares import padded_rows
+        from hatrix.kernels.tiles import padded_rows
 
         self.threads, self.factors = threads, recipe.factors
         self.by_user = _Entries.of(train.by_user, train.item, weight, target)

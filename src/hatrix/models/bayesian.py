@@ -52,11 +52,11 @@ class _State(State):
     """Rows of both sides as sums of fields, the noise, and the draws kept."""
 
     def __init__(self, train: Ratings, recipe: BayesianMF, *, seed: int, threads: int) -> None:
-        from hatrix.kernels.sgd import aligned_rows, padded
+        from hatrix.kernels.tiles import padded_rows
 
         self.seed, self.threads, self.factors = seed, threads, recipe.factors
         self.size = recipe.factors + 1
-        self.lanes = padded(self.size)
+        self.lanes = padded_rows(np.zeros((0, self.size))).shape[1]
         self.user, self.item, self.ordinal = train.user, train.item, recipe.likelihood == "ordinal"
         self.unit = 1.0 if self.ordinal else natural_unit(train.value)
         self.mean = 0.0 if self.ordinal else float(train.value.mean()) / self.unit
@@ -75,14 +75,14 @@ class _State(State):
             self.sides.append(self._side(Csr(start, order), train.user, train.item, []))
 
         def rows(count: int, scale: float) -> NDArray[Any]:
-            return aligned_rows(rng.standard_normal((count, self.size)) * scale, np.float32)
+            return padded_rows(rng.standard_normal((count, self.size)) * scale)
 
         rng, v = np.random.default_rng(seed), {}
         for side in range(3):
             v[f"own.{side}"] = rows(
                 counts[side], 0.0 if side == TIMES else recipe.init_scale / recipe.factors**0.5
             )
-            v[f"sum.{side}"] = aligned_rows(v[f"own.{side}"][:, : self.size], np.float32)
+            v[f"sum.{side}"] = padded_rows(v[f"own.{side}"])
             v[f"kept.{side}"] = np.zeros((counts[side], recipe.draws, self.size), np.float32)
             for number, bag in enumerate(self.sides[side].bags if side < TIMES else []):
                 v[f"bag.{side}.{number}"] = rows(len(bag.start) - 1, 0.0)

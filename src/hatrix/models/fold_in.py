@@ -105,7 +105,7 @@ class Fixed:
         """Eigenvalues and eigenvectors of the Gram matrix of a side's factors."""
         if side not in self._rotations:
             from hatrix.kernels import dense
-            from hatrix.kernels.least_squares import padded_rows
+            from hatrix.kernels.tiles import padded_rows
 
             rows = learned(self.model, side)[1]
             k = rows.shape[1]

@@ -183,7 +183,8 @@ def _implicit_ridge(model: FactorModel, given: Given) -> float:
 
 def als_row(model: FactorModel, given: Given) -> Row:
     """The row of a sweep of ALS, by its kernel."""
-    from hatrix.kernels.least_squares import padded_rows, solve_rows
+    from hatrix.kernels.least_squares import solve_rows
+    from hatrix.kernels.tiles import padded_rows
 
     recipe: Any = model.recipe
     bias, rows = regressors(model, given)
@@ -204,7 +205,8 @@ def als_row(model: FactorModel, given: Given) -> Row:
 
 def implicit_row(model: FactorModel, given: Given) -> Row:
     """The row of a sweep of ImplicitALS, by its kernel."""
-    from hatrix.kernels.least_squares import padded_rows, solve_rows
+    from hatrix.kernels.least_squares import solve_rows
+    from hatrix.kernels.tiles import padded_rows
     from hatrix.models.als import confidence
 
     recipe: Any = model.recipe
