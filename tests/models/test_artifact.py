@@ -31,6 +31,7 @@ from hatrix.models.artifact import load, save
 from hatrix.models.model import FactorModel, Seen
 
 GOLDEN = Path(__file__).with_name("golden_v1.hatrix")
+GOLDEN_POSTERIOR = GOLDEN.with_name("golden_v1_posterior.hatrix")
 
 
 def tiny(
@@ -221,6 +222,23 @@ def test_the_golden_file_of_format_1_stays_loadable():
     expected = [2.575, 3.4, 4.4, 3.0333333, 2.2333333, 3.3333333]
     np.testing.assert_allclose(predicted, expected, atol=1e-6)
     assert model.seen.item[model.seen.start[0] : model.seen.start[1]].tolist() == [2, 0]
+
+
+def test_the_golden_posterior_of_format_1_stays_loadable():
+    model = load(GOLDEN_POSTERIOR)
+    assert (model.recipe.name, model.recipe.likelihood, model.posterior.cuts.shape) == (
+        "bayesian-mf",
+        "ordinal",
+        (3, 3),
+    )
+    assert np.diff(model.time.edges).tolist() == [7 * 86_400.0] * 6
+    predicted = model.predict([0, 1, 4, 9], [0, 2, 3, 0])
+    np.testing.assert_allclose(predicted, [3.6055242, 4.0214408, 3.541419, 3.3050328], atol=1e-6)
+    assert model.predict(1, 2, times=0) == pytest.approx(3.0864342, abs=1e-6)
+    low, high = model.predict([0, 1], [0, 2], interval=0.8)[1:]
+    np.testing.assert_allclose(low, [2.0, 2.2352125], atol=1e-6)
+    np.testing.assert_allclose(high, [5, 5], atol=1e-6)
+    assert model.recommend(0, 2)["score"].tolist() == pytest.approx([0.3721541], abs=1e-6)
 
 
 # --- damage ----------------------------------------------------------------------------------------------------
@@ -695,5 +713,18 @@ def test_a_large_model_is_there_at_once_and_takes_no_memory(path, tmp_path):
     assert float(predicted) == pytest.approx(3.1 + 160)
 
 
+def posterior() -> FactorModel:
+    """Stars, with time, a noise of each user, and a posterior of three draws."""
+    stars = [
+        (u, i, 1 + (u * 3 + i * 2) % 5, 86_400 * 5 * (u + i)) for u in range(5) for i in range(4) if u != i
+    ]
+    recipe = hx.BayesianMF(
+        factors=2, epochs=12, burn_in=6, draws=3, likelihood="ordinal", fields=("user", "item", "time")
+    )
+    user, item, value, when = zip(*stars, strict=True)
+    return recipe.fit(hx.Ratings.from_columns(user, item, value, time=when), seed=3, progress=False)
+
+
 if __name__ == "__main__":
     save(tiny(), GOLDEN)
+    save(posterior(), GOLDEN_POSTERIOR)
