@@ -18,6 +18,7 @@ from itertools import product
 import numpy as np
 
 import hatrix as hx
+from hatrix.errors import DivergenceError
 from gowalla import MODELS, accuracy, validation_part
 
 RATES, PENALTIES = (0.005, 0.01, 0.02, 0.05, 0.1, 0.2, 0.4), (0.001, 0.003, 0.01)
@@ -38,6 +39,7 @@ def ours(recipe: hx.BPR, threads: int) -> Fit:
 
 def implicits(factors: int, rate: float, penalty: float, threads: int) -> Fit:
     from implicit.cpu.bpr import BayesianPersonalizedRanking
+    from implicit.recommender_base import ModelFitError
     from scipy.sparse import csr_matrix
 
     def fit(train: hx.Ratings, epochs: int, seed: int) -> tuple[float, hx.FactorModel]:
@@ -48,7 +50,10 @@ def implicits(factors: int, rate: float, penalty: float, threads: int) -> Fit:
             random_state=seed,
         )  # fmt: skip
         start = time.perf_counter()
-        model.fit(matrix, show_progress=False)
+        try:
+            model.fit(matrix, show_progress=False)
+        except ModelFitError as error:
+            raise FloatingPointError(str(error)) from None
         seconds = time.perf_counter() - start
         bare = hx.BPR(factors=factors, epochs=1).fit(train, seed=0, threads=threads)
         # Its last column of item factors is the bias, against ones on the side of the users.
@@ -63,7 +68,14 @@ def implicits(factors: int, rate: float, penalty: float, threads: int) -> Fit:
 def chosen(make: Callable[[float, float], Fit], split: hx.Split, epochs: int) -> tuple[float, float]:
     """The rate and penalty that do best on a validation part of the training part."""
     part, valid = validation_part(split)
-    return max(product(RATES, PENALTIES), key=lambda s: sum(accuracy(make(*s)(part, epochs, 0)[1], valid)))
+
+    def quality(setting: tuple[float, float]) -> float:
+        try:
+            return sum(accuracy(make(*setting)(part, epochs, 0)[1], valid))
+        except (FloatingPointError, DivergenceError):
+            return 0.0
+
+    return max(product(RATES, PENALTIES), key=quality)
 
 
 def main() -> None:

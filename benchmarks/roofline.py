@@ -23,12 +23,12 @@ import hatrix as hx
 from hatrix.kernels.compile import compiled
 from hatrix.kernels.simd import combine, load, store
 
-LANES = 256
+LANES = 128
 
 
 @compiled
 def multiply_add(rows, times):
-    """LANES sums, kept in registers, none waiting for another."""
+    """LANES sums, which with what is added to them leave registers free."""
     x = load(rows, np.uint64(0), LANES)
     one, half = rows.dtype.type(1), rows.dtype.type(0.5)
     y = load(rows, np.uint64(1), LANES)

@@ -28,6 +28,7 @@ if TYPE_CHECKING:
     from hatrix.models.bayesian import BayesianMF
     from hatrix.models.bpr import BPR
     from hatrix.models.fit import Checkpoint
+    from hatrix.models.imported import from_implicit, from_surprise
     from hatrix.models.mf import MF, BiasedMF
     from hatrix.models.model import FactorModel
     from hatrix.models.spectral import SpectralMF
@@ -64,6 +65,8 @@ __all__ = [
     "datasets",
     "evaluate",
     "evaluate_ranking",
+    "from_implicit",
+    "from_surprise",
     "load",
     "read",
     "split",
@@ -99,6 +102,8 @@ _HOME = {
     "datasets": "hatrix.data.datasets",
     "evaluate": "hatrix.evaluation.evaluate:evaluate",
     "evaluate_ranking": "hatrix.evaluation.ranking:evaluate_ranking",
+    "from_implicit": "hatrix.models.imported:from_implicit",
+    "from_surprise": "hatrix.models.imported:from_surprise",
     "load": "hatrix.models.artifact:load",
     "read": "hatrix.data.read:read",
     "split": "hatrix.data.split",
