@@ -18,8 +18,8 @@ from itertools import product
 import numpy as np
 
 import hatrix as hx
-from hatrix.errors import DivergenceError
 from gowalla import MODELS, accuracy, validation_part
+from hatrix.errors import DivergenceError
 
 RATES, PENALTIES = (0.005, 0.01, 0.02, 0.05, 0.1, 0.2, 0.4), (0.001, 0.003, 0.01)
 

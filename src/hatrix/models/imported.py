@@ -156,15 +156,15 @@ def from_implicit(
     if getattr(model, "user_factors", None) is None or getattr(model, "item_factors", None) is None:
         raise ParameterError(f"{kind} is not fitted: call its fit(user_items) first")
     P, Q = (_on_host(rows) for rows in (model.user_factors, model.item_factors))
-    if not issparse(user_items) or np.shape(user_items) != (len(P), len(Q)):
+    sparse: bool = issparse(user_items)
+    if not sparse or user_items.shape != (len(P), len(Q)):
         got = getattr(user_items, "shape", type(user_items).__name__)
         raise DataError(
             f"user_items is {got}: give the matrix that the model was fitted to, sparse, "
             f"{len(P):,} users × {len(Q):,} items"
         )
     of_users, of_items = _labels("users", users, len(P)), _labels("items", items, len(Q))
-    entries: Any = user_items
-    matrix = csr_matrix(entries)[of_users[1]][:, of_items[1]]
+    matrix = csr_matrix(user_items)[of_users[1]][:, of_items[1]]
     matrix.sum_duplicates()
     matrix.eliminate_zeros()
     counted = matrix.tocoo()
