@@ -28,7 +28,7 @@ LANES = 128
 
 @compiled
 def multiply_add(rows, times):
-    """LANES sums, which with what is added to them leave registers free."""
+    """LANES sums, which with what is added to them leave registers free; what comes out is a lower bound of the peak."""
     x = load(rows, np.uint64(0), LANES)
     one, half = rows.dtype.type(1), rows.dtype.type(0.5)
     y = load(rows, np.uint64(1), LANES)
