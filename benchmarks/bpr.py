@@ -12,7 +12,6 @@ from __future__ import annotations
 import argparse
 import time
 from collections.abc import Callable
-from dataclasses import replace
 from itertools import product
 
 import numpy as np
@@ -55,12 +54,7 @@ def implicits(factors: int, rate: float, penalty: float, threads: int) -> Fit:
         except ModelFitError as error:
             raise FloatingPointError(str(error)) from None
         seconds = time.perf_counter() - start
-        bare = hx.BPR(factors=factors, epochs=1).fit(train, seed=0, threads=threads)
-        # Its last column of item factors is the bias, against ones on the side of the users.
-        return seconds, replace(
-            bare, user_factors=np.ascontiguousarray(model.user_factors[:, :-1]), item_bias=model.item_factors[:, -1].copy(),
-            item_factors=np.ascontiguousarray(model.item_factors[:, :-1]),
-        )  # fmt: skip
+        return seconds, hx.from_implicit(model, matrix, users=train.users.labels, items=train.items.labels)
 
     return fit
 

@@ -5,7 +5,7 @@ import pytest
 
 import naive
 from hatrix.kernels import gibbs
-from hatrix.kernels.tiles import TILE, padded_rows
+from hatrix.kernels.tiles import padded, padded_rows
 
 USERS, ITEMS, BINS, MEAN, NOISE = 7, 6, 3, 0.4, 1.7
 
@@ -15,7 +15,7 @@ class Problem:
 
     def __init__(self, size, dtype=np.float64, *, timed=True, seed=0):
         self.rng = rng = np.random.default_rng(seed)
-        self.size, self.timed, self.dtype, self.lanes = size, timed, dtype, -(-size // TILE) * TILE
+        self.size, self.timed, self.dtype, self.lanes = size, timed, dtype, padded(size)
         user, self.item = np.divmod(np.sort(rng.permutation((USERS - 1) * ITEMS)[:20]), ITEMS)
         self.user = user + (user == 5)
         self.when = rng.integers(0, BINS, len(user))

@@ -25,7 +25,7 @@ import numpy as np
 from hatrix.kernels.compile import compiled, inlined
 from hatrix.kernels.counter import mix
 from hatrix.kernels.simd import combine, dot, load, store
-from hatrix.kernels.tiles import CHUNK, TILE, add_tile
+from hatrix.kernels.tiles import CHUNK, TILE, add_gram
 
 __all__ = ["bag_rows", "own_rows", "scores", "squared_errors", "sums"]
 
@@ -123,9 +123,7 @@ def sums(size: int, lanes: int, *, timed: bool) -> Any:
                         one, total, target(n, o, t, value, weight, mean, V, bias, T, time_bias), v
                     )
                     store(R, p, combine(root, v, zero, v))
-                for row in range(blocks):
-                    for column in range(row, blocks):
-                        add_tile(R, R2, blocks, np.uint64(0), some, row, column, A2, one)
+                add_gram(R, R2, blocks, some, A2)
                 chunk += some
             for a in range(np.uint64(size)):
                 for c in range(a):

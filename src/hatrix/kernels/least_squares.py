@@ -23,7 +23,7 @@ import numpy as np
 from hatrix.kernels import schedule
 from hatrix.kernels.compile import compiled, inlined
 from hatrix.kernels.simd import combine, dot, load, store
-from hatrix.kernels.tiles import CHUNK, TILE, add_tile, cholesky, padded_rows, substitute
+from hatrix.kernels.tiles import CHUNK, TILE, add_gram, cholesky, padded_rows, substitute
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -239,9 +239,7 @@ def _primal(lanes: int, biased: bool, nonnegative: bool) -> Any:
                     targets += weight[chunk + p] * target[chunk + p]
             store(b, np.uint64(0), right)
             store(s, np.uint64(0), sums)
-            for row in range(blocks):
-                for column in range(row, blocks):
-                    add_tile(R, R2, blocks, np.uint64(0), some, row, column, A2, one)
+            add_gram(R, R2, blocks, some, A2)
             chunk += some
         for a in range(lanes):
             A[a, a] += ridge[u] + diagonal[a]

@@ -16,11 +16,16 @@ from hatrix.kernels.simd import combine, load, store
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
-__all__ = ["CHUNK", "TILE", "add_tile", "cholesky", "padded_rows", "substitute"]
+__all__ = ["CHUNK", "TILE", "add_gram", "cholesky", "padded", "padded_rows", "substitute"]
 
 TILE = 16
 CHUNK = 64
 """Rows gathered at once for the sums of a matrix: a chunk stays in the first cache."""
+
+
+def padded(factors: int) -> int:
+    """Row length in memory for so many factors."""
+    return -(-max(1, factors) // TILE) * TILE
 
 
 def padded_rows(rows: NDArray[Any], dtype: Any = np.float32) -> NDArray[Any]:
@@ -28,13 +33,13 @@ def padded_rows(rows: NDArray[Any], dtype: Any = np.float32) -> NDArray[Any]:
     from hatrix.kernels.sgd import aligned_rows
 
     n, factors = rows.shape
-    wide = np.zeros((n, -(-max(1, factors) // TILE) * TILE), dtype)
+    wide = np.zeros((n, padded(factors)), dtype)
     wide[:, :factors] = rows
     return aligned_rows(wide, dtype)
 
 
 @inlined
-def add_tile(R, R2, blocks, first, last, row, column, A2, sign):
+def _add_tile(R, R2, blocks, first, last, row, column, A2, sign):
     """Add sign Σ_n R[n, tile row] R[n, tile column]ᵀ to a tile of A; A2 and R2 are their views 16 numbers wide."""
     one = R.dtype.type(1)
     a = np.uint64(TILE) * row
@@ -66,13 +71,21 @@ def add_tile(R, R2, blocks, first, last, row, column, A2, sign):
 
 
 @inlined
+def add_gram(R, R2, blocks, count, A2):
+    """Add Rᵀ R of the first ``count`` rows to the upper triangle of A."""
+    for row in range(blocks):
+        for column in range(row, blocks):
+            _add_tile(R, R2, blocks, np.uint64(0), count, row, column, A2, R.dtype.type(1))
+
+
+@inlined
 def cholesky(A, A2, blocks, tiles, inverse):
     """The upper triangle of A becomes U with A = Uᵀ U; ``inverse`` gets 1 / diagonal."""
     one = A.dtype.type(1)
     for row in range(tiles):
         a = row * np.uint64(TILE)
         for column in range(row, tiles):
-            add_tile(A, A2, blocks, np.uint64(0), a, row, column, A2, -one)
+            _add_tile(A, A2, blocks, np.uint64(0), a, row, column, A2, -one)
         for i in range(a, a + np.uint64(TILE)):
             pivot = A[i, i]
             for j in range(a, i):

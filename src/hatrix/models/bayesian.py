@@ -52,11 +52,11 @@ class _State(State):
     """Rows of both sides as sums of fields, the noise, and the draws kept."""
 
     def __init__(self, train: Ratings, recipe: BayesianMF, *, seed: int, threads: int) -> None:
-        from hatrix.kernels.tiles import padded_rows
+        from hatrix.kernels.tiles import padded, padded_rows
 
         self.seed, self.threads, self.factors = seed, threads, recipe.factors
         self.size = recipe.factors + 1
-        self.lanes = padded_rows(np.zeros((0, self.size))).shape[1]
+        self.lanes = padded(self.size)
         self.user, self.item, self.ordinal = train.user, train.item, recipe.likelihood == "ordinal"
         self.unit = 1.0 if self.ordinal else natural_unit(train.value)
         self.mean = 0.0 if self.ordinal else float(train.value.mean()) / self.unit

@@ -8,7 +8,7 @@ import signal
 import threading
 import time
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from numbers import Real
@@ -339,27 +339,40 @@ class _Loop:
             self.best = rmse, epoch, _under("best.", arrays)
 
     def model(self, factors: Factors, recipe: Algorithm, *, history: bool = True) -> FactorModel:
-        import pandas as pd
+        rows = self.history if history else None
+        return model_of(recipe, self.train, factors, seed=self.seed, history=rows, notes=self.notes)
 
-        train = self.train
-        return FactorModel(
-            recipe,
-            train.users,
-            train.items,
-            **factors._asdict(),
-            user_count=train.user_count,
-            item_count=train.item_count,
-            fallback=float(train.value.mean()),
-            scale=train.scale,
-            seed=self.seed,
-            history=pd.DataFrame(self.history if history else []),
-            seen=_seen(train) if history else None,
-            item_table=train.item_table,
-            user_table=train.user_table,
-            fingerprint=train.fingerprint if history else "",
-            data_name=train.name,
-            notes=tuple(self.notes),
-        )
+
+def model_of(
+    recipe: Algorithm,
+    train: Ratings,
+    factors: Factors,
+    *,
+    seed: int,
+    history: Sequence[Mapping[str, float]] | None,
+    notes: Sequence[str] = (),
+) -> FactorModel:
+    """The model of what was learned from ratings; without a history, one for a look between epochs: without these rows."""
+    import pandas as pd
+
+    return FactorModel(
+        recipe,
+        train.users,
+        train.items,
+        **factors._asdict(),
+        user_count=train.user_count,
+        item_count=train.item_count,
+        fallback=float(train.value.mean()),
+        scale=train.scale,
+        seed=seed,
+        history=pd.DataFrame(history or []),
+        seen=None if history is None else _seen(train),
+        item_table=train.item_table,
+        user_table=train.user_table,
+        fingerprint="" if history is None else train.fingerprint,
+        data_name=train.name,
+        notes=tuple(notes),
+    )
 
 
 def cores() -> int:

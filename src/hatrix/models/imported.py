@@ -13,7 +13,7 @@ from hatrix.data.ids import Ids, as_column
 from hatrix.data.ratings import Ratings
 from hatrix.errors import DataError, ParameterError
 from hatrix.models.factors import Factors
-from hatrix.models.model import FactorModel, Seen
+from hatrix.models.fit import model_of
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     from hatrix.models.fit import Algorithm
+    from hatrix.models.model import FactorModel
 
 __all__ = ["from_implicit", "from_surprise"]
 
@@ -83,22 +84,20 @@ def from_surprise(algorithm: Any) -> FactorModel:
         np.add.at(sums, user, terms[item])
         P = P + sums / np.sqrt(np.bincount(user, minlength=len(users)))[:, None]
         parts["item_terms"] = terms[of_items]
-    shared = {
-        "factors": P.shape[1],
-        "epochs": getattr(algorithm, "n_epochs", None),
-        "learning_rate": getattr(algorithm, "lr_pu", 0.0) / 2,
-        "regularization": getattr(algorithm, "reg_pu", None),
-        "bias_regularization": getattr(algorithm, "reg_bu", None),
-    }
     recipe: Algorithm
     if kind == "BaselineOnly":
         options = algorithm.bsl_options
         damping = {"user_damping": options.get("reg_u"), "item_damping": options.get("reg_i")}
         recipe = _recipe(Bias, damping if options.get("method", "als") == "als" else {})
-    elif kind == "SVDpp":
-        recipe = _recipe(SVDpp, shared)
     else:
-        recipe = _recipe(BiasedMF if biased else MF, shared)
+        shared = {
+            "factors": P.shape[1],
+            "epochs": algorithm.n_epochs,
+            "learning_rate": getattr(algorithm, "lr_pu", 0.0) / 2,  # NMF has none
+            "regularization": algorithm.reg_pu,
+            "bias_regularization": algorithm.reg_bu,
+        }
+        recipe = _recipe(SVDpp if kind == "SVDpp" else BiasedMF if biased else MF, shared)
     return _model(recipe, train, f"Surprise's {kind}", Factors(
         mean=float(trainset.global_mean) if biased else 0.0,
         user_bias=np.asarray(algorithm.bu, np.float64)[of_users] if biased else np.zeros(len(users)),
@@ -201,30 +200,13 @@ def from_implicit(
 
 
 def _model(recipe: Algorithm, train: Ratings, maker: str, learned: Factors) -> FactorModel:
-    import pandas as pd
-
     names = ("user_bias", "item_bias", "user_factors", "item_factors")
     arrays: dict[str, Any] = {name: np.ascontiguousarray(getattr(learned, name)) for name in names}
     for name, array in arrays.items():
         if not np.isfinite(array).all():
             raise DataError(f"the {name.replace('_', ' ')} of {maker} are not all finite numbers")
-    start, rows = train.by_user
-    return FactorModel(
-        recipe,
-        train.users,
-        train.items,
-        **learned._replace(**arrays)._asdict(),
-        user_count=train.user_count,
-        item_count=train.item_count,
-        fallback=float(train.value.mean()),
-        scale=train.scale,
-        seed=0,
-        history=pd.DataFrame([]),
-        seen=Seen(start, train.item[rows], train.value[rows]),
-        fingerprint=train.fingerprint,
-        data_name=train.name,
-        notes=(f"learned by {maker}",),
-    )
+    factors, notes = learned._replace(**arrays), [f"learned by {maker}"]
+    return model_of(recipe, train, factors, seed=0, history=[], notes=notes)
 
 
 def _recipe(kind: type[Algorithm], wanted: dict[str, Any]) -> Algorithm:
