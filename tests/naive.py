@@ -148,6 +148,16 @@ def ridge(start, other, weight, target, Y, diagonal, ridge, bias_ridge):
     return X, bias
 
 
+def losses(start, other, weight, target, Y, X, bias, slope):
+    """Σ e (weight e + slope) of each row, e = target - bias - x·y."""
+    total = np.zeros(len(X))
+    for u in range(len(X)):
+        for n in range(start[u], start[u + 1]):
+            e = target[n] - bias[u] - float(X[u] @ Y[other[n]])
+            total[u] += e * (weight[n] * e + slope)
+    return total
+
+
 def bpr(user, item, negatives, P, Q, bias, *, user_reg, item_reg, bias_reg, rate):
     """One pass of Bayesian personalised ranking over given negatives, in place; returns Σ -ln σ(x)."""
     total = 0.0

@@ -167,3 +167,20 @@ def test_bits_do_not_depend_on_threads(monkeypatch):
         results.append(X)
     np.testing.assert_array_equal(results[0], results[1])
     np.testing.assert_array_equal(results[0], results[2])
+
+
+@pytest.mark.parametrize("factors", [5, 24])
+@pytest.mark.parametrize("slope", [0.0, 2.0])
+def test_losses_are_summed_by_row(factors, slope):
+    p = Problem(factors)
+    rng = np.random.default_rng(3)
+    X, bias, total = (
+        padded_rows(rng.standard_normal((p.rows, factors))),
+        rng.standard_normal(p.rows),
+        np.zeros(p.rows),
+    )
+    bias = bias.astype(np.float32)
+    kernel = least_squares.losses(p.lanes)
+    kernel(0, p.rows, *p.entries(), p.padded, X, bias, np.float64(slope), total)
+    want = naive.losses(*p.entries(), p.padded.astype(float), X.astype(float), bias, slope)
+    np.testing.assert_allclose(total, want, rtol=1e-5, atol=1e-4)

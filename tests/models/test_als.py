@@ -198,6 +198,21 @@ def test_inexact_solvers_report_the_objective_too(solver):
     assert model.history.objective.iloc[-1] == pytest.approx(wanted, rel=1e-4)
 
 
+@pytest.mark.parametrize("alpha", [1e-6, 1e-5, 1e-4, 1e-2, 1.0, 1e2, 1e3])
+@pytest.mark.parametrize("alpha0", [1e-3, 0.1, 10.0, None])
+@pytest.mark.parametrize("solver", ["exact", "cg", "ialspp"])
+def test_no_weight_costs_the_objective_its_digits(solver, alpha0, alpha):
+    """With alpha0=None and small weights it was once a difference of numbers near 1 / alpha, a few digits right."""
+    ratings = drawn()
+    recipe = hx.ImplicitALS(
+        factors=20, epochs=6, alpha=alpha, alpha0=alpha0, regularization=0.02, solver=solver, block_size=16
+    )
+    model = recipe.fit(ratings)
+    wanted = implicit_objective(recipe, ratings, model)
+    assert model.history.objective.iloc[-1] == pytest.approx(wanted, rel=3e-6)
+    assert np.all(np.diff(model.history.objective) < 3e-6 * wanted)
+
+
 @pytest.mark.parametrize("alpha0", [0.05, None])
 @pytest.mark.parametrize("factors", [4, 10, 40])
 def test_implicit_rows_solve_the_normal_equations_of_all_cells(alpha0, factors):

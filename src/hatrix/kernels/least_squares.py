@@ -30,9 +30,9 @@ if TYPE_CHECKING:
 
 __all__ = [
     "add_scores",
+    "losses",
     "solve_by_blocks",
     "solve_rows",
-    "squared_errors",
 ]
 
 
@@ -314,16 +314,16 @@ def add_scores(lanes: int) -> Any:
 
 
 @lru_cache
-def squared_errors(lanes: int) -> Any:
-    """The kernel of Σ weight (target - bias - x·y)² of each row, in double precision."""
+def losses(lanes: int) -> Any:
+    """The kernel of Σ e (weight e + slope), e = target - bias - x·y, of each row, in double precision."""
 
     @compiled
-    def add_up(first, last, start, other, weight, target, Y, X, bias, total):
+    def add_up(first, last, start, other, weight, target, Y, X, bias, slope, total):
         for u in range(np.uint64(first), np.uint64(last)):
             x, sum_ = load(X, u, lanes), np.float64(0.0)
             for n in range(np.uint64(start[u]), np.uint64(start[u + np.uint64(1)])):
                 e = np.float64(target[n] - bias[u] - dot(x, load(Y, np.uint64(other[n]), lanes)))
-                sum_ += weight[n] * e * e
+                sum_ += e * (weight[n] * e + slope)
             total[u] = sum_
 
     return add_up

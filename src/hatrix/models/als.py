@@ -67,18 +67,18 @@ class _State(State):
         }
         self.lanes = self.variables["user_factors"].shape[1]
 
-    def loss(self) -> float:
-        """Σ weight (target - bias - x·y)² over the entries, from the users' side."""
+    def loss(self, target: NDArray[Any], slope: float = 0.0) -> float:
+        """Σ e (weight e + slope) over the entries, e = target - bias - x·y, from the users' side."""
         from hatrix.kernels import least_squares, schedule
 
         v, side, total = self.variables, self.by_user, np.zeros(len(self.by_user.start) - 1)
-        target = side.target - v["item_bias"][side.other]
-        kernel = least_squares.squared_errors(self.lanes)
+        target = target - v["item_bias"][side.other]
+        kernel = least_squares.losses(self.lanes)
 
         def add_up(first: int, last: int) -> None:
             kernel(
                 first, last, side.start, side.other, side.weight, target, v["item_factors"], v["user_factors"],
-                v["user_bias"], total,
+                v["user_bias"], np.float64(slope), total,
             )  # fmt: skip
 
         schedule.run_rows(add_up, side.start, threads=self.threads)
@@ -227,7 +227,7 @@ class ALS(Algorithm):
 
     def step(self, state: _ExplicitState, epoch: int) -> Mapping[str, float]:  # noqa: ARG002
         state.sweep(self)
-        loss = state.loss()
+        loss = state.loss(state.by_user.target)
         return {"train_mse": loss / len(state.by_user.other), "objective": loss + state.penalty()}
 
     def finish(self, state: _ExplicitState) -> Factors:
@@ -257,7 +257,9 @@ class _ImplicitState(_State):
     def __init__(self, train: Ratings, recipe: ImplicitALS, seed: int, threads: int) -> None:
         weight, target = confidence(recipe, train.value)
         self.alpha0 = 1.0 if recipe.alpha0 is None else recipe.alpha0
-        self.constant = 0.0 if recipe.alpha0 is not None else -float(np.sum(1 / weight + 1))
+        # What is seen counts (1 + w) (1 - s)², of which all pairs have s² already: the rest is e (w e + 2) - 1, e = 1 - s.
+        # By the square of the target 1 + 1/w, as rows are solved for, it would be a difference of numbers near 1/w.
+        self.slope = 2.0 if recipe.alpha0 is None else 0.0
         super().__init__(train, weight, target, recipe, seed, threads)
         sides = (train.user_count, len(train.items)), (train.item_count, len(train.users))
         self.ridge = [
@@ -273,7 +275,9 @@ class _ImplicitState(_State):
         items = np.einsum("nk,nk->k", v["item_factors"], v["item_factors"], dtype=np.float64)
         penalty = _penalty(v["user_factors"], self.ridge[0]) + _penalty(v["item_factors"], self.ridge[1])
         # The users' Gram matrix is diagonal by now, so only the diagonal of the items' counts.
-        return self.loss() + self.constant + float(users @ items) + penalty
+        target = np.ones_like(self.by_user.target)
+        seen = self.loss(target, self.slope) - self.slope / 2 * len(target)
+        return seen + float(users @ items) + penalty
 
     def _solve(
         self,
