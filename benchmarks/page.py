@@ -35,6 +35,7 @@ SCRIPTS = {
     ),
     "svdpp": ("SVDpp: seconds of training beside Surprise", "svdpp.py"),
     "gowalla": ("Ranking models on gowalla: accuracy against training time", "gowalla.py"),
+    "defaults": ("ImplicitALS: default weights, and weights by a rule", "defaults.py"),
     "spectral": ("SpectralMF beside scikit-learn's decomposition", "spectral.py"),
     "bpr": ("BPR beside implicit", "bpr.py"),
     "als": ("ImplicitALS beside implicit and irspack", "als.py --data clicks --rounds 3"),
