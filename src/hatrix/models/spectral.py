@@ -34,8 +34,8 @@ NOISE = 1e-3
 class _State(State):
     """The subspace, item side: ``basis`` holds right singular vectors, ``values`` their singular values.
 
-    Columns whose value is zero are not known yet, or the matrix has no such direction. The matrix itself is kept over ``unit``,
-    the power of two below its largest entry: single precision holds no squares of large values.
+    Columns whose value is zero are not known yet, or the matrix has no such direction. The matrix itself is kept over
+    ``unit``, the power of two below its largest entry: single precision holds no squares of large values.
     """
 
     def __init__(self, train: Ratings, recipe: SpectralMF, *, seed: int, threads: int) -> None:
