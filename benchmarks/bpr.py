@@ -20,7 +20,7 @@ import hatrix as hx
 from gowalla import MODELS, accuracy, validation_part
 from hatrix.errors import DivergenceError
 
-RATES, PENALTIES = (0.005, 0.01, 0.02, 0.05, 0.1, 0.2, 0.4), (0.001, 0.003, 0.01)
+RATES, PENALTIES = (0.005, 0.01, 0.02, 0.05, 0.1, 0.2, 0.4), (0.0001, 0.001, 0.003, 0.01)
 
 Fit = Callable[[hx.Ratings, int, int], tuple[float, hx.FactorModel]]
 

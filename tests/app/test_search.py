@@ -83,6 +83,8 @@ def test_compare_warns_in_lines(hatrix, films):
         (["biasedmf"], ["'biasedmf'", "did you mean biased-mf?"]),
         (["mf", "mf"], ["mf stands there twice"]),
         (["mf:factors"], ["'factors' is no hyper-parameter", "biased-mf:factors=32"]),
+        (["mf:=3"], ["'=3' is no hyper-parameter"]),
+        (["mf", "--relevant-from", "4"], ["relevant_from=4", "ndcg"]),
         (["mf:factors=0"], ["mf:factors=0", "greater than or equal to 1"]),
         (["mf:decay=1"], ["MF has no decay"]),
         (["mf:patience=2"], ["valid"]),
@@ -148,6 +150,14 @@ def test_tune_on_all_ratings_in_given_ranges(hatrix, films, tmp_path):
         (["biased-mf", "--out", "out", "--range", "factors"], ["--range factors", "name=low:high"]),
         (["biased-mf", "--out", "out", "--range", "factors=8:2"], ["factors", "the lower first"]),
         (["biased-mf", "--out", "out", "--range", "factor=2:8"], ["no factor"]),
+        (
+            ["biased-mf", "--out", "out", "--range", "factors=2:4:8"],
+            ["--range factors=2:4:8", "name=low:high"],
+        ),
+        (
+            ["mf", "--out", "out", "--range", "factors=2:4", "--range", "factors=2,8"],
+            ["two ranges of factors"],
+        ),
         (["biased-mf", "--out", "out", "--all", "--test", "0.3"], ["--all"]),
         (["popular", "--out", "out"], ["nothing is left to search"]),
         (["biased-mf", "--out", "out", "--study", "films.csv"], ["films.csv is not a study"]),

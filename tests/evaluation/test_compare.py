@@ -216,7 +216,10 @@ def test_many_cold_predictions_are_found(split):
         ([hx.Popular()], {"metric": "rmse"}, "only ranks"),
         ([hx.MF(patience=3)], {}, "valid=0.1"),
         ([hx.Bias()], {"k": 0, "metric": "ndcg"}, "k is 0"),
+        ([hx.Bias()], {"k": True}, "k is True"),
+        ([hx.Bias()], {"relevant_from": 4}, "relevant_from=4 says which ratings count in rankings"),
         ([hx.Bias()], {"confidence": 95}, "confidence is 95"),
+        (3, {}, "models is a int"),
     ],
 )
 def test_what_makes_no_sense_is_refused(split, models, given, message):

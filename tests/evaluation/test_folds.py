@@ -91,6 +91,13 @@ def test_it_is_ready_for_json_and_drawn(result):
         ({"processes": 1.5}, "processes is 1.5"),
         ({"metric": "accuracy"}, "accuracy"),
         ({"confidence": 1}, "confidence"),
+        ({"confidence": "95"}, "confidence"),
+        ({"folds": None}, "folds is None"),
+        ({"k": 0}, "k is 0"),
+        ({"k": 2.7, "metric": "ndcg"}, "k is 2.7"),
+        ({"relevant_from": 4}, "relevant_from=4 says"),
+        ({"threads": 0}, "threads is 0"),
+        ({"threads": -1}, "threads is -1"),
     ],
 )
 def test_what_makes_no_sense_is_refused(ratings, given, message):

@@ -143,6 +143,18 @@ def test_given_negatives_may_be_lists_and_hold_relevant_items():
     assert result.auc == 1.0  # the second user has no other item to be compared with
 
 
+def test_users_with_nothing_to_be_ranked_against_are_told_of_and_nobody_else_is_an_error():
+    model = ranker([[4.0, 3.0, 2.0, 1.0], [1.0, 2.0, 3.0, 4.0]])
+    test = clicks([(0, 2), (1, 3)])
+    said = hx.evaluate_ranking(model, test, k=2, negatives={0: [3]}).warnings
+    assert any(word.startswith("alone: 1 of 2 users") for word in said)
+    whole = hx.evaluate_ranking(model, test, k=2, negatives={0: [3], 1: [1]}).warnings
+    assert not any(word.startswith("alone") for word in whole)
+    for negatives in ({}, {"0": [1]}, {0: [99], 1: [2**40]}):
+        with pytest.raises(DataError, match="no user evaluated has a negative"):
+            hx.evaluate_ranking(model, test, k=2, negatives=negatives)
+
+
 @settings(max_examples=40, deadline=None)
 @given(rng=cases)
 def test_all_free_items_as_negatives_rank_like_all_items(rng):
@@ -271,6 +283,14 @@ def test_table_per_user_and_json_agree():
     [
         ({"k": 0}, "k is 0"),
         ({"k": ()}, "k is"),
+        ({"k": 2.5}, "k is 2.5"),
+        ({"k": None}, "k is None"),
+        ({"k": True}, "k is True"),
+        ({"relevant_from": "4"}, "relevant_from is '4'"),
+        ({"negatives": True}, "negatives is True"),
+        ({"negatives": {0: 5}}, "the negatives of user 0 are 5"),
+        ({"threads": 0}, "threads is 0"),
+        ({"threads": 1.5}, "threads is 1.5"),
         ({"confidence": 1.0}, "confidence is 1.0"),
         ({"bootstrap": 0}, "bootstrap is 0"),
         ({"negatives": 0}, "negatives is 0"),

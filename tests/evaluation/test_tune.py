@@ -167,6 +167,27 @@ def test_validation_ratings_can_be_given(parts):
     assert result.model.fingerprint == later.train.fingerprint
 
 
+def test_validation_ratings_that_are_trained_on_are_told_of_and_events_are_refused(parts):
+    result = hx.tune(RECIPE, parts.train, trials=1, valid=parts.train, refit=False)
+    assert any(word.startswith(f"H001: {len(parts.train):,} of") for word in result.warnings)
+    apart = hx.tune(RECIPE, parts.train, trials=1, valid=parts.test, refit=False)
+    assert not any(word.startswith("H001") for word in apart.warnings)
+    events = hx.Ratings.from_columns(parts.test.user, parts.test.item)
+    for search in (hx.tune, lambda recipe, train, valid: recipe.fit(train, valid)):
+        with pytest.raises(DataError, match="validation data are events"):
+            search(RECIPE, parts.train, valid=events)
+
+
+def test_a_trial_that_time_cut_short_is_not_kept(parts, tmp_path):
+    file = tmp_path / "study.db"
+    slow = hx.BiasedMF(epochs=100_000, factors=4, learning_rate=1e-5, decay=1.0)
+    result = hx.tune(slow, parts.train, minutes=0.01, study=file, refit=False)
+    assert result.trials["state"].tolist() == ["complete"]
+    assert any("before even one trial was finished" in note for note in result.notes)
+    with sqlite3.connect(file) as disk:
+        assert disk.execute("select count(*) from trials").fetchone() == (0,)
+
+
 def test_time_ends_a_search_and_leaves_a_model(parts):
     started = time.perf_counter()
     result = hx.tune(hx.BiasedMF(epochs=100_000, factors=4, learning_rate=1e-4), parts.train, minutes=0.02)
@@ -214,6 +235,7 @@ def test_what_is_given_by_hand_keeps_its_value():
         ({"learning_rate": (0, 1, "log")}, "above 0"),
         ({"learning_rate": (0.1, float("inf"))}, "finite"),
         ({"learning_rate": 0.1}, "give"),
+        ({"learning_rate": [0.1, 99]}, "beyond what it may be"),
         ({"schedule": ["constant", "fast"]}, "beyond what it may be"),
         ({"schedule": (0, 1)}, "no number"),
         (["factors"], "space is a list"),
@@ -223,6 +245,16 @@ def test_what_is_given_by_hand_keeps_its_value():
 def test_spaces_that_make_no_sense_are_refused(parts, space, message):
     with pytest.raises(ParameterError, match=message):
         hx.tune(hx.BiasedMF(), parts.train, trials=1, space=space)
+
+
+def test_a_list_of_two_numbers_is_no_range(parts, tmp_path):
+    lists, ends = {"factors": [2, 8]}, {"factors": (2, 8)}
+    result = hx.tune(RECIPE, parts.train, trials=8, space=lists, refit=False, study=tmp_path / "study.db")
+    assert set(result.trials["factors"]) == {2, 8}
+    assert ranges.given(RECIPE, result.to_dict()["space"]) == result.space
+    assert ranges.given(RECIPE, ends)["factors"].plain() == (2, 8)
+    with pytest.raises(ParameterError, match="its space"):
+        hx.tune(RECIPE, parts.train, trials=9, space=ends, study=tmp_path / "study.db")
 
 
 def test_choices_are_searched(parts):
@@ -270,7 +302,9 @@ def test_a_best_value_at_the_edge_is_told(parts):
         ({"minutes": 0}, "minutes is 0"),
         ({"minutes": float("nan")}, "minutes is nan"),
         ({"valid": 1.0}, "between 0 and 1"),
-        ({"valid": 0}, "between 0 and 1"),
+        ({"valid": 0}, "valid is 0: .*between 0 and 1"),
+        ({"valid": None}, "valid is None"),
+        ({"threads": 0}, "threads is 0"),
     ],
 )
 def test_arguments_out_of_range_are_refused(parts, given, message):
@@ -350,9 +384,19 @@ def test_ctrl_c_ends_the_search_and_keeps_what_was_found(tmp_path):
     )
     assert running.stdout is not None
     assert running.stdout.readline() == "begun\n"
-    time.sleep(5)
+    until = time.monotonic() + 120
+    while not _kept(tmp_path / "study.db") and running.poll() is None and time.monotonic() < until:
+        time.sleep(0.2)
     running.send_signal(signal.SIGINT)
     printed, errors = running.communicate(timeout=60)
     assert re.fullmatch(r"ended \d+ True the search was stopped after \d+ trials\n", printed), errors
-    with sqlite3.connect(tmp_path / "study.db") as disk:
-        assert disk.execute("select count(*) from trials").fetchone()[0] >= 1
+    assert _kept(tmp_path / "study.db") >= 1
+
+
+def _kept(file) -> int:
+    """Trials in a study that another process may be about to make."""
+    try:
+        with sqlite3.connect(f"file:{file}?mode=ro", uri=True) as disk:
+            return disk.execute("select count(*) from trials").fetchone()[0]
+    except sqlite3.OperationalError:
+        return 0

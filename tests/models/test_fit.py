@@ -147,6 +147,13 @@ def test_a_checkpoint_without_a_place_is_refused_before_training(ratings, tmp_pa
         hx.Bias().fit(ratings, checkpoint=tmp_path / "none" / "state.hatrix")
 
 
+def test_advice_on_divergence_is_given_once():
+    huge = hx.Ratings.from_columns([0, 0, 1, 1], [0, 1, 0, 1], [1e30, 2e30, 3e30, 4e30])
+    with pytest.raises(DivergenceError) as told:
+        hx.ALS(factors=2).fit(huge)
+    assert str(told.value).count("more regularization") == 1
+
+
 def test_patience_needs_validation(ratings):
     with pytest.raises(ParameterError, match="patience=3 needs something to validate on"):
         hx.BiasedMF(patience=3).fit(ratings)

@@ -176,6 +176,17 @@ def test_a_matrix_of_low_rank_has_no_factors_of_noise():
     np.testing.assert_array_equal(np.abs(scores(model)) > 1e-4, dense(ratings) > 0)
 
 
+@pytest.mark.parametrize("times", [2.0**70, 1e7, 1e-20])
+def test_large_and_small_values_are_decomposed_as_well_as_others(times):
+    ratings = hx.Ratings.from_columns(
+        np.repeat(np.arange(30), 10), np.tile(np.arange(10), 30), np.random.default_rng(0).random(300) + 0.1
+    )
+    scaled = hx.Ratings.from_columns(ratings.user, ratings.item, ratings.value * times)
+    recipe = hx.SpectralMF(factors=4, weighted=True, **PURE)
+    wanted, got = (scores(recipe.fit(one, progress=False)) for one in (ratings, scaled))
+    np.testing.assert_allclose(got / times, wanted, rtol=2e-4, atol=1e-5)
+
+
 def test_zeros_alone_are_refused_and_explained():
     ratings = hx.Ratings.from_columns([1, 2], [1, 2], [0.0, 0.0])
     with pytest.raises(hx.HatrixError, match="weighted=False"):

@@ -227,7 +227,7 @@ def _specified(spec: str) -> Algorithm:
     values: dict[str, Any] = {}
     for part in filter(None, settings.split(",")):
         key, equals, value = part.partition("=")
-        if not equals:
+        if not (equals and key.strip()):
             raise ParameterError(
                 f"{spec}: {part!r} is no hyper-parameter: write name=value, as in biased-mf:factors=32"
             )
@@ -245,9 +245,13 @@ def _space(recipe: Algorithm, texts: list[str]) -> dict[str, Any] | None:
     for text in texts:
         name, equals, ends = text.partition("=")
         parts: list[Any] = ends.split(":") if ":" in ends else ends.split(",")
-        if not equals or not all(parts) or (":" in ends and len(parts) > 3):
+        if not equals or not all(parts) or (":" in ends and parts[2:] not in ([], ["log"])):
             raise ParameterError(f"--range {text}: write name=low:high, name=low:high:log or name=this,that")
-        space[name.strip().replace("-", "_")] = [_read(part.strip()) for part in parts]
+        name = name.strip().replace("-", "_")
+        if name in space:
+            raise ParameterError(f"--range {text}: there are two ranges of {name}, leave one out")
+        values = [_read(part.strip()) for part in parts]
+        space[name] = tuple(values) if ":" in ends else values
     if space:
         from hatrix.evaluation import ranges
 

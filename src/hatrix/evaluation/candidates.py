@@ -132,7 +132,7 @@ class Ranker:
         return self._among(k, np.repeat(np.arange(len(drawn)), np.diff(start)), np.concatenate(drawn))
 
     def among_given(self, k: int, negatives: Ratings) -> Ranked:
-        """Among the items that each user has in ``negatives``."""
+        """Among the items that each user has in ``negatives``; a DataError where nobody has any."""
         user, item = self.model.rows_of(negatives)
         place = np.full(len(self.model.users) + 1, -1)
         place[self.held.users] = np.arange(len(self.held.users))
@@ -140,6 +140,10 @@ class Ranker:
         kept = (owner >= 0) & (item >= 0)
         cells = owner[kept] * len(self.item_factors) + item[kept]
         cells = np.setdiff1d(cells, _cells((self.held.start, self.held.item), len(self.item_factors)))
+        if not len(cells):
+            raise DataError(
+                "no user evaluated has a negative that the model knows: are the ids of the negatives those of the data?"
+            )
         return self._among(k, *np.divmod(cells, len(self.item_factors)))
 
     def _among(self, k: int, owner: NDArray[np.int64], item: NDArray[np.int64]) -> Ranked:

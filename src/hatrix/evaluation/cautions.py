@@ -13,7 +13,16 @@ if TYPE_CHECKING:
 
     from hatrix.data.ratings import Ratings
 
-__all__ = ["CODES", "caution", "of_fallbacks", "of_overfitting", "of_parts", "rising", "share_older"]
+__all__ = [
+    "CODES",
+    "caution",
+    "of_fallbacks",
+    "of_overfitting",
+    "of_parts",
+    "rising",
+    "share_older",
+    "shared_pairs",
+]
 
 CODES = {
     "H001": "train and test share pairs of a user and an item",
@@ -42,13 +51,7 @@ def caution(code: str, words: str) -> str:
 def of_parts(train: Ratings, test: Ratings) -> list[str]:
     """What is wrong with the parts, whatever the model."""
     said = []
-    user, item = _rows_in(train.users, test.users)[test.user], _rows_in(train.items, test.items)[test.item]
-    width = len(train.items)
-    known = (user >= 0) & (item >= 0)
-    shared = int(
-        np.isin(user[known] * width + item[known], train.user.astype(np.int64) * width + train.item).sum()
-    )
-    if shared:
+    if shared := shared_pairs(train, test):
         said.append(
             caution(
                 "H001",
@@ -66,6 +69,16 @@ def of_parts(train: Ratings, test: Ratings) -> list[str]:
             )
         )
     return said
+
+
+def shared_pairs(train: Ratings, test: Ratings) -> int:
+    """How many test ratings are of a user and an item that are in the training part too."""
+    user, item = _rows_in(train.users, test.users)[test.user], _rows_in(train.items, test.items)[test.item]
+    width = len(train.items)
+    known = (user >= 0) & (item >= 0)
+    return int(
+        np.isin(user[known] * width + item[known], train.user.astype(np.int64) * width + train.item).sum()
+    )
 
 
 def share_older(train: Ratings, test: Ratings) -> float:

@@ -26,7 +26,7 @@ if TYPE_CHECKING:
 
     from hatrix.data.ratings import Ratings
 
-__all__ = ["compare", "task_of"]
+__all__ = ["compare", "refuse", "task_of"]
 
 MOST_TRAINING_ROWS = 200_000
 LEVEL = 0.05
@@ -100,12 +100,9 @@ def compare(
             f"the split is a {type(split).__name__}: give a Split, such as hatrix.split.per_user(ratings)"
         )
     named = _named(models)
-    task, metric = task_of([_recipe(model) for _, model in named], split.train, metric)
-    _refuse_without_patience([_recipe(model) for _, model in named], valid)
-    if not isinstance(k, Integral) or k < 1:
-        raise ParameterError(f"k is {k!r}: give the length of the lists, at least 1")
-    if not (isinstance(confidence, Real) and 0 < float(confidence) < 1):
-        raise ParameterError(f"confidence is {confidence!r}: give a share between 0 and 1, such as 0.95")
+    recipes = [_recipe(model) for _, model in named]
+    task, metric = task_of(recipes, split.train, metric)
+    refuse(recipes, task, k, relevant_from, valid, confidence)
     wanted = [Bias()] if task == "rating" else [Popular()] if split.train.implicit else [Bias(), Popular()]
     present = {_recipe(model).name for _, model in named}
     taken = {name for name, _ in named}
@@ -155,9 +152,38 @@ def task_of(recipes: Iterable[Algorithm], train: Ratings, metric: str | None) ->
     return "rating" if metric in RATED else "ranking", metric
 
 
+def refuse(
+    recipes: Iterable[Algorithm],
+    task: str,
+    k: int,
+    relevant_from: float | None,
+    valid: float | None,
+    confidence: float,
+) -> None:
+    """Raise for arguments that are out of range or do not fit each other, before any time is spent."""
+    for recipe in recipes:
+        if getattr(recipe, "patience", None) is not None and valid is None:
+            raise ParameterError(
+                f"{recipe.name} has patience, and needs something to validate on: pass valid=0.1"
+            )
+    if not isinstance(k, Integral) or isinstance(k, bool) or k < 1:
+        raise ParameterError(f"k is {k!r}: give the length of the lists, at least 1")
+    if relevant_from is not None and task == "rating":
+        raise ParameterError(
+            f"relevant_from={relevant_from!r} says which ratings count in rankings, and errors of ratings are measured "
+            "here: ask for a metric of rankings, such as ndcg"
+        )
+    if not (isinstance(confidence, Real) and 0 < float(confidence) < 1):
+        raise ParameterError(f"confidence is {confidence!r}: give a share between 0 and 1, such as 0.95")
+
+
 def _named(models: Any) -> list[tuple[str, Algorithm | FactorModel]]:
     if isinstance(models, Algorithm | FactorModel):
         models = [models]
+    if not isinstance(models, Mapping | Iterable):
+        raise DataError(
+            f"models is a {type(models).__name__}: give a list of recipes, such as [hatrix.BiasedMF()]"
+        )
     given = list(models.items()) if isinstance(models, Mapping) else [(None, model) for model in models]
     for _, model in given:
         if not isinstance(model, Algorithm | FactorModel):
@@ -198,14 +224,6 @@ def _told_apart(recipe: Algorithm) -> str:
 
 def _recipe(model: Algorithm | FactorModel) -> Algorithm:
     return model.recipe if isinstance(model, FactorModel) else model
-
-
-def _refuse_without_patience(recipes: Iterable[Algorithm], valid: float | None) -> None:
-    for recipe in recipes:
-        if getattr(recipe, "patience", None) is not None and valid is None:
-            raise ParameterError(
-                f"{recipe.name} has patience, and needs something to validate on: pass valid=0.1"
-            )
 
 
 def _fitted(

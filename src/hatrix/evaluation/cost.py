@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from hatrix.errors import HatrixError
-from hatrix.models.fit import cores
+from hatrix.models.fit import thread_count
 
 if TYPE_CHECKING:
     from hatrix.data.ratings import Ratings
@@ -40,7 +40,7 @@ def microseconds_per_user(model: FactorModel, *, threads: int | None = None) -> 
     """
     from hatrix.kernels import topk
 
-    flat, threads = model.flat, threads or cores()
+    flat, threads = model.flat, thread_count(threads)
     dtype = np.result_type(flat.user_factors, flat.item_factors)
     users = np.unique(np.linspace(0, len(model.users) - 1, min(USERS, len(model.users))).astype(np.int64))
     rows = np.ascontiguousarray(flat.user_factors[users], dtype)
@@ -59,4 +59,4 @@ def warm_up(recipe: Algorithm, train: Ratings, *, threads: int | None = None) ->
     """Compile or load the kernels of a recipe on a few rows, so that it is no part of the time to train."""
     few = train.take(np.arange(min(len(train), WARMING_ROWS)))
     with np.errstate(all="ignore"), suppress(HatrixError):
-        recipe.step(recipe.init(few, seed=0, threads=threads or cores()), 0)
+        recipe.step(recipe.init(few, seed=0, threads=thread_count(threads)), 0)

@@ -19,11 +19,11 @@ from hatrix.data.ratings import Ratings
 from hatrix.data.split import Folds, Split, k_fold
 from hatrix.errors import DataError, ParameterError
 from hatrix.evaluation import cautions, cost
-from hatrix.evaluation.compare import task_of
+from hatrix.evaluation.compare import refuse, task_of
 from hatrix.evaluation.comparison import RANKED, RATED
 from hatrix.evaluation.evaluate import evaluate
 from hatrix.evaluation.ranking import evaluate_ranking
-from hatrix.models.fit import Algorithm, cores
+from hatrix.models.fit import Algorithm, cores, thread_count
 
 if TYPE_CHECKING:
     import altair as alt
@@ -216,14 +216,9 @@ def cross_validate(
     splits, data = _splits(ratings, folds, seed)
     first = splits[0].train
     task, metric = task_of([recipe], first, metric)
-    if getattr(recipe, "patience", None) is not None and valid is None:
-        raise ParameterError(
-            f"{recipe.name} has patience, and needs something to validate on: pass valid=0.1"
-        )
+    refuse([recipe], task, k, relevant_from, valid, confidence)
     if processes is not None and (not isinstance(processes, Integral) or processes < 1):
         raise ParameterError(f"processes is {processes!r}: give a number of at least 1, or None")
-    if not 0 < confidence < 1:
-        raise ParameterError(f"confidence is {confidence!r}: give a share between 0 and 1, such as 0.95")
     several = min(int(processes or 1), len(splits))
     job = _Job(
         recipe,
@@ -233,7 +228,7 @@ def cross_validate(
         relevant_from,
         valid,
         seed,
-        threads or max(1, cores() // several),
+        max(1, cores() // several) if threads is None else thread_count(threads),
         progress,
     )
     rows = _in_processes(job, several) if several > 1 else [job.fold(number) for number in range(len(splits))]
@@ -298,6 +293,8 @@ class _Job:
 def _splits(ratings: Any, folds: Any, seed: int) -> tuple[Sequence[Split], str]:
     """The splits to fit on, and what the data are called."""
     given = folds if not isinstance(folds, Integral) else None if isinstance(ratings, Ratings) else ratings
+    if folds is None:
+        raise ParameterError("folds is None: give a number of folds, such as 5, or a list of splits")
     if given is None:
         return k_fold(ratings, int(folds), seed=seed), ratings.name
     if isinstance(given, str) or not isinstance(given, Sequence):

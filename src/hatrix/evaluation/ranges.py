@@ -17,7 +17,7 @@ __all__ = ["Range", "changed", "declared", "given"]
 EDGE = 0.05
 """Share of a range, at either end, that counts as its edge."""
 
-HOW = "give (low, high), (low, high, 'log') or a list of values to choose from"
+HOW = "give (low, high), (low, high, 'log') or a [list] of values to choose from"
 
 
 class Range(NamedTuple):
@@ -72,12 +72,12 @@ class Range(NamedTuple):
             return "one of " + ", ".join(map(str, self.choices))
         return f"{self.low:g} to {self.high:g}{' (log)' if self.log else ''}"
 
-    def plain(self) -> list[Any]:
+    def plain(self) -> tuple[Any, ...] | list[Any]:
         """The range as `given` takes it."""
         if self.choices:
             return list(self.choices)
-        ends: list[Any] = [int(end) if self.whole else end for end in (self.low, self.high)]
-        return [*ends, "log"] if self.log else ends
+        ends = tuple(int(end) if self.whole else end for end in (self.low, self.high))
+        return (*ends, "log") if self.log else ends
 
 
 def declared(recipe: Algorithm) -> dict[str, Range]:
@@ -85,13 +85,14 @@ def declared(recipe: Algorithm) -> dict[str, Range]:
     found = {}
     for name, field in type(recipe).model_fields.items():
         extra = field.json_schema_extra
-        if isinstance(extra, dict) and "tune" in extra and name not in recipe.model_fields_set:
-            found[name] = _range(recipe, name, extra["tune"])
+        ends = extra.get("tune") if isinstance(extra, dict) else None
+        if isinstance(ends, list) and name not in recipe.model_fields_set:
+            found[name] = _range(recipe, name, tuple(ends))
     return found
 
 
 def given(recipe: Algorithm, space: Mapping[str, Any]) -> dict[str, Range]:
-    """The ranges of a caller's space, each checked against the bounds of its field."""
+    """The ranges of a caller's space, each checked against the bounds of its field: tuples, and lists of choices."""
     if not isinstance(space, Mapping):
         raise ParameterError(f"space is a {type(space).__name__}: give {{hyper-parameter: range}}; {HOW}")
     known = type(recipe).model_fields
@@ -114,7 +115,8 @@ def _range(recipe: Algorithm, name: str, ends: Any) -> Range:
     parts = sorted(ends, key=str) if isinstance(ends, set | frozenset) else list(ends)
     log = parts[-1] == "log" and len(parts) == 3
     numbers = parts[:2] if log else parts
-    if len(numbers) == 2 and all(isinstance(end, Real) and not isinstance(end, bool) for end in numbers):
+    between = (isinstance(ends, tuple) or log) and len(numbers) == 2
+    if between and all(isinstance(end, Real) and not isinstance(end, bool) for end in numbers):
         found = _between(recipe, name, float(numbers[0]), float(numbers[1]), log)
         tried: list[Any] = [int(end) if found.whole else end for end in (found.low, found.high)]
     else:

@@ -17,7 +17,7 @@ from hatrix.data.ratings import Ratings
 from hatrix.errors import DataError, ParameterError
 from hatrix.evaluation.candidates import HeldOut, Ranked, Ranker, held_out
 from hatrix.evaluation.lists import OVERALL, overall
-from hatrix.models.fit import Algorithm, cores
+from hatrix.models.fit import Algorithm, thread_count
 from hatrix.models.model import FactorModel
 from hatrix.models.recommend_all import size_in_bytes
 
@@ -324,14 +324,14 @@ def evaluate_ranking(
     True
     """
     lengths = _lengths(k)
-    _check(model, test, bootstrap, confidence, seed)
+    _check(model, test, relevant_from, bootstrap, confidence, seed)
     if exclude_seen and model.seen is None:
         raise DataError(
             "the model was saved without its training rows: pass exclude_seen=False to rank those too"
         )
     held = held_out(model, test, relevant_from)
     ranker = Ranker(
-        model, held, exclude_seen=exclude_seen, threads=threads or cores(), memory=size_in_bytes(memory)
+        model, held, exclude_seen=exclude_seen, threads=thread_count(threads), memory=size_in_bytes(memory)
     )
     ranked, among = _ranked(ranker, max(lengths), negatives, seed)
     protocol = "all items ranked" if negatives is None else f"ranked among {among}"
@@ -352,12 +352,19 @@ def evaluate_ranking(
         values,
         {n: overall(model, ranked.lists[:, :n], seed) for n in lengths},
         _intervals(values, bootstrap, confidence, seed),
-        tuple(_warnings(model, held, among, negatives is None and exclude_seen)),
+        tuple(_warnings(model, held, ranked, among, negatives is None and exclude_seen)),
         confidence,
     )
 
 
-def _check(model: FactorModel, test: Ratings, bootstrap: int, confidence: float, seed: int) -> None:
+def _check(
+    model: FactorModel,
+    test: Ratings,
+    relevant_from: float | None,
+    bootstrap: int,
+    confidence: float,
+    seed: int,
+) -> None:
     if not isinstance(model, FactorModel):
         hint = ": call its fit(train) and give the result" if isinstance(model, Algorithm) else ""
         raise DataError(f"the model is a {type(model).__name__}, not a fitted one{hint}")
@@ -365,6 +372,8 @@ def _check(model: FactorModel, test: Ratings, bootstrap: int, confidence: float,
         raise DataError(
             f"the test data are a {type(test).__name__}: give Ratings, such as the .test of a split"
         )
+    if not (relevant_from is None or isinstance(relevant_from, Real)):
+        raise ParameterError(f"relevant_from is {relevant_from!r}: give a rating, such as 4, or None")
     if not (isinstance(confidence, Real) and 0 < confidence < 1):
         raise ParameterError(f"confidence is {confidence!r}: give a share between 0 and 1, such as 0.95")
     if not (isinstance(seed, Integral) and seed >= 0):
@@ -382,11 +391,14 @@ def _ranked(
     if negatives is None:
         return ranker.among_all(k), "all items"
     if isinstance(negatives, Mapping):
+        for user, items in negatives.items():
+            if not np.iterable(items) or isinstance(items, str):
+                raise ParameterError(f"the negatives of user {user!r} are {items!r}: give a list of item ids")
         pairs = [(user, item) for user, items in negatives.items() for item in items]
         negatives = Ratings.from_columns([user for user, _ in pairs], [item for _, item in pairs])
     if isinstance(negatives, Ratings):
         return ranker.among_given(k, negatives), "given negatives"
-    if not (isinstance(negatives, Integral) and negatives >= 1):
+    if not isinstance(negatives, Integral) or isinstance(negatives, bool) or negatives < 1:
         raise ParameterError(
             f"negatives is {negatives!r}: give a number of at least 1, Ratings or lists of items by user, or None to "
             "rank all items"
@@ -423,12 +435,18 @@ def _intervals(
     return {k: {name: ends[k, name] for name in at} for k, at in values.items()}
 
 
-def _warnings(model: FactorModel, held: HeldOut, among: str, removed: bool) -> list[str]:
+def _warnings(model: FactorModel, held: HeldOut, ranked: Ranked, among: str, removed: bool) -> list[str]:
     said = []
     if among != "all items":
         said.append(
             f"sampled: ranked among {among} only; such figures are far higher than those of full rankings, and models "
             "may change places"
+        )
+    alone = int(np.count_nonzero(np.isnan(ranked.auc)))
+    if alone:
+        said.append(
+            f"alone: {alone:,} of {len(held.users):,} users have no other items that theirs are ranked against, so that any "
+            "model is right about them"
         )
     seen = model.was_seen(held.users[held.owner], held.item.astype(np.int64))
     if seen is not None and seen.any():
@@ -449,7 +467,7 @@ def _warnings(model: FactorModel, held: HeldOut, among: str, removed: bool) -> l
 
 
 def _lengths(k: int | Sequence[int]) -> tuple[int, ...]:
-    lengths = (k,) if isinstance(k, int | np.integer) else tuple(k)
-    if not lengths or any(not isinstance(n, int | np.integer) or n < 1 for n in lengths):
+    lengths = tuple(k) if isinstance(k, Sequence) else (k,)
+    if not lengths or any(not isinstance(n, Integral) or isinstance(n, bool) or n < 1 for n in lengths):
         raise ParameterError(f"k is {k!r}: give the length of the lists, at least 1, or several lengths")
     return tuple(dict.fromkeys(int(n) for n in lengths))

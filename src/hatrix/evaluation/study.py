@@ -90,12 +90,12 @@ class Study:
                 self._study.enqueue_trial(dict(fixed))
             return self._study.ask()
 
-    def tell(self, trial: optuna.Trial, value: float | None) -> None:
-        """End a trial with its figure, or as pruned where that is None, and keep it."""
+    def tell(self, trial: optuna.Trial, value: float | None, *, keep: bool = True) -> None:
+        """End a trial with its figure, or as pruned where that is None; and keep it in the file."""
         state = _optuna().trial.TrialState
         with _quiet():
             done = self._study.tell(trial, value, state.PRUNED if value is None else state.COMPLETE)
-            if self._file is not None:
+            if self._file is not None and keep:
                 self._file.add_trial(done)
 
 

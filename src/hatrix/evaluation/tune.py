@@ -11,13 +11,15 @@ from dataclasses import dataclass, field
 from numbers import Integral, Real
 from typing import TYPE_CHECKING, Any
 
+import numpy as np
+
 from hatrix.data.ratings import Ratings
-from hatrix.data.split import Split, random
+from hatrix.data.split import Split
 from hatrix.errors import DataError, DivergenceError, ParameterError
 from hatrix.evaluation import cautions, ranges
 from hatrix.evaluation.ranges import Range
 from hatrix.evaluation.study import Study
-from hatrix.models.fit import Algorithm, Trained, cores
+from hatrix.models.fit import Algorithm, Trained, hold_out, thread_count
 
 if TYPE_CHECKING:
     import os
@@ -165,8 +167,8 @@ def tune(
         A SQLite file to keep the trials in, and to go on from if it exists: interrupted and continued, a search makes
         the same trials as in one go.
     space
-        Where to search instead: ``{"factors": (16, 256, "log"), "nu": (0, 1), "solver": ["exact", "cg"]}``, ranges or
-        values to choose from, of any hyper-parameters. All others keep their values.
+        Where to search instead: ``{"factors": (16, 256, "log"), "nu": (0, 1), "solver": ["exact", "cg"]}``, ranges in
+        tuples or values to choose from in lists, of any hyper-parameters. All others keep their values.
     valid
         The share of ``train`` to hold out at random, or ratings that are not in ``train``. Of a share, recipes that rank
         are validated on at most 8,192 users.
@@ -231,7 +233,7 @@ class _Search:
     ) -> None:
         _refuse_what_cannot_be_searched(recipe, train, trials, minutes)
         self.recipe, self.train, self.seed, self.prune = recipe, train, seed, prune
-        self.threads = threads or cores()
+        self.threads = thread_count(threads)
         self.trials = 50 if trials is None and minutes is None else trials
         self.deadline = math.inf if minutes is None else time.perf_counter() + 60 * minutes
         self.space = ranges.declared(recipe) if space is None else ranges.given(recipe, space)
@@ -240,15 +242,13 @@ class _Search:
                 "nothing is left to search: hyper-parameters that are given keep their values. Give "
                 f"{type(recipe).__name__} fewer of them, or a space, such as space={{'epochs': (5, 50)}}"
             )
-        if isinstance(valid, Ratings):
-            self.part, self.valid = train, valid
-        else:
-            split = random(train, valid, seed=seed)
-            self.part, self.valid = split.train, split.test
-            if recipe.task == "ranking":
-                self.valid = _of_some_users(split.test, seed)
-        if not len(self.valid):
-            raise DataError("there are no ratings to validate on")
+        self.part, held = hold_out(recipe, train, valid, seed)
+        if held is None:
+            raise ParameterError(
+                "valid is None: give Ratings, or the share of train to hold out, such as 0.1"
+            )
+        some = recipe.task == "ranking" and not isinstance(valid, Ratings)
+        self.valid = _of_some_users(held, seed) if some else held
         self.metric = "valid_ndcg" if recipe.task == "ranking" else "valid_rmse"
         self.sign = -1.0 if recipe.task == "ranking" else 1.0
         fields = type(recipe).model_fields
@@ -264,14 +264,14 @@ class _Search:
             warm_up=max(1, recipe.rounds // 5),
         )
         self.trained: Trained | None = None
-        self.interrupted = False
+        self.interrupted = self.cut = False
 
     def _marks(self) -> dict[str, Any]:
         """What makes two searches the same."""
         return {
             "algorithm": self.recipe.name,
             "hyperparameters": self.recipe.model_dump(mode="json"),
-            "space": {name: one.plain() for name, one in self.space.items()},
+            "space": {name: str(one) for name, one in self.space.items()},
             "seed": self.seed,
             "data": self.part.fingerprint,
             "validation data": self.valid.fingerprint,
@@ -307,10 +307,12 @@ class _Search:
         except (DivergenceError, ParameterError) as error:
             trial.set_user_attr("failed", str(error))
             value = None
-        if self.interrupted:  # half a trial tells nothing
+        first = not any(one.value is not None for one in self.study.trials)
+        if self.interrupted or (self.cut and not first):  # half a trial tells nothing
             return
         trial.set_user_attr("seconds", time.perf_counter() - started)
-        self.study.tell(trial, value)
+        trial.set_user_attr("cut", self.cut)
+        self.study.tell(trial, value, keep=not self.cut)
 
     def _fixed(self) -> dict[str, Any]:
         """What the next trial has to take: the recipe's own values at first, or those of a training to be shared."""
@@ -327,26 +329,23 @@ class _Search:
         """The validation figure of a recipe; None where the trial was pruned."""
         if self.shares:
             return self._finished(trial, recipe)
-        best, best_epoch, last = math.inf, 0, math.nan
-        pruned = out_of_time = False
+        best, best_epoch, last, pruned = math.inf, 0, math.nan, False
 
         def watch(row: Mapping[str, float]) -> bool:
-            nonlocal best, best_epoch, last, pruned, out_of_time
+            nonlocal best, best_epoch, last, pruned
             last, epoch = self.sign * row[self.metric], int(row["epoch"])
             if last < best:
                 best, best_epoch = last, epoch
             trial.report(self.sign * best, epoch)
             pruned = self.prune and epoch < recipe.rounds and trial.should_prune()
-            out_of_time = self._is_late()
-            return pruned or out_of_time or (self.stops and epoch - best_epoch >= self.patience)
+            settled = pruned or (self.stops and epoch - best_epoch >= self.patience) or epoch == recipe.rounds
+            self.cut = not settled and self._is_late()
+            return settled or self.cut
 
         trained = recipe.train(self.part, self.valid, seed=self.seed, threads=self.threads, after_epoch=watch)
         self.interrupted = trained.interrupted
-        first = not any(one.value is not None for one in self.study.trials)
         trial.set_user_attr("epochs", best_epoch)
-        if pruned or (out_of_time and not first):
-            return None
-        return self.sign * (best if self.stops or out_of_time else last)
+        return None if pruned else self.sign * (best if self.stops or self.cut else last)
 
     def _finished(self, trial: Any, recipe: Algorithm) -> float:
         """The figure of a recipe that may share a training."""
@@ -371,10 +370,8 @@ class _Search:
             if trial.state.name == "COMPLETE" and trial.value is not None
         ]
         if not complete:
-            why = next(
-                (t.user_attrs["failed"] for t in self.study.trials if "failed" in t.user_attrs),
-                "none was made",
-            )
+            said = [t.user_attrs["failed"] for t in self.study.trials if "failed" in t.user_attrs]
+            why = next(iter(said), "none was made")
             raise DivergenceError(f"no trial of {self.recipe.name} was successful: {why}")
         loss, top = min(complete, key=lambda pair: pair[0])  # the first of equals
         epochs = int(top.user_attrs["epochs"])
@@ -384,7 +381,9 @@ class _Search:
         model = None
         if refit:
             model = best.fit(self.train, seed=self.seed, threads=self.threads, progress=progress)
-        notes = (f"the search was stopped after {len(self.study.trials)} trials",) if self.interrupted else ()
+        notes = [f"the search was stopped after {len(self.study.trials)} trials"] if self.interrupted else []
+        if top.user_attrs.get("cut"):
+            notes.append("time was up before even one trial was finished: what was best until then was taken")
         return Tuning(
             best,
             model,
@@ -398,7 +397,7 @@ class _Search:
             self.train.name,
             len(self.part),
             len(self.valid),
-            notes,
+            tuple(notes),
         )
 
     def _table(self) -> pd.DataFrame:
@@ -429,6 +428,11 @@ class _Search:
         return {name: one.short(trial.params[name]) for name, one in self.space.items()}
 
     def _warnings(self, values: Mapping[str, Any], epochs: int) -> Iterator[str]:
+        if shared := cautions.shared_pairs(self.part, self.valid):
+            words = f"{shared:,} of {len(self.valid):,} validation ratings are of a user and an item that are trained on too"
+            yield cautions.caution(
+                "H001", f"{words}, so the search learns them by heart: leave them out of one of the parts"
+            )
         for name, one in self.space.items():
             if end := one.edge(values[name]):
                 side = f"below {one.low:g}" if end == "low" else f"above {one.high:g}"
@@ -443,8 +447,6 @@ class _Search:
 
 def _of_some_users(valid: Ratings, seed: int) -> Ratings:
     """The ratings of at most so many users, drawn at random: ranking all items for more costs more than training."""
-    import numpy as np
-
     users = np.flatnonzero(valid.user_count)
     if len(users) <= MOST_RANKED:
         return valid

@@ -239,7 +239,9 @@ def confidence(
 ) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
     """Weight and target of each count, beside the weight alpha0 of every pair, whose target is 0."""
     if len(value) and value.min() <= 0:
-        raise DataError(f"a value is {value.min():g}: this model takes counts, or other confidences, above 0")
+        raise DataError(
+            f"a value is {value.min():g}: {recipe.name} takes counts, or other confidences, above 0"
+        )
     weight = recipe.alpha * value
     if len(value) and not (weight.min() >= LIGHTEST and weight.max() <= HEAVIEST):
         raise DataError(

@@ -26,7 +26,7 @@ from hatrix.models.model import FactorModel, Factors, Seen
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
-__all__ = ["Algorithm", "Checkpoint", "State", "Trained", "cores"]
+__all__ = ["Algorithm", "Checkpoint", "State", "Trained", "cores", "hold_out", "thread_count"]
 
 
 class State(ABC):
@@ -212,8 +212,8 @@ class _Loop:
         if len(train) == 0:
             raise DataError("there are no ratings to train on")
         self.recipe, self.seed, self.progress = recipe, _whole("seed", seed, 0, 2**32 - 1), progress
-        self.threads = cores() if threads is None else _whole("threads", threads, 1, 2**16)
-        self.train, self.valid = _hold_out(train, valid, seed)
+        self.threads = thread_count(threads)
+        self.train, self.valid = hold_out(recipe, train, valid, seed)
         self.patience: int | None = getattr(recipe, "patience", None)
         if self.patience is not None and self.valid is None:
             raise ParameterError(
@@ -286,10 +286,10 @@ class _Loop:
         ):
             return
         rate = getattr(self.recipe, "learning_rate", None)
-        advice = f"try learning_rate={rate / 4:g}" if rate else "try more regularization"
+        advice = f"try learning_rate={rate / 4:g}, more regularization" if rate else "try more regularization"
         raise DivergenceError(
-            f"training diverged in epoch {epoch + 1} (the loss is no longer a finite number): {advice}, more "
-            "regularization, or check the ratings for values far off the scale"
+            f"training diverged in epoch {epoch + 1} (the loss is no longer a finite number): {advice}, or "
+            "check the ratings for values far off the scale"
         )
 
     def _is_due(self, saved_at: float, saved_epoch: int) -> bool:
@@ -380,17 +380,43 @@ def cores() -> int:
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
+def thread_count(threads: int | None) -> int:
+    """So many threads, by default one for each core.
+
+    Raises
+    ------
+    ParameterError
+        If that is no number from 1 on.
+    """
+    return cores() if threads is None else _whole("threads", threads, 1, 2**16)
+
+
 def _seen(train: Ratings) -> Seen:
     start, rows = train.by_user
     return Seen(start, train.item[rows], train.value[rows])
 
 
-def _hold_out(train: Ratings, valid: Ratings | float | None, seed: int) -> tuple[Ratings, Ratings | None]:
+def hold_out(
+    recipe: Algorithm, train: Ratings, valid: Ratings | float | None, seed: int
+) -> tuple[Ratings, Ratings | None]:
+    """What to train on, and what to validate on: ratings that are given, or a share of ``train``.
+
+    Raises
+    ------
+    DataError
+        If there is nothing to validate on, or events where errors of ratings are to be measured.
+    ParameterError
+        If ``valid`` is neither.
+    """
     if valid is None:
         return train, None
     if isinstance(valid, Ratings):
         if len(valid) == 0:
             raise DataError("there are no ratings to validate on")
+        if valid.implicit and recipe.task == "rating" and not train.implicit:
+            raise DataError(
+                f"the validation data are events without ratings, and {recipe.name} predicts ratings"
+            )
         return train, valid
     if not (isinstance(valid, Real) and 0 < valid < 1):
         what = repr(valid) if np.ndim(valid) == 0 else f"a {type(valid).__name__}"

@@ -12,7 +12,7 @@ import numpy as np
 from hatrix.data.ids import as_column
 from hatrix.errors import DataError, ParameterError
 from hatrix.models.factors import Factors, TimeBlock
-from hatrix.models.fit import cores
+from hatrix.models.fit import thread_count
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -152,7 +152,7 @@ class Recommender:
             allowed[_known(model.items, exclude, "exclude", warnings)] = False
         candidates = None if allowed.all() else np.flatnonzero(allowed)
         seen = (model.seen.start, model.seen.item) if exclude_seen and model.seen is not None else None
-        return cls(model, whole("n", n), candidates, seen, risk, threads or cores(), warnings)
+        return cls(model, whole("n", n), candidates, seen, risk, thread_count(threads), warnings)
 
     def lists(self, rows: NDArray[np.int64]) -> Lists:
         """The best candidates of users given by row number, -1 for an unknown one."""

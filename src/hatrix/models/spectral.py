@@ -34,7 +34,8 @@ NOISE = 1e-3
 class _State(State):
     """The subspace, item side: ``basis`` holds right singular vectors, ``values`` their singular values.
 
-    Columns whose value is zero are not known yet, or the matrix has no such direction.
+    Columns whose value is zero are not known yet, or the matrix has no such direction. The matrix itself is kept over
+    ``unit``, the power of two below its largest entry: single precision holds no squares of large values.
     """
 
     def __init__(self, train: Ratings, recipe: SpectralMF, *, seed: int, threads: int) -> None:
@@ -49,8 +50,10 @@ class _State(State):
         self.item_degree = np.bincount(train.item, weight**2, m).astype(np.float64)
         user_scale = damped(self.user_degree, recipe.offset, recipe.user_exponent)
         item_scale = damped(self.item_degree, recipe.offset, recipe.item_exponent)
-        entry = (weight * user_scale[train.user] * item_scale[train.item]).astype(np.float32)
-        self.energy = float(np.sum(entry.astype(float) ** 2))
+        exact = weight * user_scale[train.user] * item_scale[train.item]
+        self.unit = float(2.0 ** np.floor(np.log2(np.abs(exact).max())))
+        entry = (exact / self.unit).astype(np.float32)
+        self.energy = float(np.sum(entry.astype(float) ** 2)) * self.unit**2
         self.by_user = _rows(train.by_user, train.item, entry)
         self.by_item = _rows(train.by_item, train.user, entry)
         width = sparse.wide(recipe.factors + SPARE_COLUMNS)
@@ -68,11 +71,12 @@ class _State(State):
         sparse.multiply(self.by_user, filtered, self.users, threads=self.threads)
         G, H = dense.gram(filtered, threads=self.threads), dense.gram(self.users, threads=self.threads)
         with dense.one_blas_thread():
-            values[:], W = rayleigh_ritz(G, H)
+            found, W = rayleigh_ritz(G, H)
+        values[:] = found * self.unit
         dense.rotate(filtered, W.astype(np.float32), basis, threads=self.threads)
 
     def project(self, block: NDArray[np.float32], k: int) -> NDArray[np.float32]:
-        """The first k columns of N times a block."""
+        """The first k columns of N / ``unit`` times a block."""
         from hatrix.kernels import sparse
 
         sparse.multiply(self.by_user, block, self.users, threads=self.threads)
@@ -97,7 +101,7 @@ class _State(State):
 
         Without a lower bound on the subspace's values, the polynomial is N'N itself. Returns one of two buffers.
         """
-        basis, values = self.variables["basis"], self.variables["values"]
+        basis, values = self.variables["basis"], self.variables["values"] / self.unit
         lowest = values[self.rank - 1] ** 2
         if lowest == 0:
             self._square(basis, self.spare)
@@ -308,7 +312,7 @@ class SpectralMF(Algorithm):
             0.0,
             np.zeros(len(state.user_degree), np.float32),
             np.zeros(len(degree), np.float32),
-            state.project(_scaled(state.variables["basis"], inverse, rest, out=state.spare), k),
+            state.project(_scaled(state.variables["basis"], inverse * state.unit, rest, out=state.spare), k),
             _scaled(vectors, root[:k], damped(degree, 0.0, -self.popularity)),
             {"projection": projection},
         )
