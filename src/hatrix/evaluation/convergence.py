@@ -178,6 +178,8 @@ def _quantities(
         named["sd of user spreads"] = posterior.user_spread[:-1][model.user_count > 0].std(axis=0)
     if model.time is not None:
         named["sd of time biases"] = model.time.bias.std(axis=0)
+    if model.days is not None:
+        named["sd of the biases of days"] = model.days.spread
     out = {(name, None, None): np.asarray(values, np.float64) for name, values in named.items()}
     predicted = _predicted(posterior, scores[:pairs], user[:pairs])
     labels = zip(model.users.decode(user[:pairs]), model.items.decode(item[:pairs]), strict=True)

@@ -10,8 +10,8 @@ from pydantic import Field, model_validator
 
 from hatrix.data.ratings import Csr
 from hatrix.errors import DataError
-from hatrix.models import fields, probit
-from hatrix.models.factors import Factors, Posterior, TimeBlock
+from hatrix.models import fields, hyperpriors, probit
+from hatrix.models.factors import DAY, Factors, Posterior, TimeBlock, UserDays
 from hatrix.models.fit import Algorithm, State
 from hatrix.models.mf import natural_unit
 
@@ -23,9 +23,10 @@ if TYPE_CHECKING:
 
 __all__ = ["BayesianMF"]
 
-FieldName = Literal["user", "item", "user_attributes", "item_attributes", "rated", "raters", "time"]
+FieldName = Literal[
+    "user", "item", "user_attributes", "item_attributes", "rated", "raters", "time", "user_day"
+]
 USERS, ITEMS, TIMES = 0, 1, 2
-DAY = 86_400
 FREEDOM = np.geomspace(1, 200, 20)
 """What the degrees of freedom of the users' noise may be, each with the same prior probability."""
 MOST_LEVELS = 50
@@ -39,6 +40,7 @@ class _Side(NamedTuple):
     order: NDArray[np.int64]
     value: NDArray[np.float32]
     user: NDArray[np.int32]
+    cell: NDArray[np.int64] | None
     weight: NDArray[np.float32]
     one: NDArray[np.int32]
     two: NDArray[np.int32]
@@ -63,6 +65,8 @@ class _State(State):
         self.value = (train.value / self.unit).astype(np.float32)
         self.levels, self.star = np.unique(train.value, return_inverse=True)
         self._bin_times(train, recipe)
+        self.days = fields.user_days(train) if "user_day" in recipe.fields else None
+        cells = 0 if self.days is None else len(self.days.day)
         bags = _bags(train, recipe)
         self.sides = [
             self._side(train.by_user, train.item, self.when, bags[USERS]),
@@ -103,6 +107,9 @@ class _State(State):
         v["weight"], v["freedom"] = np.ones(counts[USERS] + 1, np.float32), np.array([10.0])
         v["kept.spread"] = np.zeros((counts[USERS] + 1, recipe.draws) if self.by_user else (0, 0), np.float32)
         v["kept.cuts"] = np.zeros((recipe.draws, len(self.levels) - 1 if self.ordinal else 0))
+        v["days"], v["spread.days"] = np.zeros(cells, np.float32), np.zeros(1)
+        v["kept.days"] = np.zeros((cells, recipe.draws), np.float32)
+        v["kept.spread.days"] = np.zeros(recipe.draws)
         v["kept"] = np.zeros(1, np.int64)
         self.variables: dict[str, NDArray[Any]] = v
         self.settled = frozenset(name for name in v if name.startswith("kept"))
@@ -130,6 +137,7 @@ class _State(State):
             by.rows,
             self.value[by.rows],
             self.user[by.rows],
+            None if self.days is None else self.days.of[by.rows],
             weight,
             one[by.rows],
             two[by.rows],
@@ -178,7 +186,7 @@ class _State(State):
 
         side, X, P = self.sides[number], self.variables[f"sum.{number}"], self.variables[f"own.{number}"]
         rng = np.random.default_rng((self.seed, epoch, number))
-        draw_prior = _independent_prior if number == TIMES else _wishart_prior
+        draw_prior = hyperpriors.independent if number == TIMES else hyperpriors.wishart
         centre, precision = draw_prior(P[:, : self.size].astype(np.float64), rng)
         shift = precision @ centre
         if number != TIMES:
@@ -200,7 +208,7 @@ class _State(State):
         Y, field = self.variables[f"bag.{number}.{bag}"], side.bags[bag]
         # NumPy seeds alike with and without zeros at the end: bag 0 would get the stream of the own rows.
         rng = np.random.default_rng((self.seed, epoch, number, bag + 1))
-        centre, precision = _independent_prior(Y[:, : self.size].astype(np.float64), rng)
+        centre, precision = hyperpriors.independent(Y[:, : self.size].astype(np.float64), rng)
         shift = precision @ centre
         key, noise = rng.integers(2**63, dtype=np.uint64), self.variables["noise"][0]
         gibbs.bag_rows(self.size, self.lanes)(
@@ -235,12 +243,27 @@ class _State(State):
             )
 
         schedule.run_rows(score, np.arange(len(out) + 1), threads=self.threads)
-        return out
+        return out if self.days is None else out + self.variables["days"][self.days.of]
+
+    def _draw_days(self, epoch: int) -> NDArray[np.float64]:
+        """Draw the bias of each user's day; returns Σ (target - score)² over the ratings of each user."""
+        assert self.days is not None
+        of, v = self.days.of, self.variables
+        rng = np.random.default_rng((self.seed, epoch, 5))
+        precision = hyperpriors.gamma(v["days"].astype(np.float64), rng)
+        target = v["latent"] if self.ordinal else self.value
+        error = target - self.scores() + v["days"][of]
+        certain = v["noise"][0] * v["weight"][self.days.user].astype(np.float64)
+        posterior = precision + certain * self.days.count
+        mean = certain * np.bincount(of, error, len(self.days.day)) / posterior
+        v["days"][:] = mean + rng.standard_normal(len(mean)) / np.sqrt(posterior)
+        v["spread.days"][0] = precision**-0.5
+        return np.bincount(self.user, (error - v["days"][of]) ** 2, len(self.count))
 
     def draw_noise(self, epoch: int, *, burning: bool) -> float:
         """Draw what the scores leave open: the noise, or cut points and hidden numbers; returns the mean of e²."""
         rng, v = np.random.default_rng((self.seed, epoch, 3)), self.variables
-        square = self._squares()
+        square = self._squares() if self.days is None else self._draw_days(epoch)
         if self.by_user:
             self._draw_weights(square * v["noise"][0], rng)
         if not self.ordinal:
@@ -275,7 +298,8 @@ class _State(State):
 
     def _targets(self, side: _Side) -> NDArray[np.float32]:
         """What the scores of a side's ratings are to meet."""
-        return self.variables["latent"][side.order] if self.ordinal else side.value
+        target = self.variables["latent"][side.order] if self.ordinal else side.value
+        return target if side.cell is None else target - self.variables["days"][side.cell]
 
     def _draw_weights(self, square: NDArray[np.float64], rng: np.random.Generator) -> None:
         """Draw each user's relative precision from Γ(ν/2, ν/2), and ν before that, with those integrated out."""
@@ -305,6 +329,7 @@ class _State(State):
         v["kept.noise"][place] = v["noise"][0] ** -0.5
         if self.by_user:
             v["kept.spread"][:, place] = v["weight"] ** -0.5
+        v["kept.days"][:, place], v["kept.spread.days"][place] = v["days"], v["spread.days"][0]
         if self.ordinal:
             v["kept.cuts"][place] = v["cuts"]
         v["kept"][0] += 1
@@ -334,6 +359,12 @@ class _State(State):
             v[f"kept.precision.{ITEMS}"][draws] / np.outer(scale, scale),
             np.zeros(0),
         )
+        days = None
+        if self.days is not None:
+            bias_of_days = np.ascontiguousarray(v["kept.days"][:, draws] * np.float32(self.unit))
+            days = UserDays(
+                self.days.start, self.days.day, bias_of_days, v["kept.spread.days"][draws] * self.unit
+            )
         v["kept"][0] = kept
         return Factors(
             self.mean * self.unit,
@@ -344,6 +375,7 @@ class _State(State):
             {},
             time,
             posterior,
+            days,
         )
 
 
@@ -373,38 +405,6 @@ def _freedom_fit(count: NDArray[np.int64]) -> NDArray[np.float64]:
     return np.asarray(own + gammaln(half + sizes / 2) @ users)
 
 
-def _wishart_prior(
-    rows: NDArray[np.float64], rng: np.random.Generator
-) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
-    """Draw μ and Λ of a field given its rows: a normal-Wishart hyper-prior with identity scale."""
-    from scipy.linalg.lapack import dpotrf, dtrtrs
-
-    n, size = rows.shape
-    weight = 2.0
-    mean = rows.sum(axis=0) / n
-    rows = rows - mean
-    spread = rows.T @ rows + np.eye(size) + n * weight / (n + weight) * np.outer(mean, mean)
-    # A Wishart draw by Bartlett: Λ = (L⁻ᵀ B)(L⁻ᵀ B)ᵀ, where spread = L Lᵀ. Then N(0, Λ⁻¹) is that of L B⁻ᵀ z.
-    lower = np.tril(rng.standard_normal((size, size)), -1)
-    lower[np.diag_indices(size)] = np.sqrt(rng.chisquare(size + n - np.arange(size)))
-    factor = dpotrf(spread, lower=1)[0]
-    root = dtrtrs(factor, lower, lower=1, trans=1)[0]
-    noise = factor @ dtrtrs(lower, rng.standard_normal(size), lower=1, trans=1)[0]
-    return n * mean / (n + weight) + noise / np.sqrt(n + weight), root @ root.T
-
-
-def _independent_prior(
-    rows: NDArray[np.float64], rng: np.random.Generator
-) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
-    """Draw μ and a diagonal Λ of a field given its rows: a normal-gamma hyper-prior for each number by itself."""
-    n = len(rows)
-    mean = rows.mean(axis=0)
-    spread = ((rows - mean) ** 2).sum(axis=0) + n / (n + 1) * mean**2
-    precision = rng.gamma((1 + n) / 2, size=rows.shape[1]) * 2 / (1 + spread)
-    centre = n * mean / (n + 1) + rng.standard_normal(rows.shape[1]) / np.sqrt((n + 1) * precision)
-    return centre, np.diag(precision)
-
-
 @final
 class BayesianMF(Algorithm):
     """Matrix factorization with a posterior instead of a point, by Gibbs sampling.
@@ -422,7 +422,9 @@ class BayesianMF(Algorithm):
     probability ``Φ(cut_l - score) - Φ(cut_{l-1} - score)`` with sampled cut points, and a prediction is the mean star.
     With ``noise="user"`` users differ in how far their ratings scatter: the precision of user u's ratings is the common
     one times a factor drawn from Γ(ν/2, ν/2), ν sampled too (in the ordinal model, of the hidden numbers); "common" is
-    the same for all, as in the plain model.
+    the same for all, as in the plain model. The field "user_day" adds a bias to what a user rates on one day (of UTC),
+    normal around zero with a precision that is sampled; on a day without training ratings it is unknown, which intervals
+    take into account.
 
     Each own row and time row has the prior N(μ, Λ⁻¹) of its field, with a normal-Wishart hyper-prior for users and
     items (normal-gamma, a diagonal Λ, for time and bags). An epoch draws everything once from its conditional

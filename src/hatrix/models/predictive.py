@@ -71,6 +71,8 @@ def pairs_of(model: FactorModel, user_ids: Any, item_ids: Any, times: Any) -> Pa
         times = np.asarray(times)
         if times.shape not in ((), (1,), user.shape):
             raise DataError(f"{times.size} times for {len(user)} predictions: give as many, or one")
+        if times.dtype.kind not in "iuf" or not np.isfinite(times).all():
+            raise DataError("times are seconds since 1970, and some of these are not numbers")
         times = np.broadcast_to(times, user.shape)
     return Pairs(user, item, times)
 
@@ -216,6 +218,11 @@ def _blocks(
         user, item = pairs.user[part], pairs.item[part]
         if posterior.user_spread.size:
             spread = spread * posterior.user_spread[user]
+        if factors.days is not None:
+            # So is the bias of a day of which nothing is known.
+            times = None if pairs.times is None else pairs.times[part]
+            unknown = factors.days.find(np.asarray(user, np.int64), times) < 0
+            spread = np.where(unknown[:, None], np.sqrt(spread**2 + factors.days.spread**2), spread)
         for side, row, other, theirs in ((USER, user, ITEM, item), (ITEM, item, USER, user)):
             unknown = row < 0
             if unknown.any():
