@@ -15,8 +15,9 @@ from hatrix.data.ids import Ids
 from hatrix.errors import DataError, ModelFileError, ParameterError
 from hatrix.models import ALGORITHMS, algorithm
 from hatrix.models.container import read, take, write
+from hatrix.models.days import UserDays
 from hatrix.models.drift import Drift
-from hatrix.models.factors import Posterior, TimeBlock, UserDays
+from hatrix.models.factors import Posterior, TimeBlock
 from hatrix.models.model import FactorModel, Seen
 from hatrix.models.table import pack, pack_text, unpack, unpack_text
 
@@ -351,9 +352,7 @@ def _faults_of_extras(model: FactorModel, draws: tuple[int, ...]) -> Iterator[st
         start, day, bias, spread = model.days
         if start.shape != (len(model.users) + 1,) or start[0] != 0 or start[-1] != len(day):
             yield "its days are not divided among the users"
-        elif (np.diff(start) < 0).any() or (
-            np.diff(day)[np.diff(np.repeat(np.arange(len(model.users)), np.diff(start))) == 0] <= 0
-        ).any():
+        elif (np.diff(start) < 0).any() or not _in_order(start, day):
             yield "the days of a user are not in order"
         if not draws or bias.shape != (len(day), *draws) or spread.shape != draws or (spread <= 0).any():
             yield f"its days have biases of shape {bias.shape} and spreads of shape {spread.shape}"
@@ -377,6 +376,13 @@ def _faults_of_extras(model: FactorModel, draws: tuple[int, ...]) -> Iterator[st
             yield "its cut points or ratings are not in order"
         if (np.diff(calibration) < 0).any() or ((calibration < 0) | (calibration > 1)).any():
             yield "its calibration is not in order, or not of shares"
+
+
+def _in_order(start: NDArray[np.int64], day: NDArray[np.int64]) -> bool:
+    """Whether the days between two starts rise."""
+    rise = np.diff(day, prepend=day[:1] - 1) > 0
+    rise[start[:-1][np.diff(start) > 0]] = True
+    return bool(rise.all())
 
 
 def _faults_of_ids(name: str, ids: Ids) -> Iterator[str]:

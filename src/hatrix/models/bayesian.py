@@ -11,9 +11,11 @@ from pydantic import Field, model_validator
 from hatrix.data.ratings import Csr
 from hatrix.errors import DataError
 from hatrix.models import fields, hyperpriors, probit
-from hatrix.models.factors import DAY, Factors, Posterior, TimeBlock, UserDays
+from hatrix.models.days import DAY, UserDays, rated_days
+from hatrix.models.factors import Factors, Posterior, TimeBlock
 from hatrix.models.fit import Algorithm, State
 from hatrix.models.mf import natural_unit
+from hatrix.models.scatter import Scatter
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -27,10 +29,10 @@ FieldName = Literal[
     "user", "item", "user_attributes", "item_attributes", "rated", "raters", "time", "user_day"
 ]
 USERS, ITEMS, TIMES = 0, 1, 2
-FREEDOM = np.geomspace(1, 200, 20)
-"""What the degrees of freedom of the users' noise may be, each with the same prior probability."""
 MOST_LEVELS = 50
 """As many distinct ratings have probabilities of their own."""
+FIRST_SPREAD = 0.3
+"""Of the biases of days at the start: from zero, n of them together would grow by as little as 1/n an epoch."""
 
 
 class _Side(NamedTuple):
@@ -40,7 +42,7 @@ class _Side(NamedTuple):
     order: NDArray[np.int64]
     value: NDArray[np.float32]
     user: NDArray[np.int32]
-    cell: NDArray[np.int64] | None
+    day: NDArray[np.int64] | None
     weight: NDArray[np.float32]
     one: NDArray[np.int32]
     two: NDArray[np.int32]
@@ -65,8 +67,7 @@ class _State(State):
         self.value = (train.value / self.unit).astype(np.float32)
         self.levels, self.star = np.unique(train.value, return_inverse=True)
         self._bin_times(train, recipe)
-        self.days = fields.user_days(train) if "user_day" in recipe.fields else None
-        cells = 0 if self.days is None else len(self.days.day)
+        self.days = rated_days(train) if "user_day" in recipe.fields else None
         bags = _bags(train, recipe)
         self.sides = [
             self._side(train.by_user, train.item, self.when, bags[USERS]),
@@ -102,14 +103,18 @@ class _State(State):
             v[f"kept.precision.{side}"] = np.zeros((recipe.draws, self.size, self.size))
         v["kept.noise"] = np.zeros(recipe.draws)
         self.by_user, self.count = recipe.noise == "user", np.append(train.user_count, 0)
-        self.freedom_fit = _freedom_fit(self.count)
+        self.scatter = Scatter(self.count)
         # One more than users: that of a user who is not among them.
         v["weight"], v["freedom"] = np.ones(counts[USERS] + 1, np.float32), np.array([10.0])
         v["kept.spread"] = np.zeros((counts[USERS] + 1, recipe.draws) if self.by_user else (0, 0), np.float32)
         v["kept.cuts"] = np.zeros((recipe.draws, len(self.levels) - 1 if self.ordinal else 0))
-        v["days"], v["spread.days"] = np.zeros(cells, np.float32), np.zeros(1)
-        v["kept.days"] = np.zeros((cells, recipe.draws), np.float32)
-        v["kept.spread.days"] = np.zeros(recipe.draws)
+        if self.days is not None:
+            days, v["spread.days"] = len(self.days.day), np.array([FIRST_SPREAD])
+            v["days"] = (FIRST_SPREAD * rng.standard_normal(days)).astype(np.float32)
+            v["kept.days"], v["kept.spread.days"] = (
+                np.zeros((days, recipe.draws), np.float32),
+                np.zeros(recipe.draws),
+            )
         v["kept"] = np.zeros(1, np.int64)
         self.variables: dict[str, NDArray[Any]] = v
         self.settled = frozenset(name for name in v if name.startswith("kept"))
@@ -132,19 +137,11 @@ class _State(State):
         rows = len(by.start) - 1
         G = np.zeros((rows * self.size, self.lanes), np.float32)
         h, weight = np.zeros((rows, self.lanes), np.float32), np.ones(len(by.rows), np.float32)
+        day = None if self.days is None else self.days.of[by.rows]
         return _Side(
-            by.start,
-            by.rows,
-            self.value[by.rows],
-            self.user[by.rows],
-            None if self.days is None else self.days.of[by.rows],
-            weight,
-            one[by.rows],
-            two[by.rows],
-            G,
-            h,
+            by.start, by.rows, self.value[by.rows], self.user[by.rows], day, weight, one[by.rows], two[by.rows], G, h,
             bags,
-        )
+        )  # fmt: skip
 
     def sweep(self, epoch: int) -> None:
         """Draw every field once, given all the others."""
@@ -228,44 +225,27 @@ class _State(State):
 
         def score(first: int, last: int) -> None:
             kernel(
-                first,
-                last,
-                self.user,
-                self.item,
-                self.when,
-                np.float32(self.mean),
-                X,
-                V,
-                bias,
-                T,
-                second,
-                out,
-            )
+                first, last, self.user, self.item, self.when, np.float32(self.mean), X, V, bias, T, second, out
+            )  # fmt: skip
 
         schedule.run_rows(score, np.arange(len(out) + 1), threads=self.threads)
         return out if self.days is None else out + self.variables["days"][self.days.of]
 
     def _draw_days(self, epoch: int) -> NDArray[np.float64]:
-        """Draw the bias of each user's day; returns Σ (target - score)² over the ratings of each user."""
+        """Draw the bias of each user's day; returns what `_squares` would."""
         assert self.days is not None
-        of, v = self.days.of, self.variables
+        v, of = self.variables, self.days.of
+        rest = (v["latent"] if self.ordinal else self.value) - self.scores() + v["days"][of]
         rng = np.random.default_rng((self.seed, epoch, 5))
-        precision = hyperpriors.gamma(v["days"].astype(np.float64), rng)
-        target = v["latent"] if self.ordinal else self.value
-        error = target - self.scores() + v["days"][of]
-        certain = v["noise"][0] * v["weight"][self.days.user].astype(np.float64)
-        posterior = precision + certain * self.days.count
-        mean = certain * np.bincount(of, error, len(self.days.day)) / posterior
-        v["days"][:] = mean + rng.standard_normal(len(mean)) / np.sqrt(posterior)
-        v["spread.days"][0] = precision**-0.5
-        return np.bincount(self.user, (error - v["days"][of]) ** 2, len(self.count))
+        v["spread.days"][0] = self.days.draw(v["days"], rest, v["noise"][0] * v["weight"], rng)
+        return np.bincount(self.user, (rest - v["days"][of]) ** 2, len(self.count)).astype(np.float64)
 
     def draw_noise(self, epoch: int, *, burning: bool) -> float:
         """Draw what the scores leave open: the noise, or cut points and hidden numbers; returns the mean of e²."""
         rng, v = np.random.default_rng((self.seed, epoch, 3)), self.variables
         square = self._squares() if self.days is None else self._draw_days(epoch)
         if self.by_user:
-            self._draw_weights(square * v["noise"][0], rng)
+            v["freedom"][0], v["weight"][:] = self.scatter.draw(square * v["noise"][0], rng)
         if not self.ordinal:
             v["noise"][0] = rng.gamma((1 + len(self.value)) / 2) * 2 / (1 + square @ v["weight"])
             return float(square.sum() / len(self.value)) * self.unit**2
@@ -299,16 +279,7 @@ class _State(State):
     def _targets(self, side: _Side) -> NDArray[np.float32]:
         """What the scores of a side's ratings are to meet."""
         target = self.variables["latent"][side.order] if self.ordinal else side.value
-        return target if side.cell is None else target - self.variables["days"][side.cell]
-
-    def _draw_weights(self, square: NDArray[np.float64], rng: np.random.Generator) -> None:
-        """Draw each user's relative precision from Γ(ν/2, ν/2), and ν before that, with those integrated out."""
-        v, half = self.variables, FREEDOM[:, None] / 2
-        shape = half + self.count / 2
-        fit = self.freedom_fit - (shape * np.log(half + square / 2)).sum(axis=1)
-        chosen = int(np.argmax(fit + rng.gumbel(size=len(fit))))
-        v["freedom"][0] = FREEDOM[chosen]
-        v["weight"][:] = rng.gamma(shape[chosen]) / (FREEDOM[chosen] / 2 + square / 2)
+        return target if side.day is None else target - self.variables["days"][side.day]
 
     def _spread(self) -> NDArray[np.float64]:
         """Standard deviation of each rating around its score, as a multiple of the noise."""
@@ -329,7 +300,8 @@ class _State(State):
         v["kept.noise"][place] = v["noise"][0] ** -0.5
         if self.by_user:
             v["kept.spread"][:, place] = v["weight"] ** -0.5
-        v["kept.days"][:, place], v["kept.spread.days"][place] = v["days"], v["spread.days"][0]
+        if self.days is not None:
+            v["kept.days"][:, place], v["kept.spread.days"][place] = v["days"], v["spread.days"][0]
         if self.ordinal:
             v["kept.cuts"][place] = v["cuts"]
         v["kept"][0] += 1
@@ -361,9 +333,9 @@ class _State(State):
         )
         days = None
         if self.days is not None:
-            bias_of_days = np.ascontiguousarray(v["kept.days"][:, draws] * np.float32(self.unit))
+            spread = v["kept.spread.days"][draws] * self.unit
             days = UserDays(
-                self.days.start, self.days.day, bias_of_days, v["kept.spread.days"][draws] * self.unit
+                self.days.start, self.days.day, v["kept.days"][:, draws] * np.float32(self.unit), spread
             )
         v["kept"][0] = kept
         return Factors(
@@ -395,16 +367,6 @@ def _bags(train: Ratings, recipe: BayesianMF) -> tuple[list[Bag], list[Bag]]:
     return bags
 
 
-def _freedom_fit(count: NDArray[np.int64]) -> NDArray[np.float64]:
-    """The part of each ν's log-likelihood that the numbers of ratings alone decide."""
-    from scipy.special import gammaln
-
-    sizes, users = np.unique(count, return_counts=True)
-    half = FREEDOM[:, None] / 2
-    own = len(count) * (half * np.log(half) - gammaln(half))[:, 0]
-    return np.asarray(own + gammaln(half + sizes / 2) @ users)
-
-
 @final
 class BayesianMF(Algorithm):
     """Matrix factorization with a posterior instead of a point, by Gibbs sampling.
@@ -423,8 +385,9 @@ class BayesianMF(Algorithm):
     With ``noise="user"`` users differ in how far their ratings scatter: the precision of user u's ratings is the common
     one times a factor drawn from Γ(ν/2, ν/2), ν sampled too (in the ordinal model, of the hidden numbers); "common" is
     the same for all, as in the plain model. The field "user_day" adds a bias to what a user rates on one day (of UTC),
-    normal around zero with a precision that is sampled; on a day without training ratings it is unknown, which intervals
-    take into account.
+    ``d ~ N(0, 1/λ)`` with the hyper-prior ``λ ~ Γ(½, ½)``, in units of about the standard deviation of the ratings. On a day
+    without training ratings of the user, as any to come, it is unknown: it adds nothing to a prediction, and its spread to
+    an interval.
 
     Each own row and time row has the prior N(μ, Λ⁻¹) of its field, with a normal-Wishart hyper-prior for users and
     items (normal-gamma, a diagonal Λ, for time and bags). An epoch draws everything once from its conditional
@@ -434,7 +397,7 @@ class BayesianMF(Algorithm):
     The first ``burn_in`` epochs are not used. Of the others, ``draws`` are kept, evenly spread; ``thinning`` keeps
     every so-many-th instead, until there are ``draws``. A model's biases and factors are its draws side by side, and
     predictions are means over them. A cold row has the draws of its prior. Own rows start normal with standard
-    deviation ``init_scale / √factors``, all else at zero.
+    deviation ``init_scale / √factors``, biases of days with 0.3, all else at zero.
 
     Notes
     -----

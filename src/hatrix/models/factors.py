@@ -11,17 +11,13 @@ import numpy as np
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
-__all__ = ["DAY", "NO_PARTS", "Factors", "Posterior", "TimeBlock", "UserDays", "day_of"]
+    from hatrix.models.days import UserDays
+
+__all__ = ["NO_PARTS", "Factors", "Posterior", "TimeBlock"]
 
 PAIRS_AT_ONCE, NUMBERS_AT_ONCE = 1 << 16, 1 << 24
 USER, ITEM = 0, 1
-DAY = 86_400
 NO_PARTS: Mapping[str, Any] = MappingProxyType({})
-
-
-def day_of(times: NDArray[Any]) -> NDArray[np.int64]:
-    """Whole days since 1970."""
-    return np.floor_divide(times, DAY).astype(np.int64)
 
 
 class TimeBlock(NamedTuple):
@@ -38,43 +34,6 @@ class TimeBlock(NamedTuple):
         if times is None:
             return last
         return np.asarray(np.clip(np.searchsorted(self.edges, times, side="right") - 1, 0, last))
-
-
-class UserDays(NamedTuple):
-    """The bias of what a user rates on one day: ``bias``, shape (days, S), is added to the score of the S draws.
-
-    ``day[start[u]:start[u + 1]]`` are the days of user u (whole ones since 1970, UTC), in order. Of a day that is not
-    among them, the bias is normal around zero with the standard deviation ``spread``, shape (S,).
-    """
-
-    start: NDArray[np.int64]
-    day: NDArray[np.int64]
-    bias: NDArray[Any]
-    spread: NDArray[np.float64]
-
-    def find(self, user: NDArray[np.int64], times: NDArray[Any] | None) -> NDArray[np.int64]:
-        """The row of ``bias`` for each user and time; -1 where that day of that user, who may be -1, is unknown."""
-        found = np.full(len(user), -1, np.int64)
-        if times is None or not len(self.day):
-            return found
-        # Users are in order, and so are the days of each: one number orders both.
-        first = int(self.day.min())
-        width = int(self.day.max()) - first + 1
-        day = day_of(times) - first
-        asked = (user >= 0) & (day >= 0) & (day < width)
-        owner = np.repeat(np.arange(len(self.start) - 1), np.diff(self.start))
-        known, wanted = owner * width + (self.day - first), user[asked] * width + day[asked]
-        place = np.searchsorted(known, wanted).clip(max=len(known) - 1)
-        found[asked] = np.where(known[place] == wanted, place, -1)
-        return found
-
-    def without(self, user: int) -> UserDays:
-        """The same without the days of one user."""
-        first, last = int(self.start[user]), int(self.start[user + 1])
-        start = np.delete(self.start, user + 1)
-        start[user + 1 :] -= last - first
-        theirs = slice(first, last)
-        return UserDays(start, np.delete(self.day, theirs), np.delete(self.bias, theirs, axis=0), self.spread)
 
 
 class Posterior(NamedTuple):
@@ -167,19 +126,18 @@ class Factors(NamedTuple):
             ]
         biases = sides[USER][0].reshape(-1, count), sides[ITEM][0].reshape(-1, count)
         rows = sides[USER][1], sides[ITEM][1]
-        cell = None if self.days is None else self.days.find(user, times)
-        user, item = user % len(rows[USER]), item % len(rows[ITEM])
+        u, i = user % len(rows[USER]), item % len(rows[ITEM])
         at_once = max(1, NUMBERS_AT_ONCE // max(1, count))
         for start in range(0, max(1, len(user)), at_once):
             part, time = slice(start, start + at_once), None
+            then = None if times is None else times[part]
             if self.time is not None:
-                bins = self.time.bins(None if times is None else times[part])
-                bins = np.broadcast_to(np.asarray(bins, np.int64), user[part].shape)
+                bins = np.broadcast_to(np.asarray(self.time.bins(then), np.int64), u[part].shape)
                 time = bins, self.time.bias.reshape(-1, count), self.time.factors
-            scores = draws.scores(user[part], item[part], rows, biases, self.mean, time)
-            if self.days is not None and cell is not None:
-                known = np.flatnonzero(cell[part] >= 0)
-                scores[known] += self.days.bias[cell[part][known]]
+            scores = draws.scores(u[part], i[part], rows, biases, self.mean, time)
+            if self.days is not None:
+                day = self.days.find(user[part], then)
+                scores[day >= 0] += self.days.bias[day[day >= 0]]
             yield part, scores
 
     def rows(self, side: int, row: NDArray[Any], draws: int) -> tuple[NDArray[Any], NDArray[Any]]:

@@ -6,16 +6,13 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 
-from hatrix.errors import DataError
-from hatrix.models.factors import day_of
-
 if TYPE_CHECKING:
     import pandas as pd
     from numpy.typing import NDArray
 
     from hatrix.data.ratings import Ratings
 
-__all__ = ["Bag", "Days", "attributes", "rated_together", "user_days"]
+__all__ = ["Bag", "attributes", "rated_together"]
 
 BINS = 10
 FEWEST_HOLDERS = 2
@@ -32,19 +29,6 @@ class Bag(NamedTuple):
     start: NDArray[np.int64]
     holder: NDArray[np.int64]
     weight: NDArray[np.float32]
-
-
-class Days(NamedTuple):
-    """The days on which each user rated: those of user u are ``start[u]`` to ``start[u + 1]``, in order.
-
-    ``day`` and ``count`` (of ratings) and ``user`` are theirs; rating n was made on the day numbered ``of[n]``.
-    """
-
-    start: NDArray[np.int64]
-    day: NDArray[np.int64]
-    count: NDArray[np.int64]
-    user: NDArray[np.int64]
-    of: NDArray[np.int64]
 
 
 def attributes(table: pd.DataFrame | None) -> list[Bag]:
@@ -75,21 +59,6 @@ def rated_together(train: Ratings) -> tuple[Bag, Bag]:
     user, item = train.user.astype(np.int64), train.item.astype(np.int64)
     n, m = len(train.users), len(train.items)
     return _bag("rated", user, item, n, m), _bag("raters", item, user, m, n)
-
-
-def user_days(train: Ratings) -> Days:
-    """The days of each user's ratings."""
-    if train.time is None:
-        raise DataError("the field user_day needs ratings with a time, and these have none: leave it out")
-    day = day_of(train.time)
-    first = int(day.min())
-    width = int(day.max()) - first + 1
-    cells, of, count = np.unique(
-        train.user.astype(np.int64) * width + (day - first), return_inverse=True, return_counts=True
-    )
-    user = cells // width
-    start = np.searchsorted(user, np.arange(len(train.users) + 1))
-    return Days(start.astype(np.int64), cells % width + first, count, user, of)
 
 
 def _values(column: pd.Series[Any]) -> tuple[NDArray[np.int64], NDArray[Any]]:

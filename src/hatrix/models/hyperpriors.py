@@ -9,7 +9,7 @@ import numpy as np
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
-__all__ = ["gamma", "independent", "wishart"]
+__all__ = ["centred", "independent", "wishart"]
 
 
 def wishart(
@@ -44,6 +44,6 @@ def independent(
     return centre, np.diag(precision)
 
 
-def gamma(rows: NDArray[np.float64], rng: np.random.Generator) -> float:
-    """Draw the precision of numbers with mean 0, with the hyper-prior Γ(1/2, 1/2)."""
-    return float(rng.gamma((1 + len(rows)) / 2) * 2 / (1 + rows @ rows))
+def centred(numbers: NDArray[np.float64], rng: np.random.Generator) -> float:
+    """Draw the precision of numbers with mean 0 given them: a hyper-prior Γ(1/2, 1/2)."""
+    return float(rng.gamma((1 + len(numbers)) / 2) * 2 / (1 + numbers @ numbers))

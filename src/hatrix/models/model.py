@@ -12,7 +12,8 @@ import numpy as np
 
 from hatrix.models import predictive
 from hatrix.models.answers import Answers
-from hatrix.models.factors import Factors, Posterior, TimeBlock, UserDays
+from hatrix.models.days import UserDays
+from hatrix.models.factors import Factors, Posterior, TimeBlock
 from hatrix.models.predictive import Pairs, Predicted
 from hatrix.models.seen import Seen
 

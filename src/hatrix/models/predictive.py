@@ -219,10 +219,8 @@ def _blocks(
         if posterior.user_spread.size:
             spread = spread * posterior.user_spread[user]
         if factors.days is not None:
-            # So is the bias of a day of which nothing is known.
-            times = None if pairs.times is None else pairs.times[part]
-            unknown = factors.days.find(np.asarray(user, np.int64), times) < 0
-            spread = np.where(unknown[:, None], np.sqrt(spread**2 + factors.days.spread**2), spread)
+            unknown = factors.days.find(user, None if pairs.times is None else pairs.times[part]) < 0
+            spread = np.where(unknown[:, None], np.hypot(spread, factors.days.spread), spread)
         for side, row, other, theirs in ((USER, user, ITEM, item), (ITEM, item, USER, user)):
             unknown = row < 0
             if unknown.any():

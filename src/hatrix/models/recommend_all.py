@@ -236,13 +236,7 @@ def _identity(recommender: Recommender, at_once: int) -> str:
     said = [hatrix.__version__, recommender.n, recommender.risk, at_once, model.mean, model.fallback]
     digest.update(repr([*said, model.users.kind, model.items.kind]).encode())
     arrays = [model.user_bias, model.item_bias, model.user_factors, model.item_factors]
-    arrays += [
-        model.user_count,
-        model.item_count,
-        *(model.time or ()),
-        *(model.posterior or ()),
-        *(model.days or ()),
-    ]
+    arrays += [model.user_count, model.item_count, *(model.time or ()), *(model.posterior or ())]
     arrays += [
         np.zeros(0) if part is None else part for part in (recommender.candidates, *(recommender.seen or ()))
     ]
