@@ -33,12 +33,11 @@ class UserDays(NamedTuple):
 
     def find(self, user: NDArray[np.int64], times: NDArray[Any] | None) -> NDArray[np.int64]:
         """The row of ``bias`` for each user, who may be -1, and time; -1 where there is none, and without times."""
-        found = np.full(len(user), -1, np.int64)
         if times is None or not len(self.day):
-            return found
-        known = np.flatnonzero(user >= 0)
-        user, day = user[known], np.floor_divide(times[known], DAY)
-        # Each in the days of its user, all at once: what is known of them all need not be read or sorted.
+            return np.full(len(user), -1, np.int64)
+        day = np.floor_divide(times, DAY)
+        # Each in the days of its user, all at once, so that no table of all days is made. The days of -1 run from the
+        # end to the start: they are none.
         low, high = self.start[user], self.start[user + 1]
         end = high
         while (low < high).any():
@@ -46,8 +45,7 @@ class UserDays(NamedTuple):
             before = self.day[np.minimum(middle, len(self.day) - 1)] < day
             low, high = np.where(before & (low < high), middle + 1, low), np.where(before, high, middle)
         at = np.minimum(low, len(self.day) - 1)
-        found[known] = np.where((low < end) & (self.day[at] == day), low, -1)
-        return found
+        return np.where((low < end) & (self.day[at] == day), low, -1)
 
     def without(self, user: int) -> UserDays:
         """The same without the days of one user, and without the user."""
