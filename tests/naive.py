@@ -232,6 +232,11 @@ def rows_of_normal_gamma(n, size, rng):
     return deviation * (rng.standard_normal(size) + rng.standard_normal((n, size)))
 
 
+def numbers_of_normal_gamma(n, rng):
+    """Numbers around zero whose precision is drawn from Γ(1/2, 1/2)."""
+    return rng.standard_normal(n) / np.sqrt(rng.gamma(0.5, 2.0))
+
+
 def gibbs(user, item, value, mean, k, sweeps, rng, *, stars=None):
     """Gibbs sampling of Bayesian matrix factorization from its equations, ids only; yields (score of all pairs, noise).
 

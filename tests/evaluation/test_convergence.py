@@ -108,7 +108,7 @@ def test_ordinal_models_with_time_have_cut_points_and_predicted_stars(ratings):
 
     timed = replace(ratings, time=np.arange(len(ratings)) % 5 * 86_400)
     recipe = RECIPE.model_copy(
-        update={"likelihood": "ordinal", "fields": ("user", "item", "time"), "epochs": 60}
+        update={"likelihood": "ordinal", "fields": ("user", "item", "time", "user_day"), "epochs": 60}
     )
     chains = [recipe.fit(timed, seed=seed) for seed in (1, 2)]
     table = hx.convergence(chains, pairs=5)
@@ -116,6 +116,8 @@ def test_ordinal_models_with_time_have_cut_points_and_predicted_stars(ratings):
     assert [name for name in quantities if name.startswith("cut")] == [f"cut point {n}" for n in (1, 2, 3, 4)]
     assert "noise" not in quantities
     assert "sd of time biases" in quantities
+    spread = table[table["quantity"] == "spread of the biases of days"]
+    assert spread["mean"].item() == pytest.approx(np.mean([c.days.spread for c in chains]))
     pairs = table[table["quantity"] == "prediction"]
     wanted = [
         np.mean([c.predict(user, item) for c in chains]) for user, item in pairs[["user", "item"]].to_numpy()

@@ -11,11 +11,13 @@ import hatrix as hx
 import naive
 from hatrix.evaluation.convergence import effective_size
 from hatrix.kernels import schedule
-from hatrix.models import bayesian, probit
+from hatrix.models import hyperpriors, probit, scatter
 
 SIDES, TIMES = ("user", "item", "time"), 2
-ALL = ("user", "item", "user_attributes", "item_attributes", "rated", "raters", "time")
+ALL = ("user", "item", "user_attributes", "item_attributes", "rated", "raters", "time", "user_day")
 BOX = 1.5
+DAY_OF = [0, 1, 0, 3, 2, 5, 4, 6, 7, 7]
+"""Which of the users' days each of the ten ratings is of."""
 
 
 def tiny(values) -> hx.Ratings:
@@ -63,8 +65,10 @@ class Joint:
         else:
             self.v["noise"][0] = self.rng.standard_normal() ** 2
         if self.by_user:
-            freedom = self.v["freedom"][0] = self.rng.choice(bayesian.FREEDOM)
+            freedom = self.v["freedom"][0] = self.rng.choice(scatter.FREEDOM)
             self.v["weight"][:] = self.rng.gamma(freedom / 2, 2 / freedom, len(self.v["weight"]))
+        if self.state.days is not None:
+            self.v["days"][:] = naive.numbers_of_normal_gamma(len(self.v["days"]), self.rng)
 
     def total(self, number):
         rows = self.v[f"own.{number}"][:, : self.size].astype(float)
@@ -76,6 +80,8 @@ class Joint:
         X, Z, T = (self.total(number) for number in range(3))
         p, q, s = X[self.state.user], Z[self.state.item], T[self.state.when]
         bias = p[:, -1] + q[:, -1] + s[:, -1]
+        if self.state.days is not None:
+            bias += self.v["days"][DAY_OF]
         p, q, s = p[:, :-1], q[:, :-1], s[:, :-1]
         return self.state.mean + bias + (p * q + (p + q) * s).sum(axis=1)
 
@@ -120,6 +126,11 @@ class Joint:
         out.append(
             [np.log(self.v["freedom"][0]), np.log(weight).std(), np.log(weight[0]), np.log(weight).mean()]
         )
+        if self.state.days is not None:
+            days, of = self.v["days"].astype(float), DAY_OF
+            near = np.log(np.abs(days) + 1e-9)
+            out.append([np.arctan(days).mean(), near.mean(), np.arctan(days[0] * days[1]), near[0] * near[1]])
+            out.append([(np.arctan(error) * np.arctan(days[of])).mean(), np.log(np.abs(days[0] - days[1]))])
         if self.ordinal:
             cuts, star = self.v["cuts"], self.state.star
             out.append([*cuts[:1], *np.log(np.diff(cuts)), star.mean(), (star * np.arctan(scores)).mean()])
@@ -139,7 +150,7 @@ def test_hyper_parameters_of_normal_wishart_rows_are_draws_given_the_rows(size):
     rng, figures = np.random.default_rng(size), []
     for _ in range(5000):
         rows = naive.rows_of_normal_wishart(4, size, rng)
-        mean, precision = bayesian._wishart_prior(rows, rng)
+        mean, precision = hyperpriors.wishart(rows, rng)
         forms = np.einsum("ni,ij,nj->n", rows - mean, precision, rows - mean)
         figures.append(
             [*np.log(np.diag(precision)), 2 * mean @ precision @ mean, forms.mean(), np.log(forms.sum())]
@@ -153,12 +164,21 @@ def test_hyper_parameters_of_normal_gamma_rows_are_draws_given_the_rows():
     rng, figures = np.random.default_rng(0), []
     for _ in range(5000):
         rows = naive.rows_of_normal_gamma(4, 2, rng)
-        mean, precision = bayesian._independent_prior(rows, rng)
+        mean, precision = hyperpriors.independent(rows, rng)
         assert precision[0, 1] == precision[1, 0] == 0
         precision = np.diag(precision)
         forms = precision * np.array([mean, *(rows - mean)]) ** 2
         figures.append(np.concatenate([np.log(precision), *np.log(forms)]))
     assert_mean(figures, np.full(12, digamma(1 / 2) + np.log(2)))
+
+
+def test_the_precision_of_centred_numbers_is_a_draw_given_them():
+    rng, figures = np.random.default_rng(0), []
+    for _ in range(5000):
+        numbers = naive.numbers_of_normal_gamma(3, rng)
+        precision = hyperpriors.centred(numbers, rng)
+        figures.append([np.log(precision), *np.log(precision * numbers**2)])
+    assert_mean(figures, np.full(4, digamma(1 / 2) + np.log(2)))
 
 
 @pytest.mark.parametrize(
@@ -372,7 +392,12 @@ def test_all_fields_give_the_same_bits_for_any_threads_and_after_a_resume(likeli
         with pytest.raises(InterruptedError):
             recipe.fit(ratings, threads=2, checkpoint=checkpoint)
     for other in (recipe.fit(ratings, threads=3), recipe.fit(ratings, threads=1, resume=checkpoint.path)):
-        for ours, theirs in ((whole, other), (whole.time, other.time), (whole.posterior, other.posterior)):
+        for ours, theirs in (
+            (whole, other),
+            (whole.time, other.time),
+            (whole.posterior, other.posterior),
+            (whole.days, other.days),
+        ):
             names = getattr(ours, "_fields", ("user_bias", "item_bias", "user_factors", "item_factors"))
             for name in names:
                 np.testing.assert_array_equal(getattr(ours, name), getattr(theirs, name), err_msg=name)
@@ -393,7 +418,7 @@ def test_what_is_drawn_in_an_epoch_has_a_stream_of_its_own(monkeypatch):
         state.draw_noise(epoch, burning=True)
     bags = sum(len(side.bags) for side in state.sides)
     assert bags == 4
-    assert len(first) == 4 * (3 + bags + 1) == len(set(first))
+    assert len(first) == 4 * (3 + bags + 2) == len(set(first))
 
 
 def test_the_draws_kept_are_those_of_their_epochs():
@@ -418,9 +443,10 @@ def test_the_stride_of_the_cut_points_rests_after_the_burn_in():
     assert set(strides[30:]) == {strides[29]}
 
 
-def test_a_time_is_asked_for_where_it_is_a_field():
-    with pytest.raises(hx.HatrixError, match="the field time needs ratings with a time"):
-        hx.BayesianMF(**FULL).fit(replace(tiny([1.0, 2.0]), time=None))
+@pytest.mark.parametrize("field", ["time", "user_day"])
+def test_a_time_is_asked_for_where_it_is_a_field(field):
+    with pytest.raises(hx.HatrixError, match=f"the field {field} needs ratings with a time"):
+        hx.BayesianMF(fields=("user", "item", field)).fit(replace(tiny([1.0, 2.0]), time=None))
 
 
 @pytest.mark.parametrize(

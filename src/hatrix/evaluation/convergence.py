@@ -178,19 +178,24 @@ def _quantities(
         named["sd of user spreads"] = posterior.user_spread[:-1][model.user_count > 0].std(axis=0)
     if model.time is not None:
         named["sd of time biases"] = model.time.bias.std(axis=0)
+    if model.days is not None:
+        named["spread of the biases of days"] = model.days.spread
     out = {(name, None, None): np.asarray(values, np.float64) for name, values in named.items()}
-    predicted = _predicted(posterior, scores[:pairs], user[:pairs])
+    predicted = _predicted(model, scores[:pairs], user[:pairs])
     labels = zip(model.users.decode(user[:pairs]), model.items.decode(item[:pairs]), strict=True)
     for row, (one, two) in enumerate(labels):
         out["prediction", one, two] = predicted[row]
     return out
 
 
-def _predicted(posterior: Posterior, scores: NDArray[np.float64], user: NDArray[Any]) -> NDArray[np.float64]:
+def _predicted(model: FactorModel, scores: NDArray[np.float64], user: NDArray[Any]) -> NDArray[np.float64]:
     """The rating that each draw predicts."""
+    posterior = _posterior(model)
     if not posterior.cuts.size:
         return scores
     spread = posterior.user_spread[user] if posterior.user_spread.size else np.ones_like(scores)
+    if model.days is not None:
+        spread = np.hypot(spread, model.days.spread)
     draws = zip(scores.T, spread.T, posterior.cuts, strict=True)
     return np.column_stack([expected(score, d, cuts, posterior.levels) for score, d, cuts in draws])
 

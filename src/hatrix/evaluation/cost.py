@@ -30,6 +30,7 @@ def size_in_memory(model: FactorModel) -> int:
     factors = model.factors
     arrays = [model.user_bias, model.item_bias, model.user_factors, model.item_factors]
     arrays += [*factors.parts.values(), *(factors.time or ()), *(factors.posterior or ())]
+    arrays += factors.days or ()
     return sum(array.nbytes for array in arrays)
 
 

@@ -15,6 +15,7 @@ from hatrix.data.ids import Ids
 from hatrix.errors import DataError, ModelFileError, ParameterError
 from hatrix.models import ALGORITHMS, algorithm
 from hatrix.models.container import read, take, write
+from hatrix.models.days import UserDays
 from hatrix.models.drift import Drift
 from hatrix.models.factors import Posterior, TimeBlock
 from hatrix.models.model import FactorModel, Seen
@@ -34,7 +35,7 @@ FLOATS = ("float32", "float64")
 COUNTS = ("user_count", "item_count")
 TABLES = ("item_table", "user_table")
 
-EXTRAS = ("time", "posterior")
+EXTRAS = ("time", "posterior", "days")
 
 Columns = list[tuple[str | int, str]]
 
@@ -197,7 +198,7 @@ def _model(arrays: dict[str, NDArray[Any]], said: dict[str, Any]) -> FactorModel
     learned = {
         name: take(arrays, name, *FLOATS, axes=2 if by_draw else axes) for name, axes in LEARNED.items()
     }
-    time = posterior = None
+    time = posterior = days = None
     if "time.edges" in arrays:
         time = TimeBlock(
             take(arrays, "time.edges", "float64"),
@@ -216,6 +217,13 @@ def _model(arrays: dict[str, NDArray[Any]], said: dict[str, Any]) -> FactorModel
             take(arrays, "posterior.item_precision", "float64", axes=3),
             take(arrays, "posterior.calibration", "float64"),
         )
+    if "days.start" in arrays:
+        days = UserDays(
+            take(arrays, "days.start", "int64"),
+            take(arrays, "days.day", "int64"),
+            take(arrays, "days.bias", *FLOATS, axes=2),
+            take(arrays, "days.spread", "float64"),
+        )
     parts = {
         name: take(arrays, f"parts.{name}", *FLOATS, axes=len(axes)) for name, axes in recipe.parts.items()
     }
@@ -230,6 +238,7 @@ def _model(arrays: dict[str, NDArray[Any]], said: dict[str, Any]) -> FactorModel
         parts=parts,
         time=time,
         posterior=posterior,
+        days=days,
         user_count=take(arrays, "user_count", "int64"),
         item_count=take(arrays, "item_count", "int64"),
         fallback=header.fallback,
@@ -339,6 +348,14 @@ def _faults_of_extras(model: FactorModel, draws: tuple[int, ...]) -> Iterator[st
             yield "its bins of time are not in order"
         if bias.shape != (bins, *draws) or factors.shape != (bins, width):
             yield f"its time block has biases of shape {bias.shape} and factors of shape {factors.shape}"
+    if model.days is not None:
+        start, day, bias, spread = model.days
+        if start.shape != (len(model.users) + 1,) or start[0] != 0 or start[-1] != len(day):
+            yield "its days are not divided among the users"
+        elif (np.diff(start) < 0).any() or not _in_order(start, day):
+            yield "the days of a user are not in order"
+        if not draws or bias.shape != (len(day), *draws) or spread.shape != draws or (spread <= 0).any():
+            yield f"its days have biases of shape {bias.shape} and spreads of shape {spread.shape}"
     if model.posterior is not None:
         noise, spread, cuts, levels, *priors, calibration = model.posterior
         priors, precisions = priors[:2], priors[2:]
@@ -359,6 +376,13 @@ def _faults_of_extras(model: FactorModel, draws: tuple[int, ...]) -> Iterator[st
             yield "its cut points or ratings are not in order"
         if (np.diff(calibration) < 0).any() or ((calibration < 0) | (calibration > 1)).any():
             yield "its calibration is not in order, or not of shares"
+
+
+def _in_order(start: NDArray[np.int64], day: NDArray[np.int64]) -> bool:
+    """Whether the days between two starts rise."""
+    rise = np.diff(day, prepend=day[:1] - 1) > 0
+    rise[start[:-1][np.diff(start) > 0]] = True
+    return bool(rise.all())
 
 
 def _faults_of_ids(name: str, ids: Ids) -> Iterator[str]:

@@ -10,10 +10,12 @@ from pydantic import Field, model_validator
 
 from hatrix.data.ratings import Csr
 from hatrix.errors import DataError
-from hatrix.models import fields, probit
+from hatrix.models import fields, hyperpriors, probit
+from hatrix.models.days import DAY, UserDays, rated_days
 from hatrix.models.factors import Factors, Posterior, TimeBlock
 from hatrix.models.fit import Algorithm, State
 from hatrix.models.mf import natural_unit
+from hatrix.models.scatter import Scatter
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -23,13 +25,14 @@ if TYPE_CHECKING:
 
 __all__ = ["BayesianMF"]
 
-FieldName = Literal["user", "item", "user_attributes", "item_attributes", "rated", "raters", "time"]
+FieldName = Literal[
+    "user", "item", "user_attributes", "item_attributes", "rated", "raters", "time", "user_day"
+]
 USERS, ITEMS, TIMES = 0, 1, 2
-DAY = 86_400
-FREEDOM = np.geomspace(1, 200, 20)
-"""What the degrees of freedom of the users' noise may be, each with the same prior probability."""
 MOST_LEVELS = 50
 """As many distinct ratings have probabilities of their own."""
+FIRST_SPREAD = 0.3
+"""Of the biases of days at the start: from zero, n of them together would grow by as little as 1/n an epoch."""
 
 
 class _Side(NamedTuple):
@@ -39,6 +42,7 @@ class _Side(NamedTuple):
     order: NDArray[np.int64]
     value: NDArray[np.float32]
     user: NDArray[np.int32]
+    day: NDArray[np.int64] | None
     weight: NDArray[np.float32]
     one: NDArray[np.int32]
     two: NDArray[np.int32]
@@ -63,6 +67,7 @@ class _State(State):
         self.value = (train.value / self.unit).astype(np.float32)
         self.levels, self.star = np.unique(train.value, return_inverse=True)
         self._bin_times(train, recipe)
+        self.days = rated_days(train) if "user_day" in recipe.fields else None
         bags = _bags(train, recipe)
         self.sides = [
             self._side(train.by_user, train.item, self.when, bags[USERS]),
@@ -98,11 +103,18 @@ class _State(State):
             v[f"kept.precision.{side}"] = np.zeros((recipe.draws, self.size, self.size))
         v["kept.noise"] = np.zeros(recipe.draws)
         self.by_user, self.count = recipe.noise == "user", np.append(train.user_count, 0)
-        self.freedom_fit = _freedom_fit(self.count)
+        self.scatter = Scatter(self.count)
         # One more than users: that of a user who is not among them.
         v["weight"], v["freedom"] = np.ones(counts[USERS] + 1, np.float32), np.array([10.0])
         v["kept.spread"] = np.zeros((counts[USERS] + 1, recipe.draws) if self.by_user else (0, 0), np.float32)
         v["kept.cuts"] = np.zeros((recipe.draws, len(self.levels) - 1 if self.ordinal else 0))
+        if self.days is not None:
+            days, v["spread.days"] = len(self.days.day), np.array([FIRST_SPREAD])
+            v["days"] = (FIRST_SPREAD * rng.standard_normal(days)).astype(np.float32)
+            v["kept.days"], v["kept.spread.days"] = (
+                np.zeros((days, recipe.draws), np.float32),
+                np.zeros(recipe.draws),
+            )
         v["kept"] = np.zeros(1, np.int64)
         self.variables: dict[str, NDArray[Any]] = v
         self.settled = frozenset(name for name in v if name.startswith("kept"))
@@ -125,18 +137,11 @@ class _State(State):
         rows = len(by.start) - 1
         G = np.zeros((rows * self.size, self.lanes), np.float32)
         h, weight = np.zeros((rows, self.lanes), np.float32), np.ones(len(by.rows), np.float32)
+        day = None if self.days is None else self.days.of[by.rows]
         return _Side(
-            by.start,
-            by.rows,
-            self.value[by.rows],
-            self.user[by.rows],
-            weight,
-            one[by.rows],
-            two[by.rows],
-            G,
-            h,
+            by.start, by.rows, self.value[by.rows], self.user[by.rows], day, weight, one[by.rows], two[by.rows], G, h,
             bags,
-        )
+        )  # fmt: skip
 
     def sweep(self, epoch: int) -> None:
         """Draw every field once, given all the others."""
@@ -178,7 +183,7 @@ class _State(State):
 
         side, X, P = self.sides[number], self.variables[f"sum.{number}"], self.variables[f"own.{number}"]
         rng = np.random.default_rng((self.seed, epoch, number))
-        draw_prior = _independent_prior if number == TIMES else _wishart_prior
+        draw_prior = hyperpriors.independent if number == TIMES else hyperpriors.wishart
         centre, precision = draw_prior(P[:, : self.size].astype(np.float64), rng)
         shift = precision @ centre
         if number != TIMES:
@@ -200,7 +205,7 @@ class _State(State):
         Y, field = self.variables[f"bag.{number}.{bag}"], side.bags[bag]
         # NumPy seeds alike with and without zeros at the end: bag 0 would get the stream of the own rows.
         rng = np.random.default_rng((self.seed, epoch, number, bag + 1))
-        centre, precision = _independent_prior(Y[:, : self.size].astype(np.float64), rng)
+        centre, precision = hyperpriors.independent(Y[:, : self.size].astype(np.float64), rng)
         shift = precision @ centre
         key, noise = rng.integers(2**63, dtype=np.uint64), self.variables["noise"][0]
         gibbs.bag_rows(self.size, self.lanes)(
@@ -220,29 +225,27 @@ class _State(State):
 
         def score(first: int, last: int) -> None:
             kernel(
-                first,
-                last,
-                self.user,
-                self.item,
-                self.when,
-                np.float32(self.mean),
-                X,
-                V,
-                bias,
-                T,
-                second,
-                out,
-            )
+                first, last, self.user, self.item, self.when, np.float32(self.mean), X, V, bias, T, second, out
+            )  # fmt: skip
 
         schedule.run_rows(score, np.arange(len(out) + 1), threads=self.threads)
-        return out
+        return out if self.days is None else out + self.variables["days"][self.days.of]
+
+    def _draw_days(self, epoch: int) -> NDArray[np.float64]:
+        """Draw the bias of each user's day; returns what `_squares` would."""
+        assert self.days is not None
+        v, of = self.variables, self.days.of
+        rest = (v["latent"] if self.ordinal else self.value) - self.scores() + v["days"][of]
+        rng = np.random.default_rng((self.seed, epoch, 5))
+        v["spread.days"][0] = self.days.draw(v["days"], rest, v["noise"][0] * v["weight"], rng)
+        return np.bincount(self.user, (rest - v["days"][of]) ** 2, len(self.count)).astype(np.float64)
 
     def draw_noise(self, epoch: int, *, burning: bool) -> float:
         """Draw what the scores leave open: the noise, or cut points and hidden numbers; returns the mean of e²."""
         rng, v = np.random.default_rng((self.seed, epoch, 3)), self.variables
-        square = self._squares()
+        square = self._squares() if self.days is None else self._draw_days(epoch)
         if self.by_user:
-            self._draw_weights(square * v["noise"][0], rng)
+            v["freedom"][0], v["weight"][:] = self.scatter.draw(square * v["noise"][0], rng)
         if not self.ordinal:
             v["noise"][0] = rng.gamma((1 + len(self.value)) / 2) * 2 / (1 + square @ v["weight"])
             return float(square.sum() / len(self.value)) * self.unit**2
@@ -275,16 +278,8 @@ class _State(State):
 
     def _targets(self, side: _Side) -> NDArray[np.float32]:
         """What the scores of a side's ratings are to meet."""
-        return self.variables["latent"][side.order] if self.ordinal else side.value
-
-    def _draw_weights(self, square: NDArray[np.float64], rng: np.random.Generator) -> None:
-        """Draw each user's relative precision from Γ(ν/2, ν/2), and ν before that, with those integrated out."""
-        v, half = self.variables, FREEDOM[:, None] / 2
-        shape = half + self.count / 2
-        fit = self.freedom_fit - (shape * np.log(half + square / 2)).sum(axis=1)
-        chosen = int(np.argmax(fit + rng.gumbel(size=len(fit))))
-        v["freedom"][0] = FREEDOM[chosen]
-        v["weight"][:] = rng.gamma(shape[chosen]) / (FREEDOM[chosen] / 2 + square / 2)
+        target = self.variables["latent"][side.order] if self.ordinal else side.value
+        return target if side.day is None else target - self.variables["days"][side.day]
 
     def _spread(self) -> NDArray[np.float64]:
         """Standard deviation of each rating around its score, as a multiple of the noise."""
@@ -305,6 +300,8 @@ class _State(State):
         v["kept.noise"][place] = v["noise"][0] ** -0.5
         if self.by_user:
             v["kept.spread"][:, place] = v["weight"] ** -0.5
+        if self.days is not None:
+            v["kept.days"][:, place], v["kept.spread.days"][place] = v["days"], v["spread.days"][0]
         if self.ordinal:
             v["kept.cuts"][place] = v["cuts"]
         v["kept"][0] += 1
@@ -334,6 +331,12 @@ class _State(State):
             v[f"kept.precision.{ITEMS}"][draws] / np.outer(scale, scale),
             np.zeros(0),
         )
+        days = None
+        if self.days is not None:
+            spread = v["kept.spread.days"][draws] * self.unit
+            days = UserDays(
+                self.days.start, self.days.day, v["kept.days"][:, draws] * np.float32(self.unit), spread
+            )
         v["kept"][0] = kept
         return Factors(
             self.mean * self.unit,
@@ -344,6 +347,7 @@ class _State(State):
             {},
             time,
             posterior,
+            days,
         )
 
 
@@ -363,48 +367,6 @@ def _bags(train: Ratings, recipe: BayesianMF) -> tuple[list[Bag], list[Bag]]:
     return bags
 
 
-def _freedom_fit(count: NDArray[np.int64]) -> NDArray[np.float64]:
-    """The part of each ν's log-likelihood that the numbers of ratings alone decide."""
-    from scipy.special import gammaln
-
-    sizes, users = np.unique(count, return_counts=True)
-    half = FREEDOM[:, None] / 2
-    own = len(count) * (half * np.log(half) - gammaln(half))[:, 0]
-    return np.asarray(own + gammaln(half + sizes / 2) @ users)
-
-
-def _wishart_prior(
-    rows: NDArray[np.float64], rng: np.random.Generator
-) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
-    """Draw μ and Λ of a field given its rows: a normal-Wishart hyper-prior with identity scale."""
-    from scipy.linalg.lapack import dpotrf, dtrtrs
-
-    n, size = rows.shape
-    weight = 2.0
-    mean = rows.sum(axis=0) / n
-    rows = rows - mean
-    spread = rows.T @ rows + np.eye(size) + n * weight / (n + weight) * np.outer(mean, mean)
-    # A Wishart draw by Bartlett: Λ = (L⁻ᵀ B)(L⁻ᵀ B)ᵀ, where spread = L Lᵀ. Then N(0, Λ⁻¹) is that of L B⁻ᵀ z.
-    lower = np.tril(rng.standard_normal((size, size)), -1)
-    lower[np.diag_indices(size)] = np.sqrt(rng.chisquare(size + n - np.arange(size)))
-    factor = dpotrf(spread, lower=1)[0]
-    root = dtrtrs(factor, lower, lower=1, trans=1)[0]
-    noise = factor @ dtrtrs(lower, rng.standard_normal(size), lower=1, trans=1)[0]
-    return n * mean / (n + weight) + noise / np.sqrt(n + weight), root @ root.T
-
-
-def _independent_prior(
-    rows: NDArray[np.float64], rng: np.random.Generator
-) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
-    """Draw μ and a diagonal Λ of a field given its rows: a normal-gamma hyper-prior for each number by itself."""
-    n = len(rows)
-    mean = rows.mean(axis=0)
-    spread = ((rows - mean) ** 2).sum(axis=0) + n / (n + 1) * mean**2
-    precision = rng.gamma((1 + n) / 2, size=rows.shape[1]) * 2 / (1 + spread)
-    centre = n * mean / (n + 1) + rng.standard_normal(rows.shape[1]) / np.sqrt((n + 1) * precision)
-    return centre, np.diag(precision)
-
-
 @final
 class BayesianMF(Algorithm):
     """Matrix factorization with a posterior instead of a point, by Gibbs sampling.
@@ -422,7 +384,10 @@ class BayesianMF(Algorithm):
     probability ``Φ(cut_l - score) - Φ(cut_{l-1} - score)`` with sampled cut points, and a prediction is the mean star.
     With ``noise="user"`` users differ in how far their ratings scatter: the precision of user u's ratings is the common
     one times a factor drawn from Γ(ν/2, ν/2), ν sampled too (in the ordinal model, of the hidden numbers); "common" is
-    the same for all, as in the plain model.
+    the same for all, as in the plain model. The field "user_day" adds a bias to what a user rates on one day (of UTC),
+    ``d ~ N(0, 1/λ)`` with the hyper-prior ``λ ~ Γ(½, ½)``, in units of about the standard deviation of the ratings. On a day
+    without training ratings of the user, as any to come, it is unknown: it adds nothing to a prediction, and its spread to
+    an interval.
 
     Each own row and time row has the prior N(μ, Λ⁻¹) of its field, with a normal-Wishart hyper-prior for users and
     items (normal-gamma, a diagonal Λ, for time and bags). An epoch draws everything once from its conditional
@@ -432,7 +397,7 @@ class BayesianMF(Algorithm):
     The first ``burn_in`` epochs are not used. Of the others, ``draws`` are kept, evenly spread; ``thinning`` keeps
     every so-many-th instead, until there are ``draws``. A model's biases and factors are its draws side by side, and
     predictions are means over them. A cold row has the draws of its prior. Own rows start normal with standard
-    deviation ``init_scale / √factors``, all else at zero.
+    deviation ``init_scale / √factors``, biases of days with 0.3, all else at zero.
 
     Notes
     -----

@@ -180,7 +180,7 @@ def freedom(posterior: Posterior) -> Floats:
     """The ν of each draw that makes its users' relative precisions the most likely, shape (S,)."""
     from scipy.special import gammaln
 
-    from hatrix.models.bayesian import FREEDOM
+    from hatrix.models.scatter import FREEDOM
 
     w = posterior.user_spread[:-1].astype(np.float64) ** -2.0
     half, n = FREEDOM[:, None] / 2, len(w)

@@ -11,6 +11,8 @@ import numpy as np
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
+    from hatrix.models.days import UserDays
+
 __all__ = ["NO_PARTS", "Factors", "Posterior", "TimeBlock"]
 
 PAIRS_AT_ONCE, NUMBERS_AT_ONCE = 1 << 16, 1 << 24
@@ -80,6 +82,7 @@ class Factors(NamedTuple):
     parts: Mapping[str, NDArray[Any]] = NO_PARTS
     time: TimeBlock | None = None
     posterior: Posterior | None = None
+    days: UserDays | None = None
 
     def score(
         self, user: NDArray[Any], item: NDArray[Any], times: NDArray[Any] | None = None
@@ -123,15 +126,19 @@ class Factors(NamedTuple):
             ]
         biases = sides[USER][0].reshape(-1, count), sides[ITEM][0].reshape(-1, count)
         rows = sides[USER][1], sides[ITEM][1]
-        user, item = user % len(rows[USER]), item % len(rows[ITEM])
+        u, i = user % len(rows[USER]), item % len(rows[ITEM])
         at_once = max(1, NUMBERS_AT_ONCE // max(1, count))
         for start in range(0, max(1, len(user)), at_once):
             part, time = slice(start, start + at_once), None
+            then = None if times is None else times[part]
             if self.time is not None:
-                bins = self.time.bins(None if times is None else times[part])
-                bins = np.broadcast_to(np.asarray(bins, np.int64), user[part].shape)
+                bins = np.broadcast_to(np.asarray(self.time.bins(then), np.int64), u[part].shape)
                 time = bins, self.time.bias.reshape(-1, count), self.time.factors
-            yield part, draws.scores(user[part], item[part], rows, biases, self.mean, time)
+            scores = draws.scores(u[part], i[part], rows, biases, self.mean, time)
+            if self.days is not None:
+                day = self.days.find(user[part], then)
+                scores[day >= 0] += self.days.bias[day[day >= 0]]
+            yield part, scores
 
     def rows(self, side: int, row: NDArray[Any], draws: int) -> tuple[NDArray[Any], NDArray[Any]]:
         """Biases (n, S) and factors (n, S, k) of some rows."""

@@ -151,6 +151,7 @@ def fold_in(model: FactorModel, ratings: Mapping[Any, float], *, user_id: Any = 
         seen=Seen(np.array([0, len(given.other)]), given.other.astype(np.int32), given.value),
         user_table=None,
         posterior=posterior,
+        days=None if model.days is None else model.days.of_stranger(),
         notes=(*model.notes, *notes),
         origin=model,
     )

@@ -12,6 +12,7 @@ import numpy as np
 
 from hatrix.models import predictive
 from hatrix.models.answers import Answers
+from hatrix.models.days import UserDays
 from hatrix.models.factors import Factors, Posterior, TimeBlock
 from hatrix.models.predictive import Pairs, Predicted
 from hatrix.models.seen import Seen
@@ -73,6 +74,8 @@ class FactorModel(Answers):
         Named arrays, as the recipe declares them, that only its own fold-in reads.
     time, posterior
         Of models that have them: a `TimeBlock`, and what belongs to each draw.
+    days
+        Of a model with the field "user_day": the biases of each user's days.
     origin
         Of a new user or item that was folded in: the model it came from.
     drift
@@ -102,6 +105,7 @@ class FactorModel(Answers):
     parts: Mapping[str, NDArray[Any]] = field(default_factory=dict)
     time: TimeBlock | None = None
     posterior: Posterior | None = None
+    days: UserDays | None = None
     origin: FactorModel | None = None
     drift: Drift | None = None
 
@@ -110,7 +114,7 @@ class FactorModel(Answers):
             object.__setattr__(self, name, float(getattr(self, name)))
         object.__setattr__(self, "parts", MappingProxyType(dict(self.parts)))
         arrays = [self.user_bias, self.item_bias, self.user_factors, self.item_factors, *self.parts.values()]
-        for array in (*arrays, *(self.time or ()), *(self.posterior or ())):
+        for array in (*arrays, *(self.time or ()), *(self.posterior or ()), *(self.days or ())):
             array.setflags(write=False)
 
     def __reduce__(self) -> tuple[Any, ...]:
@@ -164,8 +168,8 @@ class FactorModel(Answers):
         user_ids, item_ids
             The caller's labels: two arrays of one length, or a scalar and an array, or two scalars.
         times
-            When the ratings are made, in seconds since 1970, for models with a time block (others ignore it); by
-            default the last bin of the training ratings.
+            When the ratings are made, in seconds since 1970, for models that know time (others ignore it); by default
+            a new day in the last bin of the training ratings.
         clip
             Clip to the rating scale, ends of intervals too.
         interval

@@ -71,6 +71,8 @@ def pairs_of(model: FactorModel, user_ids: Any, item_ids: Any, times: Any) -> Pa
         times = np.asarray(times)
         if times.shape not in ((), (1,), user.shape):
             raise DataError(f"{times.size} times for {len(user)} predictions: give as many, or one")
+        if times.dtype.kind not in "iuf" or not np.isfinite(times).all():
+            raise DataError("times are seconds since 1970, and some of these are not numbers")
         times = np.broadcast_to(times, user.shape)
     return Pairs(user, item, times)
 
@@ -216,6 +218,9 @@ def _blocks(
         user, item = pairs.user[part], pairs.item[part]
         if posterior.user_spread.size:
             spread = spread * posterior.user_spread[user]
+        if factors.days is not None:
+            unknown = factors.days.find(user, None if pairs.times is None else pairs.times[part]) < 0
+            spread = np.where(unknown[:, None], np.hypot(spread, factors.days.spread), spread)
         for side, row, other, theirs in ((USER, user, ITEM, item), (ITEM, item, USER, user)):
             unknown = row < 0
             if unknown.any():

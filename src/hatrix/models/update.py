@@ -92,6 +92,7 @@ def forget(model: FactorModel, user_id: Any, *, refit: bool = False) -> FactorMo
         seen=seen,
         user_table=None if model.user_table is None else model.user_table.iloc[kept].reset_index(drop=True),
         posterior=posterior,
+        days=None if model.days is None else model.days.without(row),
         parts={
             name: np.delete(array, row, axis=model.recipe.parts[name].index("u"))
             if "u" in model.recipe.parts[name]
