@@ -103,7 +103,8 @@ def recommend_all(
     size = size_in_bytes(memory)
     if size < LEAST_MEMORY:
         raise ParameterError(f"memory is {memory!r}: give at least 64MB")
-    per_user = recommender.n * BYTES_PER_ROW + 2 * model.user_factors.shape[1] * model.user_factors.itemsize
+    longest = min(recommender.n, len(model.items))
+    per_user = longest * BYTES_PER_ROW + 2 * model.user_factors.shape[1] * model.user_factors.itemsize
     at_once = max(1, min(MOST_USERS, size // 4 // per_user))
     users = len(model.users)
     if path is not None:
@@ -260,7 +261,7 @@ def size_in_bytes(text: str | int) -> int:
     if isinstance(text, int):
         size = text
     else:
-        match = re.fullmatch(r"\s*([0-9]+(?:\.[0-9]+)?)\s*([kmgt]?)(i?)b?\s*", text.lower())
+        match = re.fullmatch(r"\s*([0-9]{1,18}(?:\.[0-9]+)?)\s*([kmgt]?)(i?)b?\s*", str(text).lower())
         if match is None:
             raise ParameterError(f"memory is {text!r}: give a size such as '512MB' or '2GB'")
         size = int(float(match[1]) * (1024 if match[3] else 1000) ** " kmgt".index(match[2] or " "))
