@@ -104,6 +104,12 @@ def check_algorithm(name, ratings):
     assert together.user.tolist() == np.repeat(labels, 8).tolist()
 
 
+def test_lists_of_a_posterior_need_no_copy_of_its_users(bayesian):
+    assert np.shares_memory(bayesian.flat.user_factors, bayesian.user_factors)
+    folded = bayesian.fold_in({3: 4.0})
+    assert folded.flat.item_factors is bayesian.flat.item_factors
+
+
 def test_titles_and_attributes_stand_beside_the_items(model):
     frame = model.recommend(3, 4)
     assert list(frame.columns) == ["item", "score", "title", "year", "genres"]
