@@ -104,6 +104,13 @@ def test_a_run_that_broke_off_goes_on(model, tmp_path, monkeypatch):
     pd.testing.assert_frame_equal(read(path), model.recommend_all().astype({"basis": "str"}))
 
 
+def test_a_run_that_was_killed_leaves_nothing_but_its_folder(model, tmp_path, monkeypatch):
+    places, replaced = [], os.replace
+    monkeypatch.setattr(os, "replace", lambda a, b: (places.append(a.parent), replaced(a, b)))
+    model.recommend_all(path=tmp_path / "lists.csv")
+    assert set(places) == {tmp_path / ".lists.csv.partial"}
+
+
 def model_of_nothing_kept(model, tmp_path):
     other = tmp_path / "other.parquet"
     done = model.recommend_all(path=other)

@@ -176,10 +176,17 @@ def _streamed(recommender: Recommender, path: Path, at_once: int, memory: int, p
                     resumed += last - first
                 else:
                     frame = _block(recommender, first, last, tally)
-                    _copy(connection, "SELECT * FROM frame", parts[-1], FORMATS[".parquet"], frame=frame)
+                    _copy(
+                        connection,
+                        "SELECT * FROM frame",
+                        parts[-1],
+                        FORMATS[".parquet"],
+                        folder=folder,
+                        frame=frame,
+                    )
                 show(last)
             source = f"SELECT * FROM read_parquet([{', '.join(_quoted(part) for part in parts)}])"
-            _copy(connection, source, path, FORMATS[path.suffix.lower()])
+            _copy(connection, source, path, FORMATS[path.suffix.lower()], folder=folder)
     except (duckdb.Error, OSError) as error:
         raise DataError(f"{path} cannot be written: {' '.join(str(error).split())}") from error
     shutil.rmtree(folder, ignore_errors=True)
@@ -192,10 +199,11 @@ def _copy(
     path: Path,
     how: str,
     *,
+    folder: Path,
     frame: pd.DataFrame | None = None,
 ) -> None:
-    """Write what a query gives to a file that appears when it is whole."""
-    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
+    """Write what a query gives to a file that appears when it is whole, and lies in the folder until then."""
+    temporary = folder / f"{path.name}.{os.getpid()}.tmp"
     try:
         if frame is not None:
             connection.register("frame", frame)
