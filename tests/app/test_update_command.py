@@ -92,3 +92,13 @@ def test_users_leave(hatrix, folder, refit):
     done = hatrix("forget", "bare.hatrix", "--user", "1", "--out", "bare.hatrix")
     assert done.status == 0
     assert hx.load(folder / "bare.hatrix").seen is None
+
+
+def test_the_items_of_all_who_leave_are_refitted(hatrix, folder):
+    old = hx.load(folder / "t.hatrix")
+    done = hatrix("forget", "t.hatrix", "--user", "u1", "u3", "--refit", "--out", "left.hatrix")
+    assert done.status == 0, done.err
+    left = hx.load(folder / "left.hatrix")
+    for user in old.users.encode(["u1", "u3"]):
+        theirs = old.seen.item[old.seen.of(user)]
+        assert (left.item_factors[theirs] != old.item_factors[theirs]).any(axis=1).all()

@@ -104,6 +104,12 @@ def check_algorithm(name, ratings):
     assert together.user.tolist() == np.repeat(labels, 8).tolist()
 
 
+def test_lists_of_a_posterior_need_no_copy_of_its_users(bayesian):
+    assert np.shares_memory(bayesian.flat.user_factors, bayesian.user_factors)
+    folded = bayesian.fold_in({3: 4.0})
+    assert folded.flat.item_factors is bayesian.flat.item_factors
+
+
 def test_titles_and_attributes_stand_beside_the_items(model):
     frame = model.recommend(3, 4)
     assert list(frame.columns) == ["item", "score", "title", "year", "genres"]
@@ -143,6 +149,31 @@ def check_ties():
         order = np.lexsort((np.arange(300), -exact(many, user)))[:70]
         assert together.item[together.user == user].tolist() == order.tolist()
         assert many.recommend(user, 70, exclude_seen=False).item.tolist() == order.tolist()
+
+
+@both_ways
+@pytest.mark.parametrize("candidates", [None, range(0, 400, 3), range(400)])
+def test_items_that_single_precision_does_not_tell_apart(model, way, candidates):
+    rng = np.random.default_rng(0)
+    rows = rng.integers(0, ITEMS, 400)
+    close = replace(
+        model,
+        items=hx.Ids(np.arange(400)),
+        item_factors=model.item_factors[rows] * np.float32(1e-3),
+        item_bias=(1000 + 1e-4 * rng.standard_normal(400)).astype(np.float32),
+        item_count=np.ones(400, np.int64),
+        item_table=None,
+    )
+    allowed = np.arange(400) if candidates is None else np.asarray(candidates)
+    options = {"among": None if candidates is None else list(candidates)}
+    with going(way):
+        together = close.recommend(list(range(12)), 20, **options).groupby("user")["item"]
+        for user in range(12):
+            want = naive.recommended(exact(close, user)[allowed], len(allowed), seen=[])
+            seen = seen_by(close, user)
+            want = [item for item in allowed[want].tolist() if item not in seen][:20]
+            assert together.get_group(user).tolist() == want
+            assert close.recommend(user, 20, **options).item.tolist() == want
 
 
 def test_a_list_as_long_as_there_are_items_and_why_it_is_short(model):

@@ -104,6 +104,13 @@ def test_a_run_that_broke_off_goes_on(model, tmp_path, monkeypatch):
     pd.testing.assert_frame_equal(read(path), model.recommend_all().astype({"basis": "str"}))
 
 
+def test_a_run_that_was_killed_leaves_nothing_but_its_folder(model, tmp_path, monkeypatch):
+    places, replaced = [], os.replace
+    monkeypatch.setattr(os, "replace", lambda a, b: (places.append(a.parent), replaced(a, b)))
+    model.recommend_all(path=tmp_path / "lists.csv")
+    assert set(places) == {tmp_path / ".lists.csv.partial"}
+
+
 def model_of_nothing_kept(model, tmp_path):
     other = tmp_path / "other.parquet"
     done = model.recommend_all(path=other)
@@ -148,8 +155,23 @@ def test_where_files_cannot_be(model, tmp_path):
         model.recommend_all(path=tmp_path / "a.csv")
     with pytest.raises(hx.HatrixError, match="memory is '1MB'"):
         model.recommend_all(memory="1MB")
+    for wrong in ("9" * 400, [1], None):
+        with pytest.raises(hx.HatrixError, match="give a size such as"):
+            model.recommend_all(memory=wrong)
+    for wrong in (0, "all"):
+        with pytest.raises(hx.HatrixError, match="threads is"):
+            model.recommend_all(threads=wrong)
     with pytest.raises(hx.HatrixError, match="n is 0"):
         model.recommend_all(0)
+
+
+def test_lists_longer_than_the_catalogue_are_made_many_at_a_time(model, monkeypatch):
+    blocks, lists = [], Recommender.lists
+    monkeypatch.setattr(
+        Recommender, "lists", lambda self, rows: (blocks.append(len(rows)), lists(self, rows))[1]
+    )
+    model.recommend_all(10**9)
+    assert blocks == [16, 16, 16, 12]
 
 
 def test_an_earlier_file_is_replaced(model, tmp_path):

@@ -86,6 +86,16 @@ def test_rows_that_are_the_same_come_in_id_order(model):
     assert (np.diff(got[3:].reshape(-1, 4)) == 1).all()
 
 
+@pytest.mark.parametrize("metric", ["cosine", "dot"])
+@pytest.mark.parametrize("size", [1e-30, 1e30])
+def test_very_short_and_very_long_rows(model, metric, size):
+    factors = model.item_factors * np.float32(size)
+    got = replace(model, item_factors=factors).similar_items(model.items.labels[3], 8, metric=metric)
+    want, scores = by_sorting(factors, 3, 8, metric)
+    assert model.items.encode(got["item"]).tolist() == want
+    np.testing.assert_allclose(got.score, scores, rtol=1e-9)
+
+
 def by_cosine(factors, row):
     length = np.linalg.norm(factors.astype(float), axis=1)
     return factors.astype(float) @ factors[row] / (np.where(length > 0, length, 1) * length[row])

@@ -227,6 +227,26 @@ def test_refitted_items_of_als_are_those_of_a_fit_without_the_user(ratings):
     assert away[1] < 0.1 * away[0]
 
 
+@pytest.mark.parametrize("name", ["biased-mf", "als", "spectral-mf"])
+def test_several_users_are_forgotten_as_one(name, fitted):
+    model = fitted(name)
+    several = [7, 3, 7]
+    one_by_one = model.forget(3).forget(7)
+    together = model.forget(several)
+    for part in ("user_factors", "item_factors", "user_count", "item_count"):
+        np.testing.assert_array_equal(getattr(together, part), getattr(one_by_one, part))
+    for part, other in zip(together.seen, one_by_one.seen, strict=True):
+        np.testing.assert_array_equal(part, other)
+    refitted = model.forget(several, refit=True)
+    theirs = np.unique(
+        np.concatenate([model.seen.item[model.seen.of(row)] for row in model.users.encode([3, 7])])
+    )
+    left = model.item_factors[theirs], refitted.item_factors[theirs]
+    assert (left[0] != left[1]).any(axis=1).all()
+    with pytest.raises(DataError, match="these are all users"):
+        model.forget(model.users.labels)
+
+
 def test_the_only_user_stays():
     model = hx.Bias().fit(hx.Ratings.from_columns([1, 1], [1, 2], [3.0, 4.0]))
     with pytest.raises(DataError, match="the only one"):

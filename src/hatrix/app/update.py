@@ -86,9 +86,8 @@ def forget(
 ) -> None:
     """Remove users from a model: their factors, ratings and attributes."""
     with staged(out.parent, [out.name], "") as stage:
-        left = old = hatrix.load(model)
-        for number, text in enumerate(user, 1):
-            left = left.forget(id_of(old.users, text, "--user"), refit=refit and number == len(user))
+        old = hatrix.load(model)
+        left = old.forget([id_of(old.users, text, "--user") for text in user], refit=refit)
         left.save(stage / out.name, seen=old.seen is not None)
     facts = {
         **facts_of(left),

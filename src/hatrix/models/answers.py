@@ -319,17 +319,17 @@ class Answers:
         return update(self._model, new_ratings, sweeps=sweeps, threads=threads)
 
     def forget(self, user_id: Any, *, refit: bool = False) -> FactorModel:
-        """A model without a user: factors, bias, training rows, counts and attributes.
+        """A model without a user, or without those of a list: factors, bias, training rows, counts and attributes.
 
-        What all users have shaped together keeps its share of the user unless ``refit`` is asked for: then the items that
-        the user had are solved again without it; `ALS` and `ImplicitALS` go on with sweeps of all rows, and what `update`
+        What all users have shaped together keeps its share of them unless ``refit`` is asked for: then the items that
+        they had are solved again without them; `ALS` and `ImplicitALS` go on with sweeps of all rows, and what `update`
         fits again is fitted again. Hyper-priors, and item terms of `SVDpp`, stay as they are: only a new fit is without
         any trace.
 
         Raises
         ------
         DataError
-            If the user is unknown or the only one, or items are to be refitted without training rows.
+            If a user is unknown, no other one is left, or items are to be refitted without training rows.
 
         Examples
         --------

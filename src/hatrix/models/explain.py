@@ -118,7 +118,7 @@ def _history(model: FactorModel, user: int) -> Given:
 
 
 def _reasons(model: FactorModel, user: int, given: Given) -> _Reasons:
-    """The terms of the user's row, as they enter scores at the latest time."""
+    """The terms of the user's row, draws side by side as in `Factors.flat`."""
     width = model.user_factors.shape[1]
     if not len(given.other) and model.posterior is None:
         return _Reasons(np.zeros(width), np.zeros((0, width)), np.zeros(0))
@@ -136,11 +136,8 @@ def _reasons(model: FactorModel, user: int, given: Given) -> _Reasons:
             model, given, spread[user].astype(np.float64) if spread.size else None,
             np.concatenate([rows[0], bias[0][:, None]], axis=1).astype(np.float64),
         )  # fmt: skip
-    factors = found.each[:, :, :-1].transpose(1, 0, 2).reshape(len(given.other), width) / draws
-    bias = found.each[:, :, -1].mean(axis=0)
-    if model.time is not None:
-        bias = bias + factors @ model.time.factors[-1].astype(np.float64)
-    return _Reasons(found.base[:, :-1].ravel() / draws, factors, bias)
+    factors = found.each[:, :, :-1].transpose(1, 0, 2).reshape(len(given.other), width)
+    return _Reasons(found.base[:, :-1].ravel(), factors, found.each[:, :, -1].mean(axis=0))
 
 
 def _fit(row: NDArray[Any], reasons: _Reasons, item_factors: NDArray[Any]) -> float | None:

@@ -159,11 +159,12 @@ class Factors(NamedTuple):
             return self
         draws = self.user_bias.shape[1] if self.user_bias.ndim == 2 else 1
         user_bias, item_bias = self.user_bias.reshape(-1, draws), self.item_bias.reshape(-1, draws)
-        mean, user_factors = self.mean, self.user_factors
+        # What changes is the items: of users there are more, and theirs would be a copy as large as the model.
+        mean, item_factors = self.mean, self.item_factors
         if self.time is not None:
             shift = self.time.factors[-1]
             mean += float(self.time.bias[-1].mean())
-            user_bias = user_bias + (self.user_factors @ shift / draws)[:, None]
-            user_factors = user_factors + shift
-        user_factors = user_factors / user_factors.dtype.type(draws)
-        return Factors(mean, user_bias.mean(axis=1), item_bias.mean(axis=1), user_factors, self.item_factors)
+            item_bias = item_bias + (self.item_factors @ shift / draws)[:, None]
+            item_factors = item_factors + shift
+        item_factors = item_factors / item_factors.dtype.type(draws)
+        return Factors(mean, user_bias.mean(axis=1), item_bias.mean(axis=1), self.user_factors, item_factors)

@@ -134,7 +134,10 @@ class FactorModel(Answers):
     @cached_property
     def flat(self) -> Factors:
         """The score from one vector of biases and one matrix of factors a side: for ranking, whatever the model."""
-        return self.factors.flat()
+        if self.origin is None or self.origin.items is not self.items:
+            return self.factors.flat()
+        bias = self.user_bias if self.user_bias.ndim == 1 else self.user_bias.mean(axis=1)
+        return self.origin.flat._replace(user_bias=bias, user_factors=self.user_factors)
 
     @cached_property
     def coded(self) -> Coded:

@@ -35,6 +35,8 @@ WHY = {
 SCORES_AT_ONCE = 1 << 21
 FEWEST_CODED, LONG = 1024, 8
 """Candidates from which codes pay, all in all and for each place of a list."""
+MORE = 8
+"""So many items more than n, and one more for so many of n, are taken by scores in single precision."""
 NAMED = 5
 
 
@@ -212,7 +214,7 @@ class Recommender:
         from hatrix.kernels.topk import top_n
 
         flat = self.model.flat
-        dtype = np.result_type(flat.user_factors, flat.item_factors)
+        dtype = np.result_type(flat.user_factors, flat.item_factors, flat.item_bias)
         item_factors = np.ascontiguousarray(flat.item_factors, dtype)
         item_bias = np.ascontiguousarray(flat.item_bias, dtype)
         place = self.candidates
@@ -223,12 +225,43 @@ class Recommender:
             barred = np.full_like(item_bias, -np.inf)
             barred[place] = item_bias[place]
             item_bias, place = barred, None
-        items, _ = top_n(
-            flat.user_factors[rows].astype(dtype, copy=False), item_factors, item_bias, n, seen=seen,
-            threads=self.threads,
-        )  # fmt: skip
+        user_factors = flat.user_factors[rows].astype(dtype, copy=False)
+        rounded = dtype != np.float64 and item_factors.shape[1] > 0
+        # Of a few more than n, the worst tells how good, up to rounding, those left out can be.
+        more = min(len(item_bias), n + MORE + n // MORE) if rounded else n
+        items, rough = top_n(user_factors, item_factors, item_bias, more, seen=seen, threads=self.threads)
         if place is not None:
             items = np.where(items < 0, -1, place[items]).astype(np.int32)
+        items, scores = _exactly(flat, rows, items)
+        if more > n:
+            worst = rough[:, -1].astype(np.float64)
+            left_out = worst + _rounding(user_factors, item_factors, item_bias)
+            left_out += flat.mean + flat.user_bias[rows]
+            items, scores = items[:, :n].copy(), scores[:, :n].copy()
+            doubtful = ~(scores[:, -1] > left_out) & (worst > -np.inf)
+            if doubtful.any():
+                items[doubtful], scores[doubtful] = self._by_all_scores(rows[doubtful], n)
+        return items, scores
+
+    def _by_all_scores(
+        self, rows: NDArray[np.int64], n: int
+    ) -> tuple[NDArray[np.int32], NDArray[np.float64]]:
+        """From all scores in double precision: for users of whom single precision does not tell items apart."""
+        flat, items = self.model.flat, np.full((len(rows), n), -1, np.int32)
+        m, k = flat.item_factors.shape
+        width, scores = max(1, SCORES_AT_ONCE // k), np.empty(m)
+        for row, list_of_one in zip(rows, items, strict=True):
+            for first in range(0, m, width):
+                these = slice(first, first + width)
+                factors = flat.item_factors[these].astype(np.float64)
+                scores[these] = np.einsum("ik,k->i", factors, flat.user_factors[row].astype(np.float64))
+            scores += flat.mean + float(flat.user_bias[row])
+            scores += flat.item_bias
+            if self.seen is not None:
+                start, item = self.seen
+                scores[item[start[row] : start[row + 1]]] = -np.inf
+            found = best(scores, n, self.candidates)
+            list_of_one[: len(found)] = found
         return _exactly(flat, rows, items)
 
     def _by_risk(self, rows: NDArray[np.int64], n: int) -> tuple[NDArray[np.int32], NDArray[np.float64]]:
@@ -262,7 +295,7 @@ class Recommender:
             basis, nobody = "prior", np.full(len(every), -1)
             scores = model.factors.over_draws(nobody, every, None, self._reduced)
         elif model.item_bias.any():
-            basis, scores = "bias", np.asarray(model.fallback + model.flat.item_bias, np.float64)
+            basis, scores = "bias", model.fallback + model.flat.item_bias.astype(np.float64)
         else:
             basis, scores = "popularity", model.item_count.astype(np.float64)
         found = best(scores, n, self.candidates)
@@ -341,6 +374,15 @@ def _renumbered(seen: Rows | None, place: NDArray[np.int64], n_items: int) -> Ro
     moved = position[seen[1]]
     kept = moved >= 0
     return np.append(0, np.cumsum(kept))[seen[0]], moved[kept]
+
+
+def _rounding(users: NDArray[Any], items: NDArray[Any], bias: NDArray[Any]) -> NDArray[np.float64]:
+    """What the scores of each user in the precision of the factors can be wrong by."""
+    k, kind = users.shape[1], np.finfo(users.dtype)
+    length = [np.sqrt(np.einsum("nk,nk->n", rows, rows, dtype=np.float64)) for rows in (users, items)]
+    highest = np.abs(bias[bias > -np.inf]).max(initial=0)
+    largest = length[0] * length[1].max(initial=0) + float(highest)
+    return np.asarray((k + 4) * (float(kind.eps) / 2 * largest + float(kind.tiny)))
 
 
 def _exactly(

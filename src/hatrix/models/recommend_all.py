@@ -103,7 +103,8 @@ def recommend_all(
     size = size_in_bytes(memory)
     if size < LEAST_MEMORY:
         raise ParameterError(f"memory is {memory!r}: give at least 64MB")
-    per_user = recommender.n * BYTES_PER_ROW + 2 * model.user_factors.shape[1] * model.user_factors.itemsize
+    longest = min(recommender.n, len(model.items))
+    per_user = longest * BYTES_PER_ROW + 2 * model.user_factors.shape[1] * model.user_factors.itemsize
     at_once = max(1, min(MOST_USERS, size // 4 // per_user))
     users = len(model.users)
     if path is not None:
@@ -175,10 +176,17 @@ def _streamed(recommender: Recommender, path: Path, at_once: int, memory: int, p
                     resumed += last - first
                 else:
                     frame = _block(recommender, first, last, tally)
-                    _copy(connection, "SELECT * FROM frame", parts[-1], FORMATS[".parquet"], frame=frame)
+                    _copy(
+                        connection,
+                        "SELECT * FROM frame",
+                        parts[-1],
+                        FORMATS[".parquet"],
+                        folder=folder,
+                        frame=frame,
+                    )
                 show(last)
             source = f"SELECT * FROM read_parquet([{', '.join(_quoted(part) for part in parts)}])"
-            _copy(connection, source, path, FORMATS[path.suffix.lower()])
+            _copy(connection, source, path, FORMATS[path.suffix.lower()], folder=folder)
     except (duckdb.Error, OSError) as error:
         raise DataError(f"{path} cannot be written: {' '.join(str(error).split())}") from error
     shutil.rmtree(folder, ignore_errors=True)
@@ -191,10 +199,11 @@ def _copy(
     path: Path,
     how: str,
     *,
+    folder: Path,
     frame: pd.DataFrame | None = None,
 ) -> None:
-    """Write what a query gives to a file that appears when it is whole."""
-    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
+    """Write what a query gives to a file that appears when it is whole, and lies in the folder until then."""
+    temporary = folder / f"{path.name}.{os.getpid()}.tmp"
     try:
         if frame is not None:
             connection.register("frame", frame)
@@ -254,7 +263,7 @@ def size_in_bytes(text: str | int) -> int:
     if isinstance(text, int):
         size = text
     else:
-        match = re.fullmatch(r"\s*([0-9]+(?:\.[0-9]+)?)\s*([kmgt]?)(i?)b?\s*", text.lower())
+        match = re.fullmatch(r"\s*([0-9]{1,18}(?:\.[0-9]+)?)\s*([kmgt]?)(i?)b?\s*", str(text).lower())
         if match is None:
             raise ParameterError(f"memory is {text!r}: give a size such as '512MB' or '2GB'")
         size = int(float(match[1]) * (1024 if match[3] else 1000) ** " kmgt".index(match[2] or " "))

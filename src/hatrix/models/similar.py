@@ -18,9 +18,7 @@ if TYPE_CHECKING:
 __all__ = ["similar"]
 
 METRICS = ("cosine", "dot")
-ROUNDING = 1e-4
-"""Above what single precision can be wrong by, relative to the product of two lengths."""
-ROWS_AT_ONCE = 1 << 16
+NUMBERS_AT_ONCE = 1 << 18
 
 
 def similar(
@@ -63,28 +61,17 @@ def similar(
 def _nearest(
     factors: NDArray[Any], row: int, n: int, metric: str
 ) -> tuple[NDArray[np.int64], NDArray[np.float64]]:
-    """Rows and scores: single precision finds the few rows that can be among the n, double precision ranks them."""
-    wanted = factors[row]
-    length = np.sqrt(np.einsum("nk,nk->n", factors, factors))
-    rough = np.asarray(factors @ wanted, np.float64)
-    slack = ROUNDING * float(length[row]) * (1.0 if metric == "cosine" else length.astype(np.float64))
-    if metric == "cosine":
-        rough /= np.where(length > 0, length, 1)
-    there = length > 0
-    there[row] = False
-    rough[~there] = -np.inf
-    if n < np.count_nonzero(there):
-        surely = np.where(there, rough - slack, -np.inf)
-        bound = np.partition(surely, len(surely) - n)[len(surely) - n]
-        there &= rough + slack >= bound
-    near = np.flatnonzero(there)
-    score = np.empty(len(near))
-    exact = wanted.astype(np.float64)
-    for first in range(0, len(near), ROWS_AT_ONCE):
-        rows = factors[near[first : first + ROWS_AT_ONCE]].astype(np.float64)
-        dots = np.einsum("nk,k->n", rows, exact)
+    """Rows and scores, in double precision: in single, the lengths of long and short rows overflow and vanish."""
+    scores, wanted = np.full(len(factors), -np.inf), factors[row].astype(np.float64)
+    at_once = max(1, NUMBERS_AT_ONCE // len(wanted))
+    for first in range(0, len(factors), at_once):
+        rows = factors[first : first + at_once].astype(np.float64)
+        square = np.einsum("nk,nk->n", rows, rows)
+        there = square > 0
+        dots = np.einsum("nk,k->n", rows, wanted)[there]
         if metric == "cosine":
-            dots /= np.sqrt(np.einsum("nk,nk->n", rows, rows) * (exact @ exact))
-        score[first : first + ROWS_AT_ONCE] = dots
-    order = best(score, n)
-    return near[order], score[order]
+            dots /= np.sqrt(square[there] * (wanted @ wanted))
+        scores[first : first + at_once][there] = dots
+    scores[row] = -np.inf
+    order = best(scores, n)
+    return order, scores[order]

@@ -7,13 +7,13 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from hatrix.data.ids import Ids
+from hatrix.data.ids import Ids, as_column
 from hatrix.data.ratings import Ratings
 from hatrix.errors import DataError
 from hatrix.models.drift import measured
 from hatrix.models.factors import ITEM, USER
 from hatrix.models.fold_in import FOLDS, Fixed
-from hatrix.models.recommend import refuse_lists, whole
+from hatrix.models.recommend import whole
 from hatrix.models.seen import Seen
 from hatrix.models.terms import Given
 
@@ -61,27 +61,32 @@ def update(model: FactorModel, new: Ratings, *, sweeps: int = 2, threads: int | 
 
 def forget(model: FactorModel, user_id: Any, *, refit: bool = False) -> FactorModel:
     """See `FactorModel.forget`."""
-    refuse_lists("user_id", user_id)
     _check_base(model)
-    row = int(model.users.encode([user_id])[0])
-    if row < 0:
-        raise DataError(f"user {user_id!r} is unknown to the model: there is nothing to forget")
-    kept = np.delete(np.arange(len(model.users)), row)
+    labels = as_column([user_id] if np.ndim(user_id) == 0 else user_id)
+    rows = model.users.encode(labels)
+    if (rows < 0).any():
+        unknown = labels.tolist()[int(np.argmax(rows < 0))]
+        raise DataError(f"user {unknown!r} is unknown to the model: there is nothing to forget")
+    rows = np.unique(rows)
+    kept = np.delete(np.arange(len(model.users)), rows)
     if not len(kept):
-        raise DataError(f"user {user_id!r} is the only one: delete the model file")
+        who = f"user {labels.tolist()[0]!r} is the only one" if len(rows) == 1 else "these are all users"
+        raise DataError(f"{who}: delete the model file")
     seen, item_count, theirs = model.seen, model.item_count, np.zeros(0, np.int64)
     if seen is not None:
-        part = seen.of(row)
-        theirs = np.unique(seen.item[part].astype(np.int64))
-        item_count = item_count - np.bincount(seen.item[part], minlength=len(item_count))
-        start = np.delete(seen.start, row + 1)
-        start[row + 1 :] -= seen.start[row + 1] - seen.start[row]
-        seen = Seen(start, np.delete(seen.item, part), np.delete(seen.value, part))
+        gone = np.isin(seen.user, rows)
+        counts = np.bincount(seen.item[gone], minlength=len(item_count))
+        theirs, item_count = np.flatnonzero(counts), item_count - counts
+        start = np.append(0, np.cumsum(np.delete(np.diff(seen.start), rows)))
+        seen = Seen(start, seen.item[~gone], seen.value[~gone])
     elif refit:
         raise DataError("the model was saved without its training rows: the items cannot be refitted")
+    days = model.days
+    for row in rows[::-1].tolist():
+        days = None if days is None else days.without(row)
     posterior = model.posterior
     if posterior is not None and posterior.user_spread.size:
-        posterior = posterior._replace(user_spread=np.delete(posterior.user_spread, row, axis=0))
+        posterior = posterior._replace(user_spread=np.delete(posterior.user_spread, rows, axis=0))
     left = replace(
         model,
         users=Ids(model.users.labels[kept]),
@@ -92,9 +97,9 @@ def forget(model: FactorModel, user_id: Any, *, refit: bool = False) -> FactorMo
         seen=seen,
         user_table=None if model.user_table is None else model.user_table.iloc[kept].reset_index(drop=True),
         posterior=posterior,
-        days=None if model.days is None else model.days.without(row),
+        days=days,
         parts={
-            name: np.delete(array, row, axis=model.recipe.parts[name].index("u"))
+            name: np.delete(array, rows, axis=model.recipe.parts[name].index("u"))
             if "u" in model.recipe.parts[name]
             else array
             for name, array in model.parts.items()
