@@ -11,6 +11,8 @@ import numpy as np
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
+    from hatrix.models.bags import BagRows
+
 __all__ = ["DAY", "NO_PARTS", "Factors", "Posterior", "TimeBlock", "UserDays", "day_of"]
 
 PAIRS_AT_ONCE, NUMBERS_AT_ONCE = 1 << 16, 1 << 24
@@ -76,6 +78,16 @@ class UserDays(NamedTuple):
         theirs = slice(first, last)
         return UserDays(start, np.delete(self.day, theirs), np.delete(self.bias, theirs, axis=0), self.spread)
 
+    def placed(self, place: NDArray[np.int64], users: int) -> UserDays:
+        """The same where the users have moved to ``place``, in their order, among so many; the others have no days."""
+        count = np.zeros(users, np.int64)
+        count[place] = np.diff(self.start)
+        return self._replace(start=np.concatenate([[0], np.cumsum(count)]))
+
+    def unknown(self) -> UserDays:
+        """Those of a single user without a day."""
+        return UserDays(np.zeros(2, np.int64), self.day[:0], self.bias[:0], self.spread)
+
 
 class Posterior(NamedTuple):
     """What belongs to each of S posterior draws besides its biases and factors, which stand side by side.
@@ -112,7 +124,8 @@ class Factors(NamedTuple):
     """What is learned: ``mean + user_bias[u] + item_bias[i] + user_factors[u] · item_factors[i]``.
 
     With a posterior of S draws, biases have shape (n, S) and factors (n, S·k), and the score is the mean over draws.
-    ``parts`` holds named arrays that only the recipe's own fold-in of new users and items reads.
+    ``parts`` holds named arrays, and ``bags`` the rows of a posterior's further fields, that only the recipe's own fold-in
+    of new users and items reads.
     """
 
     mean: float
@@ -124,6 +137,7 @@ class Factors(NamedTuple):
     time: TimeBlock | None = None
     posterior: Posterior | None = None
     days: UserDays | None = None
+    bags: tuple[BagRows, ...] | None = None
 
     def score(
         self, user: NDArray[Any], item: NDArray[Any], times: NDArray[Any] | None = None
