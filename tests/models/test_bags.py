@@ -222,6 +222,17 @@ def test_training_rows_fold_in_to_what_the_chain_says_of_them(ratings):
     assert errors[0] < 0.6 * errors[1]
 
 
+def test_new_rows_are_in_units_of_the_rating(ratings):
+    """Powers of two, as training divides by one: the same to rounding."""
+    recipe = hx.BayesianMF(**SHORT)
+    one, other = (
+        recipe.fit(replace(ratings, value=unit * ratings.value, scale=(0, 999)), seed=1) for unit in (1, 64)
+    )
+    line = {"job": "poet", "age": 33}
+    news = one.fold_in({3: 5.0, 8: 1.0}, attributes=line), other.fold_in({3: 320.0, 8: 64.0}, attributes=line)
+    np.testing.assert_allclose(64 * news[0].scores("new user"), news[1].scores("new user"), rtol=1e-5)
+
+
 # Attributes by name.
 
 
@@ -479,6 +490,16 @@ def test_a_forgotten_user_is_in_no_bag(model, tmp_path):
         assert raters.rows[7].tobytes() not in content
         assert raters.rows[8].tobytes() in content
         assert np.isfinite(left.predict([5, 9], [3, 4])).all()
+
+
+def test_an_item_that_only_a_forgotten_user_rated_is_what_its_attributes_say(ratings):
+    rows = (ratings.item != 9) | (ratings.user == ratings.user[ratings.item == 9][0])
+    few = ratings.take(rows)
+    model = hx.BayesianMF(**SHORT).fit(few, seed=1)
+    owner = int(few.user[few.item == 9][0])
+    left = model.forget(owner, refit=True)
+    new = model.fold_in_item({}, attributes={"genres": ratings.item_table["genres"][9]})
+    np.testing.assert_allclose(left.item_factors[9], new.item_factors[0], rtol=1e-5, atol=1e-6)
 
 
 # The file.

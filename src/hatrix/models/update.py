@@ -305,7 +305,7 @@ def _solved(
                 rated = grouped[side].rows[grouped[side].start[row] : grouped[side].start[row + 1]]
                 rated = rated[known[1 - side][other[side][rated]]]
                 rated = rated[np.argsort(other[side][rated], kind="stable")]
-                if not len(rated):
+                if not len(rated) and model.posterior is None:
                     bias[row], factors[row] = 0, 0
                     continue
                 solved = FOLDS[model.recipe.name].row(
