@@ -202,7 +202,8 @@ class Answers:
             ``item bias``, ``user bias``, an ``average user`` where the model centres users on one, the user's
             ``attributes`` where it knows them, a ``rating`` for each training rating of the user, the greatest first, and
             ``rest``; the contributions add up to the score. A rating contributes through the equations by which its user
-            would be folded in (see `fold_in`), which are linear in the ratings; ``rest`` is what training has put into the user's factors beyond that.
+            would be folded in (see `fold_in`), which are linear in the ratings; ``rest`` is what training has put into
+            the user's factors beyond that.
 
             In ``attrs``: ``score``; ``rank`` among what the user has not seen; ``fit``, the share of the variance of the
             user's factor scores over all items that the ratings account for (1 where no rest is left); ``without``, for
