@@ -6,7 +6,8 @@ Beside the time: 150 users are kept out of the training, 20 ratings of each are 
 same users' rest, of a model trained with those 20 ratings. The time is of the call `fold_in` alone, one thread. Where a
 model has attributes among its fields, those of the new user are given, too.
 
-Then new items: 150 are kept out wholly, and their ratings predicted from nothing, or from genres and year alone.
+Then new items: 250 of all are kept out wholly, and their ratings predicted from nothing, or from genres and year alone;
+those that are rated 20 times or more, and the others, also apart.
 """
 
 from __future__ import annotations
@@ -18,7 +19,7 @@ import numpy as np
 import hatrix as hx
 from hatrix.models.fit import Algorithm
 
-GIVEN, APART, FACTORS = 20, 150, 64
+GIVEN, APART, FACTORS, NEW_ITEMS = 20, 150, 64, 250
 SHORT = {"factors": 10, "draws": 20, "epochs": 80}
 FIELDS = ("user", "item", "user_attributes", "item_attributes", "rated", "raters")
 RECIPES = [
@@ -46,7 +47,8 @@ def fields_of(recipe: Algorithm) -> tuple[str, ...]:
 def name_of(recipe: Algorithm) -> str:
     if not isinstance(recipe, hx.BayesianMF):
         return recipe.name
-    return f"{recipe.name} {recipe.likelihood}{', fields' if recipe.fields == FIELDS else ''}"
+    more = {FIELDS: ", fields", ("user", "item"): ""}.get(recipe.fields, ", " + ", ".join(recipe.fields[2:]))
+    return f"{recipe.name} {recipe.likelihood}{more}"
 
 
 def main() -> None:
@@ -101,26 +103,29 @@ def new_users(ratings: hx.Ratings) -> None:
 
 
 def new_items(ratings: hx.Ratings) -> None:
-    rng = np.random.default_rng(1)
-    apart = rng.choice(np.flatnonzero(ratings.item_count >= GIVEN), APART, replace=False)
-    held = np.isin(ratings.item, apart)
+    apart = np.sort(np.random.default_rng(1).choice(len(ratings.items), NEW_ITEMS, replace=False))
+    held, often = np.isin(ratings.item, apart), ratings.item_count >= GIVEN
     users = ratings.users.decode(ratings.user)
-    print(f"\n{'new items':<30}{'RMSE':>8}    predicted by")
+    print(f"\n{'new items':<42}{'RMSE':>8}{'often rated':>14}{'seldom':>9}    predicted by")
     for recipe, by in (
         (hx.Bias(), "the mean and the user's bias"),
         (hx.BayesianMF(**SHORT), "the prior of items"),
+        (hx.BayesianMF(**SHORT, fields=("user", "item", "item_attributes")), "genres and year"),
         (hx.BayesianMF(**SHORT, fields=FIELDS), "genres and year"),
     ):
-        model, errors = recipe.fit(ratings.take(~held), seed=0, progress=False), []
+        model, errors = recipe.fit(ratings.take(~held), seed=0, progress=False), np.zeros(len(ratings))
         for item in apart:
             rows = np.flatnonzero(ratings.item == item)
             known_of = (
                 ratings.item_table.iloc[item].to_dict() if "item_attributes" in fields_of(recipe) else None
             )
             new = model.fold_in_item({}, attributes=known_of)
-            errors.append(new.predict(users[rows], "new item", clip=True) - ratings.value[rows])
-        error = np.sqrt(np.mean(np.concatenate(errors) ** 2))
-        print(f"{name_of(recipe):<30}{error:>8.4f}    {by}", flush=True)
+            errors[rows] = new.predict(users[rows], "new item", clip=True) - ratings.value[rows]
+        whole, many, few = (
+            np.sqrt(np.mean(errors[held & part[ratings.item]] ** 2))
+            for part in (np.ones_like(often), often, ~often)
+        )
+        print(f"{name_of(recipe):<42}{whole:>8.4f}{many:>14.4f}{few:>9.4f}    {by}", flush=True)
 
 
 if __name__ == "__main__":
