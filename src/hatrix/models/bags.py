@@ -80,11 +80,9 @@ class Attributes:
     def __init__(self, model: FactorModel, side: int, rows: Rows, lines: pd.DataFrame | None = None) -> None:
         """By ``lines``, or by those of the model's own table."""
         table = (model.user_table, model.item_table)[side]
-        self._rows, self._held = rows, []
-        if model.bags and (lines is not None or table is not None):
-            self._held = _held(
-                model, side, table.iloc[rows] if lines is None and table is not None else lines
-            )
+        if lines is None and table is not None:
+            lines = table.iloc[rows]
+        self._rows, self._held = rows, [] if lines is None else _held(model, side, lines)
 
     def known(self, row: int) -> bool:
         """Whether the row holds a feature."""
@@ -103,7 +101,7 @@ class Attributes:
         return found
 
 
-def _held(model: FactorModel, side: int, table: Any) -> list[tuple[BagRows, Rows, Rows]]:
+def _held(model: FactorModel, side: int, table: pd.DataFrame) -> list[tuple[BagRows, Rows, Rows]]:
     """The columns of a side, and the features that each line holds: those from one start to the next."""
     names, found = {str(name): name for name in table.columns}, []
     for bag in model.bags or ():
@@ -161,7 +159,7 @@ def line_of(
         if value is None:
             notes.append(f"no {column.name} is given: it contributes nothing")
             continue
-        if column.numeric and not np.isfinite(pd.to_numeric(value, errors="coerce")):
+        if column.numeric and not _is_number(value):
             raise DataError(f"the attribute {column.name} is {value!r}: give a number")
         unsaid = _unsaid(column, value)
         if unsaid:
@@ -181,6 +179,13 @@ def _value(name: str, value: Any) -> Any:
             f"the attribute {name} is a {type(value).__name__}: give one value, or a text with | between several"
         )
     return None if pd.isna(value) else value
+
+
+def _is_number(value: Any) -> bool:
+    try:
+        return bool(np.isfinite(float(value)))
+    except (TypeError, ValueError):
+        return False
 
 
 def _unsaid(column: Column, value: Any) -> list[Any]:

@@ -11,7 +11,7 @@ from pydantic import Field, model_validator
 from hatrix.data.ratings import Csr
 from hatrix.errors import DataError
 from hatrix.models import fields, hyperpriors, probit
-from hatrix.models.bags import BagRows
+from hatrix.models.bags import ATTRIBUTES, OTHERS, BagRows
 from hatrix.models.factors import DAY, Factors, Posterior, TimeBlock, UserDays
 from hatrix.models.fit import Algorithm, State
 from hatrix.models.mf import natural_unit
@@ -28,7 +28,6 @@ FieldName = Literal[
     "user", "item", "user_attributes", "item_attributes", "rated", "raters", "time", "user_day"
 ]
 USERS, ITEMS, TIMES = 0, 1, 2
-BAGS = {"user_attributes", "item_attributes", "rated", "raters"}
 FREEDOM = np.geomspace(1, 200, 20)
 """What the degrees of freedom of the users' noise may be, each with the same prior probability."""
 MOST_LEVELS = 50
@@ -69,7 +68,7 @@ class _State(State):
         self._bin_times(train, recipe)
         self.days = fields.user_days(train) if "user_day" in recipe.fields else None
         cells = 0 if self.days is None else len(self.days.day)
-        bags, self.bagged = _bags(train, recipe), bool(set(recipe.fields) & BAGS)
+        bags, self.bagged = _bags(train, recipe), bool({*ATTRIBUTES, *OTHERS} & set(recipe.fields))
         self.sides = [
             self._side(train.by_user, train.item, self.when, bags[USERS]),
             self._side(train.by_item, train.user, self.when, bags[ITEMS]),

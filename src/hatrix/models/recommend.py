@@ -173,7 +173,7 @@ class Recommender:
         # A posterior has draws for users without ratings too: they are as its prior lets them be.
         labels = np.where(nobody, basis, np.where(model.user_count[rows] == 0, "prior", "model")).tolist()
         if model.bags and "prior" in labels:
-            labels = _with_attributes(model, rows, labels)
+            labels = _by_attributes(model, rows, labels)
         return Lists(items, scores, np.count_nonzero(items >= 0, axis=1), labels)
 
     def shortage(self, length: int) -> str:
@@ -327,7 +327,7 @@ def _known(ids: Ids, labels: Any, name: str, warnings: list[str]) -> NDArray[np.
     return rows[rows >= 0]
 
 
-def _with_attributes(model: FactorModel, rows: NDArray[np.int64], labels: list[str]) -> list[str]:
+def _by_attributes(model: FactorModel, rows: NDArray[np.int64], labels: list[str]) -> list[str]:
     """What lists are ranked by, where users of whom only attributes are known are not like all others."""
     from hatrix.models.bags import Attributes
     from hatrix.models.factors import USER
