@@ -401,6 +401,8 @@ def test_all_fields_give_the_same_bits_for_any_threads_and_after_a_resume(likeli
             names = getattr(ours, "_fields", ("user_bias", "item_bias", "user_factors", "item_factors"))
             for name in names:
                 np.testing.assert_array_equal(getattr(ours, name), getattr(theirs, name), err_msg=name)
+        for bag, again in zip(whole.bags, other.bags, strict=True):
+            np.testing.assert_array_equal(bag.rows, again.rows)
 
 
 def test_what_is_drawn_in_an_epoch_has_a_stream_of_its_own(monkeypatch):

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from dataclasses import replace
-from types import SimpleNamespace
 
 import numpy as np
 import pandas as pd
@@ -13,6 +12,7 @@ import hatrix as hx
 from hatrix.errors import DataError, ParameterError
 from hatrix.models import ALGORITHMS, algorithm, explain
 from hatrix.models.factors import USER
+from hatrix.models.terms import Given
 
 SMALL = {name: {"factors": 5, "epochs": 8} for name in ALGORITHMS} | {"bias": {}, "popular": {}}
 SMALL["als"] |= {"regularization": 0.1, "bias_regularization": 0.1, "nu": 1.0}
@@ -82,7 +82,7 @@ def test_terms_of_a_posterior_add_up_to_the_mean_of_its_draws(fitted):
     from hatrix.models import conditional
 
     model = fitted("bayesian-mf", noise="common")
-    given = SimpleNamespace(side=USER, other=np.array([1, 3, 8, 20]), value=np.array([1.0, 5.0, 4.0, 2.0]))
+    given = Given(side=USER, other=np.array([1, 3, 8, 20]), value=np.array([1.0, 5.0, 4.0, 2.0]))
     row = np.zeros((8, 4))
     got = conditional.mean_terms(model, given, None, row).row()
     task = conditional._task(model, model.posterior, given)

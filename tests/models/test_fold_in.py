@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from dataclasses import replace
-from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -13,6 +12,7 @@ import hatrix as hx
 from hatrix.errors import DataError
 from hatrix.models import ALGORITHMS, algorithm, conditional
 from hatrix.models.factors import ITEM, USER
+from hatrix.models.terms import Given
 
 SMALL = {name: {"factors": 5, "epochs": 6} for name in ALGORITHMS} | {"bias": {}, "popular": {}}
 SMALL["bayesian-mf"] = {"factors": 3, "epochs": 30, "burn_in": 10, "draws": 8}
@@ -297,7 +297,7 @@ def test_draws_have_the_mean_and_the_covariance_of_a_regression(noise, side, n, 
     posterior = model.posterior
     rng = np.random.default_rng(n)
     other = np.sort(rng.choice(40, n, replace=False))
-    given = SimpleNamespace(side=side, other=other, value=rng.integers(1, 6, n).astype(float))
+    given = Given(side=side, other=other, value=rng.integers(1, 6, n).astype(float))
     task = conditional._task(model, posterior, given)
     draws, size = task.centre.shape
     precision = rng.uniform(0.5, 3, draws)
@@ -329,7 +329,7 @@ def test_the_relative_precision_of_a_user_has_its_marginal_density(fitted):
     from scipy.stats import gamma, multivariate_normal
 
     model = fitted("bayesian-mf")
-    given = SimpleNamespace(side=USER, other=np.arange(0, 24, 2), value=np.tile([1.0, 5.0, 3.0, 5.0], 3))
+    given = Given(side=USER, other=np.arange(0, 24, 2), value=np.tile([1.0, 5.0, 3.0, 5.0], 3))
     task = conditional._task(model, model.posterior, given)
     precision = model.posterior.noise**-2.0
     rest = given.value - task.offset - np.einsum("snk,sk->sn", task.V, task.centre)

@@ -161,9 +161,6 @@ def test_what_is_wrong_is_said(fitted, tmp_path):
     model.save(tmp_path / "m.hatrix", seen=False)
     with pytest.raises(DataError, match="without its training rows"):
         hx.load(tmp_path / "m.hatrix").update(new_ratings(model))
-    flipped = hx.BayesianMF(factors=2, epochs=12, burn_in=4, draws=2, fields=("user", "item", "raters"))
-    with pytest.raises(DataError, match="fields besides"):
-        flipped.fit(training_ratings(model), seed=0).update(new_ratings(model))
     assert model.update(training_ratings(model).take(np.zeros(0, int))) is model
 
 

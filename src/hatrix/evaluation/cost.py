@@ -31,6 +31,7 @@ def size_in_memory(model: FactorModel) -> int:
     arrays = [model.user_bias, model.item_bias, model.user_factors, model.item_factors]
     arrays += [*factors.parts.values(), *(factors.time or ()), *(factors.posterior or ())]
     arrays += factors.days or ()
+    arrays += [bag.rows for bag in factors.bags or ()]
     return sum(array.nbytes for array in arrays)
 
 

@@ -60,7 +60,8 @@ class Answers:
             ``item``, ``score`` (the raw score, or its quantile) and the columns of the item table, best first; for a
             list of labels ``user`` before them. Its ``attrs`` say, by label, why a list is ``short`` of n items and
             which are a ``fallback``: unknown and cold users get the ranking by item biases (``"bias"``), by the number of
-            ratings where the model has no biases (``"popularity"``), or by the prior of a posterior (``"prior"``). Labels
+            ratings where the model has no biases (``"popularity"``), by the prior of a posterior (``"prior"``), or by what
+            a posterior makes of the user's attributes (``"attributes"``). Labels
             in ``among`` and ``exclude`` that the model does not know are in ``attrs["warnings"]``.
 
         Raises
@@ -198,10 +199,11 @@ class Answers:
         -------
         DataFrame
             ``part``, ``item``, ``rating``, ``contribution`` and the columns of the item table. The parts are ``mean``,
-            ``item bias``, ``user bias``, an ``average user`` where the model centres users on one, a ``rating`` for each
-            training rating of the user, the greatest first, and ``rest``; the contributions add up to the score. A rating
-            contributes through the equations by which its user would be folded in (see `fold_in`), which are linear in
-            the ratings; ``rest`` is what training has put into the user's factors beyond that.
+            ``item bias``, ``user bias``, an ``average user`` where the model centres users on one, the user's
+            ``attributes`` where it knows them, a ``rating`` for each training rating of the user, the greatest first, and
+            ``rest``; the contributions add up to the score. A rating contributes through the equations by which its user
+            would be folded in (see `fold_in`), which are linear in the ratings; ``rest`` is what training has put into
+            the user's factors beyond that.
 
             In ``attrs``: ``score``; ``rank`` among what the user has not seen; ``fit``, the share of the variance of the
             user's factor scores over all items that the ratings account for (1 where no rest is left); ``without``, for
@@ -230,7 +232,13 @@ class Answers:
 
         return explain(self._model, user_id, item_id, n=n, removals=removals)
 
-    def fold_in(self, ratings: Mapping[Any, float], *, user_id: Any = "new user") -> FactorModel:
+    def fold_in(
+        self,
+        ratings: Mapping[Any, float],
+        *,
+        user_id: Any = "new user",
+        attributes: Mapping[str, Any] | None = None,
+    ) -> FactorModel:
         """A model of one new user, from a few ratings and without training: predict, recommend and so on as ever.
 
         Parameters
@@ -239,18 +247,22 @@ class Answers:
             Ratings by item label, on the scale of the training ratings (or counts, for models of clicks).
         user_id
             The new user's label in the model returned.
+        attributes
+            For `BayesianMF` with the field "user_attributes": values of columns of the user table, such as
+            ``{"age": 25, "occupation": "writer"}``; several of one column with ``|`` between.
 
         Returns
         -------
         FactorModel
             The user's row is the one that the recipe's objective wants with the items fixed (see
             `hatrix.models.fold_in`); of a posterior, a draw from its conditional distribution for each draw. Items
-            that the model does not know are left out, and its ``notes`` name them. No ratings make a cold user.
+            and values of attributes that the model does not know are left out, and its ``notes`` name them, as they do
+            attributes that are not given. No ratings make a cold user, who is what the attributes say.
 
         Raises
         ------
         DataError
-            If a rating is no number or off the scale, or none of the items is known.
+            If a rating is no number or off the scale, none of the items is known, or the model knows no such attributes.
 
         Examples
         --------
@@ -262,26 +274,48 @@ class Answers:
         """
         from hatrix.models.fold_in import fold_in
 
-        return fold_in(self._model, ratings, user_id=user_id)
+        return fold_in(self._model, ratings, user_id=user_id, attributes=attributes)
 
-    def fold_in_item(self, ratings: Mapping[Any, float], *, item_id: Any = "new item") -> FactorModel:
+    def fold_in_item(
+        self,
+        ratings: Mapping[Any, float],
+        *,
+        item_id: Any = "new item",
+        attributes: Mapping[str, Any] | None = None,
+    ) -> FactorModel:
         """A model of one new item for all users, from ratings by user label; else as `fold_in`.
+
+        With the field "item_attributes", an item that nobody has rated yet is what its attributes say.
 
         Raises
         ------
         DataError
             As in `fold_in`; and of bpr and spectral-mf, which learn an item from those who do not have it, too.
+
+        Examples
+        --------
+        >>> import hatrix as hx, pandas as pd
+        >>> from dataclasses import replace
+        >>> rows = [(u, i, 5.0 if u % 2 == i % 2 else 1.0) for u in range(40) for i in range(24) if (u + i) % 5]
+        >>> kinds = pd.DataFrame({"kind": ["drama", "comedy"] * 12})
+        >>> ratings = replace(hx.Ratings.from_columns(*zip(*rows)), item_table=kinds)
+        >>> recipe = hx.BayesianMF(factors=1, epochs=60, fields=("user", "item", "item_attributes"))
+        >>> new = recipe.fit(ratings, progress=False).fold_in_item({}, attributes={"kind": "comedy"})
+        >>> bool(new.predict(3, "new item") > new.predict(4, "new item"))
+        True
         """
         from hatrix.models.fold_in import fold_in_item
 
-        return fold_in_item(self._model, ratings, item_id=item_id)
+        return fold_in_item(self._model, ratings, item_id=item_id, attributes=attributes)
 
     def update(self, new_ratings: Ratings, *, sweeps: int = 2, threads: int | None = None) -> FactorModel:
         """A model that knows new ratings, users and items, without training anew.
 
         The users and items that have new ratings are solved again from all that is known of them, users first, as
-        `fold_in` would solve them, with every other row as it is; new ones enter so. ``Bias``, ``Popular``, ``SpectralMF``
-        and ``BPR`` are fitted again with all ratings, which is quick.
+        `fold_in` would solve them, with every other row as it is; new ones enter so, with their lines of the tables of the
+        new ratings. ``Bias``, ``Popular``, ``SpectralMF`` and ``BPR`` are fitted again with all ratings, which is quick.
+        What is not drawn again: of `BayesianMF` the rows of attributes, of items rated and of raters (a new item or user
+        has the mean of those), times, days, noise and hyper-priors.
 
         Parameters
         ----------
@@ -302,8 +336,7 @@ class Answers:
         Raises
         ------
         DataError
-            If the ratings do not fit the model, it was saved without its training rows, or it has fields that only a fit
-            can draw.
+            If the ratings do not fit the model, or it was saved without its training rows or those of its fields.
 
         Examples
         --------

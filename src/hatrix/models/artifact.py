@@ -13,7 +13,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from hatrix.data.ids import Ids
 from hatrix.errors import DataError, ModelFileError, ParameterError
-from hatrix.models import ALGORITHMS, algorithm
+from hatrix.models import ALGORITHMS, algorithm, bags
 from hatrix.models.container import read, take, write
 from hatrix.models.days import UserDays
 from hatrix.models.drift import Drift
@@ -110,6 +110,7 @@ def save(model: FactorModel, path: str | Path, *, seen: bool = True) -> None:
         for extra in EXTRAS:
             block = getattr(model, extra)
             arrays |= {} if block is None else {f"{extra}.{name}": a for name, a in block._asdict().items()}
+        arrays |= bags.pack_bags(model.bags)
         arrays |= _pack_ids("user_ids", model.users) | _pack_ids("item_ids", model.items)
         columns: dict[str, Any] = {}
         for name in (*TABLES, "history"):
@@ -239,6 +240,7 @@ def _model(arrays: dict[str, NDArray[Any]], said: dict[str, Any]) -> FactorModel
         time=time,
         posterior=posterior,
         days=days,
+        bags=bags.unpack_bags(arrays),
         user_count=take(arrays, "user_count", "int64"),
         item_count=take(arrays, "item_count", "int64"),
         fallback=header.fallback,
@@ -314,6 +316,7 @@ def _faults(model: FactorModel, *, contents: bool) -> Iterator[str]:
             yield f"{name} is negative in places"
     yield from _faults_of_parts(model)
     yield from _faults_of_extras(model, draws)
+    yield from bags.faults(model)
     for name, ids in (("user", model.users), ("item", model.items)):
         yield from _faults_of_ids(name, ids)
     for name, rows in zip(TABLES, (m, n), strict=True):

@@ -11,6 +11,7 @@ from pydantic import Field, model_validator
 from hatrix.data.ratings import Csr
 from hatrix.errors import DataError
 from hatrix.models import fields, hyperpriors, probit
+from hatrix.models.bags import ATTRIBUTES, OTHERS, BagRows
 from hatrix.models.days import DAY, UserDays, rated_days
 from hatrix.models.factors import Factors, Posterior, TimeBlock
 from hatrix.models.fit import Algorithm, State
@@ -68,7 +69,7 @@ class _State(State):
         self.levels, self.star = np.unique(train.value, return_inverse=True)
         self._bin_times(train, recipe)
         self.days = rated_days(train) if "user_day" in recipe.fields else None
-        bags = _bags(train, recipe)
+        bags, self.bagged = _bags(train, recipe), bool({*ATTRIBUTES, *OTHERS} & set(recipe.fields))
         self.sides = [
             self._side(train.by_user, train.item, self.when, bags[USERS]),
             self._side(train.by_item, train.user, self.when, bags[ITEMS]),
@@ -91,6 +92,9 @@ class _State(State):
             v[f"kept.{side}"] = np.zeros((counts[side], recipe.draws, self.size), np.float32)
             for number, bag in enumerate(self.sides[side].bags if side < TIMES else []):
                 v[f"bag.{side}.{number}"] = rows(len(bag.start) - 1, 0.0)
+                v[f"kept.bag.{side}.{number}"] = np.zeros(
+                    (len(bag.start) - 1, recipe.draws, self.size), np.float32
+                )
         # A precision; 1 in the ordinal model, whose hidden numbers have that scale.
         v["noise"] = np.array([1.0 if self.ordinal else 1 / max(float(self.value.var()), 1e-6)])
         if self.ordinal:
@@ -294,6 +298,8 @@ class _State(State):
         v, place = self.variables, int(self.variables["kept"][0])
         for side in range(3):
             v[f"kept.{side}"][:, place] = v[f"sum.{side}"][:, : self.size]
+            for number in range(len(self.sides[side].bags) if side < TIMES else 0):
+                v[f"kept.bag.{side}.{number}"][:, place] = v[f"bag.{side}.{number}"][:, : self.size]
         for side in (USERS, ITEMS):
             for name in ("prior", "precision"):
                 v[f"kept.{name}.{side}"][place] = v[f"{name}.{side}"]
@@ -337,6 +343,11 @@ class _State(State):
             days = UserDays(
                 self.days.start, self.days.day, v["kept.days"][:, draws] * np.float32(self.unit), spread
             )
+        bags = tuple(
+            BagRows(side, bag.column, v[f"kept.bag.{side}.{number}"][:, draws] * scale.astype(np.float32))
+            for side in (USERS, ITEMS)
+            for number, bag in enumerate(self.sides[side].bags)
+        )
         v["kept"][0] = kept
         return Factors(
             self.mean * self.unit,
@@ -348,6 +359,7 @@ class _State(State):
             time,
             posterior,
             days,
+            bags if self.bagged else None,
         )
 
 

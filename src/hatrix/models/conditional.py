@@ -9,6 +9,10 @@ prior N(μ, Λ⁻¹) and the likelihood N(t; V x, 1 / c). In coordinates where t
 so that one decomposition serves any noise. Where each user has a noise of their own, ``c`` is the common precision times a
 factor w with prior Γ(ν/2, ν/2), drawn with x integrated out. In an ordered probit t are hidden numbers, which are drawn
 in turns with w and x.
+
+Where the model has bags (`hatrix.models.bags`), μ is the prior mean of the own part, plus the rows of the attributes, plus
+``n^-½ Σ y_j`` over what was rated (or, for an item, who rated it). Where users have biases of their days, a rating of a day
+that is not known scatters by that, too.
 """
 
 from __future__ import annotations
@@ -18,7 +22,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 import numpy as np
 
 from hatrix.errors import DataError
-from hatrix.models import probit
+from hatrix.models import bags, probit
 from hatrix.models.factors import USER, Posterior
 from hatrix.models.terms import Given, Row, Terms, regressors
 
@@ -38,11 +42,15 @@ WEIGHTS = np.geomspace(0.01, 30, 128)
 
 
 class _Task(NamedTuple):
-    """The regression of each draw, shapes (S, n, k + 1), (S, n) and so on; see the head of the module."""
+    """The regression of each draw, shapes (S, n, k + 1), (S, n) and so on; see the head of the module.
+
+    ``shares``, shape (S, n, k + 1), are what each rating puts into the centre, or None.
+    """
 
     offset: Floats
     V: Floats
     centre: Floats
+    shares: Floats | None
     root: Floats
     spread: Floats
     d: Floats
@@ -93,15 +101,26 @@ def mean_terms(model: FactorModel, given: Given, spread: Floats | None, row: Flo
         target = probit.latent(
             score, wide, _stars(posterior, given), posterior.cuts, np.full(score.shape, 0.5)
         )
-    rest = (target - task.offset - np.einsum("snk,sk->sn", task.V, task.centre)) / task.spread
+    base = task.centre if task.shares is None else task.centre - task.shares.sum(axis=1)
+    rest = (target - task.offset - np.einsum("snk,sk->sn", task.V, base)) / task.spread
     gain = np.einsum("sla,sa,sna->snl", task.U, c[:, None] / (1 + c[:, None] * task.d), task.M @ task.U)
-    return Terms(task.centre, np.einsum("skl,snl->snk", task.root, rest[:, :, None] * gain))
+    A = np.einsum("skl,snl->snk", task.root, gain)
+    each = rest[:, :, None] * A
+    if task.shares is not None:
+        # What a rating puts into the centre is explained already.
+        each += task.shares - task.shares @ ((task.V / task.spread[:, :, None]).transpose(0, 2, 1) @ A)
+    return Terms(base, each)
 
 
 def _task(model: FactorModel, posterior: Posterior, given: Given) -> _Task:
     draws, n = len(posterior.noise), len(given.other)
     ours = given.side == USER
     centre = (posterior.user_prior if ours else posterior.item_prior).astype(np.float64)
+    shares = bags.of_others(model, given)
+    if given.attributes is not None:
+        centre = centre + given.attributes
+    if shares is not None:
+        centre = centre + shares.sum(axis=1)
     bias, rows = regressors(model, given)
     V = rows.reshape(n, draws, centre.shape[1] - 1).transpose(1, 0, 2).astype(np.float64)
     offset = model.mean + bias.T.astype(np.float64)
@@ -113,6 +132,8 @@ def _task(model: FactorModel, posterior: Posterior, given: Given) -> _Task:
     spread = np.ones((draws, n))
     if not ours and posterior.user_spread.size:
         spread = posterior.user_spread[given.other].T.astype(np.float64)
+    if model.days is not None:
+        spread = np.hypot(spread, (model.days.spread / posterior.noise)[:, None])
     root = model.fixed.prior_roots[given.side]
     M = (V @ root) / spread[:, :, None]
     if n < M.shape[2]:
@@ -124,7 +145,7 @@ def _task(model: FactorModel, posterior: Posterior, given: Given) -> _Task:
     else:
         d, U = np.linalg.eigh(M.transpose(0, 2, 1) @ M)
         d = np.maximum(d, 0.0)
-    return _Task(offset, V, centre, root, spread, d, U, M)
+    return _Task(offset, V, centre, shares, root, spread, d, U, M)
 
 
 def _along(task: _Task, rest: Floats) -> Floats:

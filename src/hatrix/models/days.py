@@ -55,6 +55,12 @@ class UserDays(NamedTuple):
         theirs = slice(first, last)
         return UserDays(start, np.delete(self.day, theirs), np.delete(self.bias, theirs, axis=0), self.spread)
 
+    def placed(self, place: NDArray[np.int64], users: int) -> UserDays:
+        """The same where the users have moved to ``place``, in their order, among so many; the others have no days."""
+        count = np.zeros(users, np.int64)
+        count[place] = np.diff(self.start)
+        return self._replace(start=np.concatenate([[0], np.cumsum(count)]))
+
     def of_stranger(self) -> UserDays:
         """Those of a single user of whom no day is known."""
         return UserDays(np.zeros(2, np.int64), self.day[:0], self.bias[:0], self.spread)

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 import numpy as np
 
 from hatrix.errors import DataError
+from hatrix.models.bags import Attributes
 from hatrix.models.factors import USER
 from hatrix.models.fold_in import FOLDS
 from hatrix.models.recommend import refuse_lists, whole, with_attributes
@@ -24,14 +25,16 @@ __all__ = ["explain"]
 
 
 class _Reasons(NamedTuple):
-    """The flat factors that a user has without ratings, (S k,), and what each rating adds to them and to the bias."""
+    """The flat factors that a user has without ratings, those of the attributes apart, both (S k,), and what each rating
+    adds to them and to the bias."""
 
     prior: Floats
+    attributes: Floats
     factors: Floats
     bias: Floats
 
     def total(self) -> tuple[Floats, float]:
-        return self.prior + self.factors.sum(axis=0), float(self.bias.sum())
+        return self.prior + self.attributes + self.factors.sum(axis=0), float(self.bias.sum())
 
 
 def explain(
@@ -68,6 +71,8 @@ def explain(
         by_rating = reasons.factors @ q
         if reasons.prior.any():
             records.append({"part": "average user", "contribution": float(reasons.prior @ q)})
+        if reasons.attributes.any():
+            records.append({"part": "attributes", "contribution": float(reasons.attributes @ q)})
         order = np.argsort(-np.abs(by_rating), kind="stable")
         columns = model.items.decode(given.other[order]).tolist(), given.value[order], by_rating[order]
         records += [
@@ -114,14 +119,15 @@ def _history(model: FactorModel, user: int) -> Given:
     rows = model.seen.of(user)
     item, value = model.seen.item[rows].astype(np.int64), model.seen.value[rows]
     order = np.argsort(item, kind="stable")
-    return Given(USER, item[order], value[order])
+    attributes = Attributes(model, USER, np.array([user])).of(user)
+    return Given(USER, item[order], value[order], attributes)
 
 
 def _reasons(model: FactorModel, user: int, given: Given) -> _Reasons:
     """The terms of the user's row, draws side by side as in `Factors.flat`."""
     width = model.user_factors.shape[1]
     if not len(given.other) and model.posterior is None:
-        return _Reasons(np.zeros(width), np.zeros((0, width)), np.zeros(0))
+        return _Reasons(np.zeros(width), np.zeros(width), np.zeros((0, width)), np.zeros(0))
     draws = model.user_bias.shape[1] if model.user_bias.ndim == 2 else 1
     terms = FOLDS[model.recipe.name].terms
     if terms is not None:
@@ -137,7 +143,10 @@ def _reasons(model: FactorModel, user: int, given: Given) -> _Reasons:
             np.concatenate([rows[0], bias[0][:, None]], axis=1).astype(np.float64),
         )  # fmt: skip
     factors = found.each[:, :, :-1].transpose(1, 0, 2).reshape(len(given.other), width)
-    return _Reasons(found.base[:, :-1].ravel(), factors, found.each[:, :, -1].mean(axis=0))
+    prior, attributes = found.base[:, :-1].ravel(), np.zeros(width)
+    if given.attributes is not None:
+        attributes = given.attributes[:, :-1].ravel()
+    return _Reasons(prior - attributes, attributes, factors, found.each[:, :, -1].mean(axis=0))
 
 
 def _fit(row: NDArray[Any], reasons: _Reasons, item_factors: NDArray[Any]) -> float | None:
@@ -191,7 +200,7 @@ def _without(
         if gain[at] <= 0:
             break
         removed.append(int(left.other[at]))
-        left = Given(USER, np.delete(left.other, at), np.delete(left.value, at))
+        left = left._replace(other=np.delete(left.other, at), value=np.delete(left.value, at))
         reasons = _reasons(model, user, left)
         new_p, new_b = reasons.total()
         scores = flat.mean + b + (new_b - whole_b) + flat.item_bias + q @ (p + new_p - whole_p)

@@ -11,6 +11,7 @@ import numpy as np
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
+    from hatrix.models.bags import BagRows
     from hatrix.models.days import UserDays
 
 __all__ = ["NO_PARTS", "Factors", "Posterior", "TimeBlock"]
@@ -71,7 +72,8 @@ class Factors(NamedTuple):
     """What is learned: ``mean + user_bias[u] + item_bias[i] + user_factors[u] · item_factors[i]``.
 
     With a posterior of S draws, biases have shape (n, S) and factors (n, S·k), and the score is the mean over draws.
-    ``parts`` holds named arrays that only the recipe's own fold-in of new users and items reads.
+    ``parts`` holds named arrays, and ``bags`` the rows of a posterior's further fields, that only the recipe's own fold-in
+    of new users and items reads.
     """
 
     mean: float
@@ -83,6 +85,7 @@ class Factors(NamedTuple):
     time: TimeBlock | None = None
     posterior: Posterior | None = None
     days: UserDays | None = None
+    bags: tuple[BagRows, ...] | None = None
 
     def score(
         self, user: NDArray[Any], item: NDArray[Any], times: NDArray[Any] | None = None

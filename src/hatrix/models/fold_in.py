@@ -11,7 +11,8 @@ Each algorithm answers with the row that its own objective wants, given the rati
 `Popular`                     nothing for a user; for an item, its count
 `SpectralMF`                  the projection of the user's row
 `BPR`                         the maximiser of its objective over a sample of items
-`BayesianMF`                  for each posterior draw, a draw from the conditional posterior (`hatrix.models.conditional`)
+`BayesianMF`                  for each posterior draw, a draw from the conditional posterior (`hatrix.models.conditional`),
+                              around what its attributes and who rated what say
 ============================  =========================================================================================
 """
 
@@ -27,6 +28,7 @@ import numpy as np
 from hatrix.data.ids import Ids, as_column
 from hatrix.data.values import numbers
 from hatrix.errors import DataError
+from hatrix.models.bags import Attributes, line_of
 from hatrix.models.factors import ITEM, USER
 from hatrix.models.pairwise import pairwise, pairwise_terms, rivals_of
 from hatrix.models.recommend import some_of
@@ -47,6 +49,7 @@ from hatrix.models.terms import (
 )
 
 if TYPE_CHECKING:
+    import pandas as pd
     from numpy.typing import NDArray
 
     from hatrix.models.model import FactorModel
@@ -134,10 +137,17 @@ class Fixed:
         return rivals_of(self.model)
 
 
-def fold_in(model: FactorModel, ratings: Mapping[Any, float], *, user_id: Any = "new user") -> FactorModel:
+def fold_in(
+    model: FactorModel,
+    ratings: Mapping[Any, float],
+    *,
+    user_id: Any = "new user",
+    attributes: Mapping[str, Any] | None = None,
+) -> FactorModel:
     """See `FactorModel.fold_in`."""
     given, notes = given_of(model, USER, ratings)
-    row = _row(model, given)
+    line, more = line_of(model, USER, attributes)
+    row = _row(model, _with_attributes(model, given, line))
     users, posterior = Ids.from_labels([user_id])[0], model.posterior
     if posterior is not None and posterior.user_spread.size:
         spread = np.stack([row.spread, posterior.user_spread[-1]]).astype(posterior.user_spread.dtype)
@@ -149,20 +159,26 @@ def fold_in(model: FactorModel, ratings: Mapping[Any, float], *, user_id: Any = 
         user_factors=_one(row.factors, model.user_factors),
         user_count=np.array([len(given.other)], np.int64),
         seen=Seen(np.array([0, len(given.other)]), given.other.astype(np.int32), given.value),
-        user_table=None,
+        user_table=line,
         posterior=posterior,
         days=None if model.days is None else model.days.of_stranger(),
-        notes=(*model.notes, *notes),
+        bags=None if model.bags is None else tuple(bag.unknown(USER) for bag in model.bags),
+        notes=(*model.notes, *notes, *more),
         origin=model,
     )
 
 
 def fold_in_item(
-    model: FactorModel, ratings: Mapping[Any, float], *, item_id: Any = "new item"
+    model: FactorModel,
+    ratings: Mapping[Any, float],
+    *,
+    item_id: Any = "new item",
+    attributes: Mapping[str, Any] | None = None,
 ) -> FactorModel:
     """See `FactorModel.fold_in_item`."""
     given, notes = given_of(model, ITEM, ratings)
-    row = _row(model, given)
+    line, more = line_of(model, ITEM, attributes)
+    row = _row(model, _with_attributes(model, given, line))
     rated = np.zeros(len(model.users) + 1, np.int64)
     rated[given.other + 1] = 1
     return replace(
@@ -172,11 +188,18 @@ def fold_in_item(
         item_factors=_one(row.factors, model.item_factors),
         item_count=np.array([len(given.other)], np.int64),
         seen=Seen(np.cumsum(rated), np.zeros(len(given.other), np.int32), given.value),
-        item_table=None,
+        item_table=line,
         parts={name: np.zeros((1, *array.shape[1:]), array.dtype) for name, array in model.parts.items()},
-        notes=(*model.notes, *notes),
+        bags=None if model.bags is None else tuple(bag.unknown(ITEM) for bag in model.bags),
+        notes=(*model.notes, *notes, *more),
         origin=model,
     )
+
+
+def _with_attributes(model: FactorModel, given: Given, line: pd.DataFrame | None) -> Given:
+    if line is None:
+        return given
+    return given._replace(attributes=Attributes(model, given.side, np.zeros(1, np.int64), line).of(0))
 
 
 def _one(values: Any, like: Matrix) -> Matrix:

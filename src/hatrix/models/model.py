@@ -26,6 +26,7 @@ if TYPE_CHECKING:
     from hatrix.data.ids import Ids
     from hatrix.data.ratings import Ratings
     from hatrix.kernels.codes import Coded
+    from hatrix.models.bags import BagRows
     from hatrix.models.drift import Drift
     from hatrix.models.fit import Algorithm
     from hatrix.models.fold_in import Fixed
@@ -76,6 +77,8 @@ class FactorModel(Answers):
         Of models that have them: a `TimeBlock`, and what belongs to each draw.
     days
         Of a model with the field "user_day": the biases of each user's days.
+    bags
+        Of a posterior with attributes or who rated what among its fields: the rows of those (see `hatrix.models.bags`).
     origin
         Of a new user or item that was folded in: the model it came from.
     drift
@@ -106,6 +109,7 @@ class FactorModel(Answers):
     time: TimeBlock | None = None
     posterior: Posterior | None = None
     days: UserDays | None = None
+    bags: tuple[BagRows, ...] | None = None
     origin: FactorModel | None = None
     drift: Drift | None = None
 
@@ -114,6 +118,7 @@ class FactorModel(Answers):
             object.__setattr__(self, name, float(getattr(self, name)))
         object.__setattr__(self, "parts", MappingProxyType(dict(self.parts)))
         arrays = [self.user_bias, self.item_bias, self.user_factors, self.item_factors, *self.parts.values()]
+        arrays += [array for bag in self.bags or () for array in bag.arrays]
         for array in (*arrays, *(self.time or ()), *(self.posterior or ()), *(self.days or ())):
             array.setflags(write=False)
 

@@ -29,6 +29,7 @@ WHY = {
     "bias": "the item biases, since nothing is known of the user",
     "popularity": "the popularity of the items, since nothing is known of the user",
     "prior": "the prior of the model, since nothing is known of the user",
+    "attributes": "the user's attributes, since nothing else is known",
 }
 """What a list is ranked by that is not the user's own, by its name in ``attrs["fallback"]``."""
 
@@ -172,8 +173,9 @@ class Recommender:
             basis, found, of_found = self._for_nobody(width)
             items[nobody, : len(found)], scores[nobody, : len(found)] = found, of_found
         # A posterior has draws for users without ratings too: they are as its prior lets them be.
-        prior = (model.user_count[rows] == 0) & ~nobody
-        labels = np.where(nobody, basis, np.where(prior, "prior", "model")).tolist()
+        labels = np.where(nobody, basis, np.where(model.user_count[rows] == 0, "prior", "model")).tolist()
+        if model.bags and "prior" in labels:
+            labels = _by_attributes(model, rows, labels)
         return Lists(items, scores, np.count_nonzero(items >= 0, axis=1), labels)
 
     def shortage(self, length: int) -> str:
@@ -356,6 +358,17 @@ def _known(ids: Ids, labels: Any, name: str, warnings: list[str]) -> NDArray[np.
         few = some_of(unknown)
         warnings.append(f"{len(unknown):,} of {len(rows):,} ids in {name} are unknown to the model: {few}")
     return rows[rows >= 0]
+
+
+def _by_attributes(model: FactorModel, rows: NDArray[np.int64], labels: list[str]) -> list[str]:
+    """What lists are ranked by, where users of whom only attributes are known are not like all others."""
+    from hatrix.models.bags import Attributes
+    from hatrix.models.factors import USER
+
+    asked = np.unique(rows[(rows >= 0) & (np.array(labels) == "prior")])
+    attributes = Attributes(model, USER, asked)
+    known = set(filter(attributes.known, asked.tolist()))
+    return ["attributes" if row in known else label for row, label in zip(rows.tolist(), labels, strict=True)]
 
 
 def _is_nobody(model: FactorModel, rows: NDArray[np.int64]) -> NDArray[np.bool_]:

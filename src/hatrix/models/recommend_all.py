@@ -134,7 +134,7 @@ def _block(recommender: Recommender, first: int, last: int, tally: _Tally) -> pd
     rows = np.arange(first, last)
     lists = recommender.lists(rows)
     filled = lists.items >= 0
-    kinds = ["model", "bias", "popularity", "prior"]
+    kinds = ["model", "bias", "popularity", "prior", "attributes"]
     codes = np.array([kinds.index(basis) for basis in lists.basis], np.int8)
     some = lists.length > 0
     tally.add([kinds[code] for code in codes[some]], lists.length[some], recommender.n, last - first)

@@ -43,11 +43,15 @@ LEAST_PENALTY = 1e-6
 
 
 class Given(NamedTuple):
-    """The ratings of a new row of a side: rows of the other side in ascending order, and the values."""
+    """The ratings of a new row of a side: rows of the other side in ascending order, and the values.
+
+    ``attributes`` is what those add to the row of each draw of a posterior, shape (S, k + 1), or None.
+    """
 
     side: int
     other: NDArray[np.int64]
     value: Floats
+    attributes: Floats | None = None
 
 
 class Row(NamedTuple):

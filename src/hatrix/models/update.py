@@ -10,6 +10,7 @@ import numpy as np
 from hatrix.data.ids import Ids, as_column
 from hatrix.data.ratings import Ratings
 from hatrix.errors import DataError
+from hatrix.models.bags import ATTRIBUTES, OTHERS, Attributes
 from hatrix.models.drift import measured
 from hatrix.models.factors import ITEM, USER
 from hatrix.models.fold_in import FOLDS, Fixed
@@ -98,6 +99,7 @@ def forget(model: FactorModel, user_id: Any, *, refit: bool = False) -> FactorMo
         user_table=None if model.user_table is None else model.user_table.iloc[kept].reset_index(drop=True),
         posterior=posterior,
         days=days,
+        bags=None if model.bags is None else tuple(bag.kept(USER, kept) for bag in model.bags),
         parts={
             name: np.delete(array, rows, axis=model.recipe.parts[name].index("u"))
             if "u" in model.recipe.parts[name]
@@ -178,10 +180,11 @@ def _check(model: FactorModel, new: Any) -> None:
                 f"the new ratings run from {low:g} to {high:g}, and the model was trained on ratings from "
                 f"{model.scale[0]:g} to {model.scale[1]:g}: fit again with all ratings"
             )
-    if set(getattr(model.recipe, "fields", ("user", "item"))) - {"user", "item", "time"}:
+    bagged = [name for name in getattr(model.recipe, "fields", ()) if name in (*OTHERS, *ATTRIBUTES)]
+    if bagged and model.bags is None:
         raise DataError(
-            "this bayesian-mf has fields besides user, item and time, which an update cannot re-draw: fit again with all "
-            "ratings"
+            f"the model was saved by a hatrix that did not keep the rows of {', '.join(bagged)}, which an update needs: fit "
+            "again with all ratings"
         )
 
 
@@ -268,6 +271,8 @@ def _widened(model: FactorModel, merged: Ratings) -> FactorModel:
         **arrays,
         parts=parts,
         posterior=posterior,
+        days=None if model.days is None else model.days.placed(place[USER], sizes[USER]),
+        bags=None if model.bags is None else tuple(bag.placed(place, sizes) for bag in model.bags),
         user_count=merged.user_count,
         item_count=merged.item_count,
         seen=Seen(by_user.start, merged.item[order], merged.value[order]),
@@ -296,6 +301,7 @@ def _solved(
     other = ratings.item.astype(np.int64), ratings.user.astype(np.int64)
     for _ in range(sweeps):
         for side, name in ((USER, "user"), (ITEM, "item")):
+            attributes = Attributes(model, side, touched[side])
             bias = np.array(getattr(model, f"{name}_bias"))
             factors = np.array(getattr(model, f"{name}_factors"))
             spread = None if model.posterior is None else np.array(model.posterior.user_spread)
@@ -304,11 +310,11 @@ def _solved(
                 rated = grouped[side].rows[grouped[side].start[row] : grouped[side].start[row + 1]]
                 rated = rated[known[1 - side][other[side][rated]]]
                 rated = rated[np.argsort(other[side][rated], kind="stable")]
-                if not len(rated):
+                if not len(rated) and model.posterior is None:
                     bias[row], factors[row] = 0, 0
                     continue
                 solved = FOLDS[model.recipe.name].row(
-                    model, Given(side, other[side][rated], ratings.value[rated])
+                    model, Given(side, other[side][rated], ratings.value[rated], attributes.of(row))
                 )
                 bias[row], factors[row] = np.reshape(solved.bias, bias.shape[1:]), solved.factors
                 known[side][row] = True
