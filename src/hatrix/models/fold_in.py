@@ -9,8 +9,8 @@ Each algorithm answers with the row that its own objective wants, given the rati
                               descent early is not in its penalties alone, but in the rows that it left
 `Bias`                        the damped mean of what the ratings leave
 `Popular`                     nothing for a user; for an item, its count
-`SpectralMF`                  the projection of the user's row
-`BPR`                         the maximiser of its objective over a sample of items
+`SpectralMF`                  the projection of the user's row, or of the item's column
+`BPR`                         the minimiser of its objective over a sample of items, or of users
 `BayesianMF`                  for each posterior draw, a draw from the conditional posterior (`hatrix.models.conditional`)
 ============================  =========================================================================================
 """
@@ -51,6 +51,7 @@ if TYPE_CHECKING:
 
     from hatrix.models.model import FactorModel
     from hatrix.models.pairwise import Rivals
+    from hatrix.models.pairwise_items import Crowd
 
     Floats = NDArray[np.float64]
     Matrix = NDArray[Any]
@@ -133,6 +134,21 @@ class Fixed:
     def rivals(self) -> Rivals:
         return rivals_of(self.model)
 
+    @cached_property
+    def crowd(self) -> Crowd:
+        from hatrix.models.pairwise_items import crowd_of
+
+        return crowd_of(self.model)
+
+    @cached_property
+    def levels(self) -> Matrix:
+        """User biases that make the scores of one item comparable between users, where training leaves them open."""
+        if self.model.recipe.name != "bpr" or self.model.user_bias.any():
+            return self.model.user_bias
+        from hatrix.models.pairwise_items import levels
+
+        return levels(self.model)
+
 
 def fold_in(model: FactorModel, ratings: Mapping[Any, float], *, user_id: Any = "new user") -> FactorModel:
     """See `FactorModel.fold_in`."""
@@ -167,12 +183,16 @@ def fold_in_item(
     return replace(
         model,
         items=Ids.from_labels([item_id])[0],
+        user_bias=model.fixed.levels,
         item_bias=_one(row.bias, model.item_bias),
         item_factors=_one(row.factors, model.item_factors),
         item_count=np.array([len(given.other)], np.int64),
         seen=Seen(np.cumsum(rated), np.zeros(len(given.other), np.int32), given.value),
         item_table=None,
-        parts={name: np.zeros((1, *array.shape[1:]), array.dtype) for name, array in model.parts.items()},
+        parts={
+            name: np.zeros((1, *array.shape[1:]), array.dtype) if "i" in model.recipe.parts[name] else array
+            for name, array in model.parts.items()
+        },
         notes=(*model.notes, *notes),
         origin=model,
     )

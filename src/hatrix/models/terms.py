@@ -10,8 +10,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 
-from hatrix.errors import DataError
-from hatrix.models.factors import ITEM, USER
+from hatrix.models.factors import USER
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -132,13 +131,12 @@ def damped(model: FactorModel, given: Given) -> Terms:
 
 
 def projected(model: FactorModel, given: Given) -> Terms:
-    """Of SpectralMF: the rows that the items of the user add up to."""
-    if given.side == ITEM:
-        raise DataError(
-            "spectral-mf takes the whole matrix apart, and says nothing of a new item: fit again with it"
-        )
+    """Of SpectralMF: the rows that the items of the user, or the users of the item, add up to."""
     recipe: Any = model.recipe
-    return _terms(without_bias(recipe.user_terms(model.parts["projection"], given.other, given.value)))
+    terms, name = (
+        (recipe.user_terms, "projection") if given.side == USER else (recipe.item_terms, "user_projection")
+    )
+    return _terms(without_bias(terms(model.parts[name], given.other, given.value)))
 
 
 def alternating(model: FactorModel, given: Given) -> Terms:
