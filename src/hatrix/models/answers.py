@@ -303,7 +303,7 @@ class Answers:
         sweeps
             How often either side is solved.
         threads
-            For what is fitted again; by default the cores this process may use.
+            By default the cores this process may use; results do not depend on their number.
 
         Returns
         -------

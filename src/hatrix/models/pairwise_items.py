@@ -139,8 +139,6 @@ class _Task(NamedTuple):
 
 def pairwise_item(model: FactorModel, given: Given) -> Row:
     """The row of a new item."""
-    from hatrix.kernels.dense import one_blas_thread
-
     recipe: Any = model.recipe
     candidates = recipe.candidates if recipe.sampling == "adaptive" else 1
     crowd: Crowd = model.fixed.crowd
@@ -159,8 +157,7 @@ def pairwise_item(model: FactorModel, given: Given) -> Row:
     rows[:, :-1] = np.concatenate([model.user_factors[having], crowd.factors])
     penalty = np.append(np.full(k, recipe.regularization), recipe.bias_regularization)
     entries = len(having) if recipe.sampling == "popularity" else 1
-    with one_blas_thread():  # small products: threads would wait for each other
-        x = _rest(_Task(rows, np.array(rivals, np.float32), crowd, entries, candidates, penalty))
+    x = _rest(_Task(rows, np.array(rivals, np.float32), crowd, entries, candidates, penalty))
     return Row(x[-1], x[:-1])
 
 
