@@ -267,10 +267,22 @@ class Answers:
     def fold_in_item(self, ratings: Mapping[Any, float], *, item_id: Any = "new item") -> FactorModel:
         """A model of one new item for all users, from ratings by user label; else as `fold_in`.
 
+        `BPR` compares the items of one user and leaves open how users compare. So that the scores tell whom the new item
+        suits, the view of a `BPR` has user biases: a user's scores, summed over the items as log odds, then come to the
+        number of items that the user has. Take ``user_bias`` off for a score beside those of the model's own items.
+
         Raises
         ------
         DataError
-            As in `fold_in`; and of bpr and spectral-mf, which learn an item from those who do not have it, too.
+            As in `fold_in`; and of bpr without its training rows, for it learns an item from those who do not have it, too.
+
+        Examples
+        --------
+        >>> import hatrix as hx
+        >>> clicks = hx.Ratings.from_columns(*zip(*[(u, i) for u in range(20) for i in range(12) if (u + i) % 2 == 0]))
+        >>> new = hx.SpectralMF(factors=2).fit(clicks, progress=False).fold_in_item({0: 1, 2: 1, 4: 1}, item_id="new")
+        >>> new.predict(6, "new") > new.predict(7, "new")
+        True
         """
         from hatrix.models.fold_in import fold_in_item
 
@@ -291,7 +303,7 @@ class Answers:
         sweeps
             How often either side is solved.
         threads
-            For what is fitted again; by default the cores this process may use.
+            By default the cores this process may use; results do not depend on their number.
 
         Returns
         -------
