@@ -283,13 +283,13 @@ def _moved_cuts(cuts, scores, star, rng):
 def row_of_pairs(Q, b, R, c, mass, candidates, penalty, steps=25):
     """The p that minimises Σ_i Σ_j w_j ln(1 + exp(s_j - x_i)) + ½ penalty |p|², with w that of s; and the w."""
     p, weight = np.zeros(Q.shape[1]), None
-    for _ in range(steps):
+    for step in range(steps):
         x, s = b + Q @ p, c + R @ p
         drawn, left = np.zeros(len(s)), 1.0
         for j in np.argsort(-s, kind="stable"):
             drawn[j] = left**candidates - (left - mass[j]) ** candidates
             left -= mass[j]
-        weight = drawn if weight is None else (weight + drawn) / 2
+        weight = drawn if step == 0 else weight + min(0.5, 2 / (step + 1)) * (drawn - weight)
         slope, H = penalty * p, penalty * np.eye(len(p))
         for i in range(len(x)):
             g = 1 / (1 + np.exp(x[i] - s))

@@ -129,9 +129,10 @@ def row_of_pairs(lanes: int) -> Any:
                 _drawn(score, mass, candidates, ahead, drawn)
             else:
                 drawn[:] = mass
+            # Who is drawn depends on p where the best of some is taken: a part of the way, so that it settles.
+            part = np.float32(1 if step == 0 else min(0.5, 2 / (step + 1)))
             for j in range(m):
-                # Who is drawn depends on p where the best of some is taken: half the way, so that it settles.
-                weight[j] = drawn[j] if step == 0 else (weight[j] + drawn[j]) / 2
+                weight[j] = weight[j] + part * (drawn[j] - weight[j]) if step else drawn[j]
                 theirs[j] = np.exp(max(score[j] - highest, -600.0))
                 push[j], bend[j] = 0.0, 0.0
             for i in range(n):

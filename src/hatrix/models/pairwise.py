@@ -22,8 +22,6 @@ RIVALS = 2048
 """Items that stand for all that a user of BPR does not have."""
 USERS_ASKED = 64
 """Users whose scores tell which items are drawn often."""
-STEPS, FRESH, CLOSE = 8, 2, 2e-3
-"""Newton's steps at most, those with a Hessian of their own, and the relative move that ends them."""
 LIGHT = 0.01
 """Rivals that are drawn less often than this share of the most frequent one are passed over."""
 
@@ -134,21 +132,16 @@ def _optimum(recipe: Any, task: _Task) -> tuple[Matrix, Matrix]:
 
     w_j is how often j is drawn.
     """
-    from scipy.linalg import cho_factor, cho_solve
+    from hatrix.kernels.newton import row_of_pairs
+    from hatrix.kernels.tiles import padded_rows
 
-    p, weight, solver = np.zeros(task.Q.shape[1], np.float32), task.mass, None
-    for step in range(STEPS):
-        drawn = _drawn(recipe, task.c + task.R @ p, task.mass)
-        # Who is drawn depends on p where the best of some is taken: half the way, so that it settles.
-        weight = drawn if step == 0 else (weight + drawn) / 2
-        at = _slopes(task, p, weight)
-        if solver is None or step < FRESH:
-            solver = cho_factor(_hessian(task, at), overwrite_a=True, check_finite=False)
-        move = cho_solve(solver, task.penalty * p - at.pull.sum(axis=0), check_finite=False)
-        p = p - move
-        if np.abs(move).max() < CLOSE * (1 + np.abs(p).max()):
-            break
-    return p, weight
+    k = task.Q.shape[1]
+    Q, R = padded_rows(task.Q), padded_rows(task.R)
+    p, weight = np.zeros((1, R.shape[1]), np.float32), np.empty(len(R), np.float32)
+    mass = (task.mass / task.mass.sum()).astype(np.float32)
+    candidates = recipe.candidates if recipe.sampling == "adaptive" else 1
+    row_of_pairs(R.shape[1])(Q, task.b, R, task.c, mass, candidates, task.penalty, p, weight)
+    return p[0, :k], weight
 
 
 def _slopes(task: _Task, p: Matrix, weight: Matrix) -> _Slopes:
