@@ -1,25 +1,32 @@
-"""Microseconds to fold in a new user of 20 ratings, of every algorithm, and how well the new user is served.
+"""Milliseconds to fold in a new user or item of 20 ratings, of every algorithm, and how well it is served.
 
     python benchmarks/fold_in.py            # on MovieLens 100K (HATRIX_DATA, or fetched)
 
-Beside the time: 150 users are kept out of the training, 20 ratings of each are folded in, and the rest are predicted; the
-same users' rest, of a model trained with those 20 ratings. The time is of the call `fold_in` alone, one thread. Where a
-model has attributes among its fields, those of the new user are given, too.
+Beside the time of the call, one thread:
 
-Then new items: 250 of all are kept out wholly, and their ratings predicted from nothing, or from genres and year alone;
-those that are rated 20 times or more, and the others, also apart.
+- Users: 150 are kept out of the training, 20 ratings of each are folded in, and the rest are predicted; the same users'
+  rest, of a model trained with those 20 ratings. Where a model has attributes among its fields, those of the new user are
+  given, too.
+- Items, of algorithms that rank: 100 are kept out, 20 ratings of each are folded in, and all other users are ranked by
+  their scores: how far up are those who rated the item? Beside it the scores of a model trained with those 20 ratings, and
+  the users' activity, which needs no model.
+- Items without ratings: 250 of all are kept out wholly, and their ratings predicted from nothing, or from genres and year
+  alone; those that are rated 20 times or more, and the others, also apart.
 """
 
 from __future__ import annotations
 
 import time
+from collections.abc import Callable
+from typing import Any
 
 import numpy as np
+from scipy.stats import rankdata
 
 import hatrix as hx
-from hatrix.models.fit import Algorithm
 
-GIVEN, APART, FACTORS, NEW_ITEMS = 20, 150, 64, 250
+GIVEN, FACTORS = 20, 64
+APART_USERS, APART_ITEMS, UNRATED = 150, 100, 250
 SHORT = {"factors": 10, "draws": 20, "epochs": 80}
 FIELDS = ("user", "item", "user_attributes", "item_attributes", "rated", "raters")
 RECIPES = [
@@ -38,51 +45,68 @@ RANKERS = [
     hx.SpectralMF(factors=FACTORS),
     hx.BPR(factors=FACTORS),
 ]
+OTHER_DRAWS = [hx.BPR(factors=FACTORS, sampling=sampling) for sampling in ("uniform", "popularity")]
 
 
-def fields_of(recipe: Algorithm) -> tuple[str, ...]:
+class Apart:
+    """Rows of a side that the training lacks: 20 ratings given of each, and the rest."""
+
+    def __init__(self, side: np.ndarray, count: np.ndarray, size: int) -> None:
+        rng = np.random.default_rng(0)
+        self.rows = rng.choice(np.flatnonzero(count > 2 * GIVEN), size, replace=False)
+        mixed = [rng.permutation(np.flatnonzero(side == row)) for row in self.rows]
+        self.given, self.rest = [rows[:GIVEN] for rows in mixed], [rows[GIVEN:] for rows in mixed]
+        self.known = ~np.isin(side, self.rows)
+        self.with_given = self.known.copy()
+        self.with_given[np.concatenate(self.given)] = True
+
+    def models(self, recipe: hx.Algorithm, ratings: hx.Ratings) -> tuple[hx.FactorModel, hx.FactorModel]:
+        return tuple(
+            recipe.fit(ratings.take(mask), seed=0, progress=False) for mask in (self.known, self.with_given)
+        )
+
+
+def fields_of(recipe: hx.Algorithm) -> tuple[str, ...]:
     return getattr(recipe, "fields", ())
 
 
-def name_of(recipe: Algorithm) -> str:
-    if not isinstance(recipe, hx.BayesianMF):
-        return recipe.name
-    more = {FIELDS: ", fields", ("user", "item"): ""}.get(recipe.fields, ", " + ", ".join(recipe.fields[2:]))
-    return f"{recipe.name} {recipe.likelihood}{more}"
+def named(recipe: hx.Algorithm) -> str:
+    detail = getattr(recipe, "likelihood", getattr(recipe, "sampling", ""))
+    more = fields_of(recipe)[2:]
+    return f"{recipe.name} {detail}".strip() + (
+        ", " + ("fields" if len(more) > 1 else more[0]) if more else ""
+    )
 
 
-def main() -> None:
-    ratings = hx.datasets.load("ml-100k")
-    new_users(ratings)
-    new_items(ratings)
+def timed(
+    fold: Callable[..., hx.FactorModel], history: dict[int, float], seconds: list[float], **known: Any
+) -> hx.FactorModel:
+    start = time.perf_counter()
+    folded = fold(history, **known)
+    seconds.append(time.perf_counter() - start)
+    return folded
 
 
-def new_users(ratings: hx.Ratings) -> None:
-    rng = np.random.default_rng(0)
-    eligible = np.flatnonzero(ratings.user_count > 2 * GIVEN)
-    apart = rng.choice(eligible, APART, replace=False)
-    known, given, rest = ~np.isin(ratings.user, apart), [], []
-    for user in apart:
-        rows = rng.permutation(np.flatnonzero(ratings.user == user))
-        given.append(rows[:GIVEN])
-        rest.append(rows[GIVEN:])
-    with_given = known.copy()
-    with_given[np.concatenate(given)] = True
-    items = ratings.items.decode(ratings.item)
-    print(f"{'algorithm':<30}{'µs, median':>12}{'p95':>8}   folded in    trained    measure")
+def told(seconds: list[float]) -> str:
+    return f"{np.median(seconds) * 1e3:>12.2f}{np.quantile(seconds, 0.95) * 1e3:>8.2f}"
+
+
+def users(ratings: hx.Ratings) -> None:
+    apart, items = Apart(ratings.user, ratings.user_count, APART_USERS), ratings.items.decode(ratings.item)
+    print(f"{'new users':<34}{'ms, median':>12}{'p95':>8}   folded in    trained    measure")
     for recipe in RECIPES + RANKERS:
-        model = recipe.fit(ratings.take(known), seed=0, progress=False)
-        trained = recipe.fit(ratings.take(with_given), seed=0, progress=False)
+        model, trained = apart.models(recipe, ratings)
         seconds, folded_error, trained_error = [], [], []
         model.fold_in({items[0]: ratings.value[0]})  # what all have in common is worked out once
-        for user, mine, others in zip(apart, given, rest, strict=True):
-            history = dict(zip(items[mine].tolist(), ratings.value[mine].tolist(), strict=True))
-            known_of = (
-                ratings.user_table.iloc[user].to_dict() if "user_attributes" in fields_of(recipe) else None
+        for user, mine, others in zip(apart.rows, apart.given, apart.rest, strict=True):
+            new = timed(
+                model.fold_in,
+                dict(zip(items[mine].tolist(), ratings.value[mine].tolist(), strict=True)),
+                seconds,
+                attributes=ratings.user_table.iloc[user].to_dict()
+                if "user_attributes" in fields_of(recipe)
+                else None,
             )
-            start = time.perf_counter()
-            new = model.fold_in(history, attributes=known_of)
-            seconds.append(time.perf_counter() - start)
             label = ratings.users.decode(np.array([user]))[0]
             for found, asked, errors in ((new, "new user", folded_error), (trained, label, trained_error)):
                 if recipe.task == "rating":
@@ -94,19 +118,47 @@ def new_users(ratings: hx.Ratings) -> None:
         values = [np.concatenate(errors).mean() for errors in (folded_error, trained_error)]
         if recipe.task == "rating":
             values = np.sqrt(values).tolist()
-        micro = np.array(seconds) * 1e6
+        measure = "RMSE" if recipe.task == "rating" else "precision@20"
         print(
-            f"{name_of(recipe):<30}{np.median(micro):>12.0f}{np.quantile(micro, 0.95):>8.0f}"
-            f"{values[0]:>12.4f}{values[1]:>11.4f}    {'RMSE' if recipe.task == 'rating' else 'precision@20'}",
-            flush=True,
+            f"{named(recipe):<34}{told(seconds)}{values[0]:>12.4f}{values[1]:>11.4f}    {measure}", flush=True
         )
 
 
-def new_items(ratings: hx.Ratings) -> None:
-    apart = np.sort(np.random.default_rng(1).choice(len(ratings.items), NEW_ITEMS, replace=False))
+def found_among(score: np.ndarray, users: np.ndarray, wanted: np.ndarray) -> tuple[float, float]:
+    """Of users ranked by score: the AUC of those wanted, and their share of the first 20."""
+    right = np.isin(users, wanted)
+    ranks, n = rankdata(score[users]), right.sum()
+    auc = (ranks[right].sum() - n * (n + 1) / 2) / (n * (len(users) - n))
+    return float(auc), float(right[np.argsort(-score[users], kind="stable")[:20]].mean())
+
+
+def items(ratings: hx.Ratings) -> None:
+    apart, labels = Apart(ratings.item, ratings.item_count, APART_ITEMS), ratings.users.decode(ratings.user)
+    print(f"\n{'new items':<34}{'ms, median':>12}{'p95':>8}      AUC: folded in    trained   activity"
+          "      precision@20: folded in    trained   activity")  # fmt: skip
+    for recipe in RANKERS + OTHER_DRAWS:
+        model, trained = apart.models(recipe, ratings)
+        seconds, found = [], []
+        model.fold_in_item({labels[0]: ratings.value[0]})
+        for item, mine, others in zip(apart.rows, apart.given, apart.rest, strict=True):
+            new = timed(
+                model.fold_in_item, dict(zip(labels[mine].tolist(), ratings.value[mine].tolist(), strict=True)),
+                seconds,
+            )  # fmt: skip
+            asked = np.setdiff1d(np.arange(len(ratings.users)), ratings.user[mine])
+            same = trained.user_factors @ trained.item_factors[item] + trained.fixed.levels
+            scores = new.predict(ratings.users.labels, "new item"), same, model.user_count
+            found.append([found_among(score, asked, ratings.user[others]) for score in scores])
+        auc, precision = np.mean(found, axis=0).T
+        print(f"{named(recipe):<34}{told(seconds)}{auc[0]:>20.4f}{auc[1]:>11.4f}{auc[2]:>11.4f}"
+              f"{precision[0]:>28.4f}{precision[1]:>11.4f}{precision[2]:>11.4f}", flush=True)  # fmt: skip
+
+
+def unrated_items(ratings: hx.Ratings) -> None:
+    apart = np.sort(np.random.default_rng(1).choice(len(ratings.items), UNRATED, replace=False))
     held, often = np.isin(ratings.item, apart), ratings.item_count >= GIVEN
     users = ratings.users.decode(ratings.user)
-    print(f"\n{'new items':<42}{'RMSE':>8}{'often rated':>14}{'seldom':>9}    predicted by")
+    print(f"\n{'items without ratings':<42}{'RMSE':>8}{'often rated':>14}{'seldom':>9}    predicted by")
     for recipe, by in (
         (hx.Bias(), "the mean and the user's bias"),
         (hx.BayesianMF(**SHORT), "the prior of items"),
@@ -125,7 +177,14 @@ def new_items(ratings: hx.Ratings) -> None:
             np.sqrt(np.mean(errors[held & part[ratings.item]] ** 2))
             for part in (np.ones_like(often), often, ~often)
         )
-        print(f"{name_of(recipe):<42}{whole:>8.4f}{many:>14.4f}{few:>9.4f}    {by}", flush=True)
+        print(f"{named(recipe):<42}{whole:>8.4f}{many:>14.4f}{few:>9.4f}    {by}", flush=True)
+
+
+def main() -> None:
+    ratings = hx.datasets.load("ml-100k")
+    users(ratings)
+    items(ratings)
+    unrated_items(ratings)
 
 
 if __name__ == "__main__":

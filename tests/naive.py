@@ -293,3 +293,23 @@ def _moved_cuts(cuts, scores, star, rng):
         if (np.diff(moved) > 0).all() and np.log(rng.random()) < density(moved) - density(cuts):
             cuts = moved
     return cuts
+
+
+def row_of_pairs(Q, b, R, c, mass, candidates, penalty, steps=25):
+    """The p that minimises Σ_i Σ_j w_j ln(1 + exp(s_j - x_i)) + ½ penalty |p|², with w that of s; and the w."""
+    p, weight = np.zeros(Q.shape[1]), None
+    for step in range(steps):
+        x, s = b + Q @ p, c + R @ p
+        drawn, left = np.zeros(len(s)), 1.0
+        for j in np.argsort(-s, kind="stable"):
+            drawn[j] = left**candidates - (left - mass[j]) ** candidates
+            left -= mass[j]
+        weight = drawn if step == 0 else weight + min(0.5, 2 / (step + 1)) * (drawn - weight)
+        slope, H = penalty * p, penalty * np.eye(len(p))
+        for i in range(len(x)):
+            g = 1 / (1 + np.exp(x[i] - s))
+            D = Q[i] - R
+            slope = slope - (weight * g) @ D
+            H += D.T @ ((weight * g * (1 - g))[:, None] * D)
+        p = p - np.linalg.solve(H, slope)
+    return p, weight

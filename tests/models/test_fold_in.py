@@ -16,13 +16,19 @@ from hatrix.models.terms import Given
 
 SMALL = {name: {"factors": 5, "epochs": 6} for name in ALGORITHMS} | {"bias": {}, "popular": {}}
 SMALL["bayesian-mf"] = {"factors": 3, "epochs": 30, "burn_in": 10, "draws": 8}
-ITEMWISE = [name for name in ALGORITHMS if name not in ("bpr", "spectral-mf")]
 NEW = {3: 5.0, 8: 4.0, 1: 1.0, 20: 2.0}
 
 
 @pytest.fixture(scope="module")
 def ratings():
     return hx.synthetic.make(60, 40, n_ratings=1200, seed=1)[0]
+
+
+def ratings_of(model, item):
+    """What users gave to an item, by user label."""
+    mine = model.seen.item == item
+    users = model.users.decode(model.seen.user[mine])
+    return dict(zip(users.tolist(), model.seen.value[mine].tolist(), strict=True))
 
 
 def history(model, row):
@@ -52,7 +58,7 @@ def test_what_was_folded_in_is_not_saved(fitted, tmp_path):
     assert not list(tmp_path.iterdir())
 
 
-@pytest.mark.parametrize("name", ITEMWISE)
+@pytest.mark.parametrize("name", ALGORITHMS)
 def test_a_new_item_is_a_model_with_every_answer(name, fitted):
     model = fitted(name)
     new = model.fold_in_item({2: 5.0, 7: 1.0, 30: 4.0}, item_id="new")
@@ -81,7 +87,7 @@ def test_without_ratings_a_user_is_like_an_unknown_one(name, fitted):
     assert list(reasons[0]) == list(reasons[1])
 
 
-@pytest.mark.parametrize("name", ITEMWISE)
+@pytest.mark.parametrize("name", ALGORITHMS)
 @pytest.mark.parametrize("side", ["user", "item"])
 def test_what_is_wrong_is_said(name, side, fitted):
     model = fitted(name)
@@ -95,12 +101,6 @@ def test_what_is_wrong_is_said(name, side, fitted):
     with pytest.raises(DataError, match="as a mapping"):
         fold([3])
     assert "1 of the 2" in fold({3: 4.0, 9999: 4.0}).notes[-1]
-
-
-@pytest.mark.parametrize("name", ["bpr", "spectral-mf"])
-def test_some_say_nothing_of_a_new_item(name, fitted):
-    with pytest.raises(DataError, match="fit again with"):
-        fitted(name).fold_in_item({3: 4.0})
 
 
 @pytest.mark.parametrize(
@@ -119,11 +119,7 @@ def test_als_gives_the_row_that_a_sweep_gives(changes, side, fitted):
             got = np.append(new.user_factors[0], new.user_bias[0])
             bias, rows = model.item_bias, model.item_factors
         else:
-            owner = np.repeat(np.arange(len(model.users)), np.diff(model.seen.start))
-            mine = model.seen.item == row
-            given = dict(
-                zip(ids[0].decode(owner[mine]).tolist(), model.seen.value[mine].tolist(), strict=True)
-            )
+            given = ratings_of(model, row)
             new = model.fold_in_item(given)
             got = np.append(new.item_factors[0], new.item_bias[0])
             bias, rows = model.user_bias, model.user_factors
@@ -229,6 +225,20 @@ def test_a_training_row_folds_in_to_itself(name, fitted):
 
 
 @pytest.mark.parametrize(
+    "changes",
+    [{}, {"history_exponent": 0.1}, {"weighted": True, "power": 1.0, "sharpness": 0.0}, {"popularity": 0.0}],
+    ids=["plain", "history", "weighted", "unpopular"],
+)
+def test_a_training_item_of_spectral_mf_folds_in_to_itself(changes, fitted):
+    """Within a thousandth of the largest factor, where the decomposition has converged."""
+    model = fitted("spectral-mf", **{**changes, "epochs": 80})
+    for row in (0, 17, 30):
+        new = model.fold_in_item(ratings_of(model, row))
+        wanted = model.item_factors[row]
+        np.testing.assert_allclose(new.item_factors[0], wanted, atol=1e-3 * np.abs(wanted).max())
+
+
+@pytest.mark.parametrize(
     ("name", "changes"),
     [
         ("mf", {"factors": 4, "epochs": 100, "learning_rate": 0.01}),
@@ -284,6 +294,66 @@ def test_bpr_prefers_what_is_like_the_ratings(sampling):
         own.append((new.recommend("new user", 6)["item"] // 12 == row % 2).mean())
     assert np.median(alike) > 0.85
     assert np.mean(own) > 0.7
+
+
+def slope_of_item(model, x, users):
+    """What the steps of an epoch of BPR do to an item's row in sum, over every user, item and draw."""
+    recipe, n_items = model.recipe, len(model.items)
+    p, q = model.user_factors.astype(float), model.item_factors.astype(float)
+    scores, new = model.item_bias + p @ q.T, p @ x[:-1] + x[-1]
+    slope, draws = np.zeros(len(x)), float(len(users))
+    c = recipe.candidates if recipe.sampling == "adaptive" else 1
+    pool = model.item_count if recipe.sampling == "popularity" else np.ones(n_items)
+    for u in range(len(p)):
+        mine = model.seen.item[model.seen.of(u)]
+        rest = np.setdiff1d(np.arange(n_items), mine)
+        rest = rest[np.argsort(scores[u, rest])]
+        weight = pool[rest] / pool[rest].sum()
+        if u in users:
+            ends = np.append(0, np.cumsum(weight)) ** c
+            g = -np.sum(np.diff(ends) / (1 + np.exp(new[u] - scores[u, rest])))
+        else:
+            extra = len(users) if recipe.sampling == "popularity" else 1
+            share = extra / (pool[rest].sum() + extra)
+            below = weight[scores[u, rest] < new[u]].sum() * (1 - share)
+            often = (below + share) ** c - below**c
+            draws += often * len(mine)
+            g = often * np.sum(1 / (1 + np.exp(scores[u, mine] - new[u])))
+        slope += g * np.append(p[u], 1)
+    return slope, draws * np.append(np.full(len(x) - 1, recipe.regularization), recipe.bias_regularization)
+
+
+@pytest.mark.parametrize("sampling", ["uniform", "adaptive", "popularity"])
+def test_an_item_of_bpr_is_where_its_steps_balance(sampling, fitted):
+    """Within 2 % of the sizes of the slopes: scores are known by sixteenths."""
+    model = fitted("bpr", sampling=sampling, candidates=4)
+    users = np.array([2, 7, 11, 30, 45])
+    new = model.fold_in_item(dict.fromkeys(model.users.decode(users).tolist(), 4.0))
+    x = np.append(new.item_factors[0], new.item_bias[0]).astype(float)
+    slope, penalty = slope_of_item(model, x, users)
+    size = np.abs(slope_of_item(model, 0 * x, users)[0])
+    assert np.abs(slope + penalty * x).max() < 0.02 * size.max()
+
+
+def test_a_new_item_of_bpr_tells_whom_it_suits():
+    """Better than who is active, which is what the level of a user's scores adds to their order."""
+    rng = np.random.default_rng(0)
+    count = rng.integers(3, 9, 120)
+    user = np.repeat(np.arange(120), count)
+    item = np.concatenate([rng.choice(16, count[u], replace=False) + 16 * (u % 2) for u in range(120)])
+    clicks = hx.Ratings.from_columns(user, item)
+    model = hx.BPR(factors=4, epochs=40).fit(clicks, seed=0)
+    new = model.fold_in_item(dict.fromkeys(range(0, 40, 2), 1.0))
+    score = new.predict(np.arange(40, 120), "new item")
+    even = np.arange(40, 120) % 2 == 0
+    assert (score[even][:, None] > score[~even]).mean() > 0.95
+    expected = 1 / (1 + np.exp(-(model.scores(model.users.labels) + new.user_bias[:, None])))
+    np.testing.assert_allclose(expected.sum(axis=1), count, rtol=1e-3)
+
+
+def test_a_new_item_of_bpr_needs_the_training_rows(fitted):
+    with pytest.raises(DataError, match="without its training rows"):
+        replace(fitted("bpr"), seen=None).fold_in_item({3: 4.0})
 
 
 # The conditional posterior.

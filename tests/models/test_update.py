@@ -10,8 +10,11 @@ import pytest
 
 import hatrix as hx
 from hatrix.errors import DataError, ParameterError
+from hatrix.kernels import schedule
 from hatrix.models import ALGORITHMS, algorithm
-from hatrix.models.update import WHOLE, training_ratings
+from hatrix.models.factors import ITEM, USER
+from hatrix.models.fold_in import FOLDS
+from hatrix.models.update import WHOLE, _ratings_of, training_ratings
 
 SMALL = {name: {"factors": 5, "epochs": 8} for name in ALGORITHMS} | {"bias": {}, "popular": {}}
 SMALL["bayesian-mf"] = {"factors": 3, "epochs": 40, "burn_in": 10, "draws": 8}
@@ -248,3 +251,39 @@ def test_the_only_user_stays():
     model = hx.Bias().fit(hx.Ratings.from_columns([1, 1], [1, 2], [3.0, 4.0]))
     with pytest.raises(DataError, match="the only one"):
         model.forget(1)
+
+
+@pytest.mark.parametrize(
+    ("name", "changes"),
+    [
+        ("als", {}),
+        ("als", {"biased": False, "nu": 0.0}),
+        ("als", {"nonnegative": True}),
+        ("implicit-als", {"alpha0": None}),
+        ("mf", {}),
+        ("biased-mf", {}),
+        ("svdpp", {}),
+        ("bayesian-mf", {}),
+    ],
+)
+@pytest.mark.parametrize("side", [USER, ITEM])
+def test_many_rows_are_what_each_alone_is(name, changes, side, fitted, ratings, monkeypatch):
+    """Within 1e-4 of the largest number, and to the last bit on any number of threads."""
+    model = fitted(name, **changes)
+    wanted = np.arange(1, len(model.users if side == USER else model.items), 3)
+    others = len(model.items if side == USER else model.users)
+    many = _ratings_of(ratings, side, wanted, np.ones(others, bool))
+    fold = FOLDS[name]
+    rows = fold.rows(model, many, 1)
+    for at, row in enumerate(wanted):
+        given = many.given(at)
+        mine = (ratings.user, ratings.item)[side] == row
+        assert given.value.sum() == ratings.value[mine].sum()
+        assert (np.sort((ratings.user, ratings.item)[1 - side][mine]) == given.other).all()
+        alone = fold.row(model, given)
+        np.testing.assert_allclose(rows.factors[at], alone.factors, atol=1e-4 * np.abs(rows.factors).max())
+        np.testing.assert_allclose(rows.bias[at], alone.bias, atol=1e-4 * max(1, np.abs(rows.bias).max()))
+    monkeypatch.setattr(schedule, "WORTH_A_THREAD", 1)
+    for threads in (2, 5):
+        for one, other in zip(rows, fold.rows(model, many, threads), strict=True):
+            np.testing.assert_array_equal(one, other)

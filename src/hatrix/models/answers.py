@@ -287,15 +287,23 @@ class Answers:
 
         With the field "item_attributes", an item that nobody has rated yet is what its attributes say.
 
+        `BPR` compares the items of one user and leaves open how users compare. So that the scores tell whom the new item
+        suits, the view of a `BPR` has user biases: a user's scores, summed over the items as log odds, then come to the
+        number of items that the user has. Take ``user_bias`` off for a score beside those of the model's own items.
+
         Raises
         ------
         DataError
-            As in `fold_in`; and of bpr and spectral-mf, which learn an item from those who do not have it, too.
+            As in `fold_in`; and of bpr without its training rows, for it learns an item from those who do not have it, too.
 
         Examples
         --------
         >>> import hatrix as hx, pandas as pd
         >>> from dataclasses import replace
+        >>> clicks = hx.Ratings.from_columns(*zip(*[(u, i) for u in range(20) for i in range(12) if (u + i) % 2 == 0]))
+        >>> new = hx.SpectralMF(factors=2).fit(clicks, progress=False).fold_in_item({0: 1, 2: 1, 4: 1}, item_id="new")
+        >>> bool(new.predict(6, "new") > new.predict(7, "new"))
+        True
         >>> rows = [(u, i, 5.0 if u % 2 == i % 2 else 1.0) for u in range(40) for i in range(24) if (u + i) % 5]
         >>> kinds = pd.DataFrame({"kind": ["drama", "comedy"] * 12})
         >>> ratings = replace(hx.Ratings.from_columns(*zip(*rows)), item_table=kinds)
@@ -325,7 +333,7 @@ class Answers:
         sweeps
             How often either side is solved.
         threads
-            For what is fitted again; by default the cores this process may use.
+            By default the cores this process may use; results do not depend on their number.
 
         Returns
         -------

@@ -9,8 +9,8 @@ Each algorithm answers with the row that its own objective wants, given the rati
                               descent early is not in its penalties alone, but in the rows that it left
 `Bias`                        the damped mean of what the ratings leave
 `Popular`                     nothing for a user; for an item, its count
-`SpectralMF`                  the projection of the user's row
-`BPR`                         the maximiser of its objective over a sample of items
+`SpectralMF`                  the projection of the user's row, or of the item's column
+`BPR`                         the minimiser of its objective over a sample of items, or of users
 `BayesianMF`                  for each posterior draw, a draw from the conditional posterior (`hatrix.models.conditional`),
                               around what its attributes and who rated what say
 ============================  =========================================================================================
@@ -32,18 +32,26 @@ from hatrix.models.bags import Attributes, line_of
 from hatrix.models.factors import ITEM, USER
 from hatrix.models.pairwise import pairwise, pairwise_terms, rivals_of
 from hatrix.models.recommend import some_of
+from hatrix.models.rows import (
+    Many,
+    Rows,
+    als_row,
+    als_rows,
+    descended_rows,
+    implicit_row,
+    implicit_rows,
+    one_by_one,
+)
 from hatrix.models.seen import Seen
 from hatrix.models.terms import (
     LEAST_PENALTY,
     Given,
     Row,
     Terms,
-    als_row,
     alternating,
     confident,
     damped,
     descended,
-    implicit_row,
     learned,
     projected,
 )
@@ -54,6 +62,7 @@ if TYPE_CHECKING:
 
     from hatrix.models.model import FactorModel
     from hatrix.models.pairwise import Rivals
+    from hatrix.models.pairwise_items import Crowd
 
     Floats = NDArray[np.float64]
     Matrix = NDArray[Any]
@@ -136,6 +145,21 @@ class Fixed:
     def rivals(self) -> Rivals:
         return rivals_of(self.model)
 
+    @cached_property
+    def crowd(self) -> Crowd:
+        from hatrix.models.pairwise_items import crowd_of
+
+        return crowd_of(self.model)
+
+    @cached_property
+    def levels(self) -> Matrix:
+        """User biases that make the scores of one item comparable between users, where training leaves them open."""
+        if self.model.recipe.name != "bpr" or self.model.user_bias.any():
+            return self.model.user_bias
+        from hatrix.models.pairwise_items import levels
+
+        return levels(self.model)
+
 
 def fold_in(
     model: FactorModel,
@@ -184,12 +208,16 @@ def fold_in_item(
     return replace(
         model,
         items=Ids.from_labels([item_id])[0],
+        user_bias=model.fixed.levels,
         item_bias=_one(row.bias, model.item_bias),
         item_factors=_one(row.factors, model.item_factors),
         item_count=np.array([len(given.other)], np.int64),
         seen=Seen(np.cumsum(rated), np.zeros(len(given.other), np.int32), given.value),
         item_table=line,
-        parts={name: np.zeros((1, *array.shape[1:]), array.dtype) for name, array in model.parts.items()},
+        parts={
+            name: np.zeros((1, *array.shape[1:]), array.dtype) if "i" in model.recipe.parts[name] else array
+            for name, array in model.parts.items()
+        },
         bags=None if model.bags is None else tuple(bag.unknown(ITEM) for bag in model.bags),
         notes=(*model.notes, *notes, *more),
         origin=model,
@@ -243,23 +271,31 @@ def given_of(model: FactorModel, side: int, ratings: Mapping[Any, float]) -> tup
 
 
 def _row(model: FactorModel, given: Given) -> Row:
+    from hatrix.kernels.dense import one_blas_thread
+
     if len(given.other) == 0 and model.posterior is None:
         return Row(*(np.zeros(array.shape[1:]) for array in learned(model, given.side)))
-    return FOLDS[model.recipe.name].row(model, given)
+    with one_blas_thread():  # small products: more threads would wait for each other
+        return FOLDS[model.recipe.name].row(model, given)
 
 
 class Fold(NamedTuple):
-    """How an algorithm folds in: the row, and the row as a sum over its ratings.
+    """How an algorithm folds in: the row, the row as a sum over its ratings, and many rows at once.
 
-    Those of a posterior depend on the user's present row, too: see `hatrix.models.conditional.mean_terms`.
+    Terms of a posterior depend on the user's present row, too: see `hatrix.models.conditional.mean_terms`. What an update
+    fits again has no way to solve many rows.
     """
 
     row: Callable[[FactorModel, Given], Row]
     terms: Callable[[FactorModel, Given], Terms] | None
+    rows: Callable[[FactorModel, Many, int], Rows] | None = None
 
 
-def _sum(terms: Callable[[FactorModel, Given], Terms]) -> Fold:
-    return Fold(lambda model, given: terms(model, given).row(), terms)
+def _sum(
+    terms: Callable[[FactorModel, Given], Terms],
+    rows: Callable[[FactorModel, Many, int], Rows] | None = None,
+) -> Fold:
+    return Fold(lambda model, given: terms(model, given).row(), terms, rows)
 
 
 def _counted(model: FactorModel, given: Given) -> Row:  # noqa: ARG001
@@ -278,14 +314,14 @@ def _conditional(model: FactorModel, given: Given) -> Row:
 
 
 FOLDS: Mapping[str, Fold] = {
-    "als": Fold(als_row, alternating),
-    "implicit-als": Fold(implicit_row, confident),
-    "mf": _sum(descended),
-    "biased-mf": _sum(descended),
-    "svdpp": _sum(descended),
+    "als": Fold(als_row, alternating, als_rows),
+    "implicit-als": Fold(implicit_row, confident, implicit_rows),
+    "mf": _sum(descended, descended_rows),
+    "biased-mf": _sum(descended, descended_rows),
+    "svdpp": _sum(descended, descended_rows),
     "bias": _sum(damped),
     "popular": Fold(_counted, _nothing),
     "spectral-mf": _sum(projected),
     "bpr": Fold(pairwise, pairwise_terms),
-    "bayesian-mf": Fold(_conditional, None),
+    "bayesian-mf": Fold(_conditional, None, one_by_one(_conditional)),
 }

@@ -6,7 +6,6 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 
-from hatrix.errors import DataError
 from hatrix.models.factors import ITEM
 from hatrix.models.terms import LEAST_PENALTY, Given, Row, Terms, without_bias
 
@@ -17,14 +16,12 @@ if TYPE_CHECKING:
 
     Matrix = NDArray[Any]
 
-__all__ = ["Rivals", "pairwise", "pairwise_terms", "rivals_of"]
+__all__ = ["Rivals", "pairwise", "pairwise_terms", "picked", "rivals_of"]
 
 RIVALS = 2048
 """Items that stand for all that a user of BPR does not have."""
 USERS_ASKED = 64
 """Users whose scores tell which items are drawn often."""
-STEPS, FRESH, CLOSE = 8, 2, 2e-3
-"""Newton's steps at most, those with a Hessian of their own, and the relative move that ends them."""
 LIGHT = 0.01
 """Rivals that are drawn less often than this share of the most frequent one are passed over."""
 
@@ -50,16 +47,24 @@ def rivals_of(model: FactorModel) -> Rivals:
         users = rng.choice(users, min(len(users), USERS_ASKED), replace=False)
         scores = model.user_factors[users] @ model.item_factors[live].T + model.item_bias[live]
         wanted = np.mean([_drawn(recipe, row, mass) for row in scores], axis=0) / 2 + mass / 2
-        chance = np.minimum(1, RIVALS * wanted)
-        for _ in range(10):  # what is sure leaves more for the others
-            unsure = chance < 1
-            left = (RIVALS - np.count_nonzero(~unsure)) / chance[unsure].sum()
-            chance[unsure] = np.minimum(1, chance[unsure] * left)
-        ends = np.cumsum(chance)
-        picked = np.unique(np.searchsorted(ends, rng.random() + np.arange(int(ends[-1])), side="right"))
-        live, mass = live[picked], mass[picked] / chance[picked]
+        at, chance = picked(wanted, RIVALS, rng)
+        live, mass = live[at], mass[at] / chance
     factors, bias = model.item_factors[live], model.item_bias[live]
     return Rivals(live, mass.astype(factors.dtype), factors, bias)
+
+
+def picked(wanted: Matrix, size: int, rng: np.random.Generator) -> tuple[NDArray[np.int64], Matrix]:
+    """About ``size`` of them (all, if there are no more), as likely as they are wanted; and the chance that each had."""
+    if len(wanted) <= size:
+        return np.arange(len(wanted)), np.ones(len(wanted))
+    chance = np.minimum(1, size * wanted)
+    for _ in range(10):  # what is sure leaves more for the others
+        unsure = chance < 1
+        left = (size - np.count_nonzero(~unsure)) / chance[unsure].sum()
+        chance[unsure] = np.minimum(1, chance[unsure] * left)
+    ends = np.cumsum(chance)
+    at = np.unique(np.searchsorted(ends, rng.random() + np.arange(int(ends[-1])), side="right"))
+    return at, chance[at]
 
 
 class _Task(NamedTuple):
@@ -82,7 +87,11 @@ class _Slopes(NamedTuple):
 
 
 def pairwise(model: FactorModel, given: Given) -> Row:
-    """The row of a new user."""
+    """The row of a new user, or item."""
+    if given.side == ITEM:
+        from hatrix.models.pairwise_items import pairwise_item
+
+        return pairwise_item(model, given)
     task = _task(model, given)[0]
     p = np.zeros(model.item_factors.shape[1], np.float32)
     return Row(0.0, p if task is None else _optimum(model.recipe, task)[0])
@@ -107,10 +116,6 @@ def pairwise_terms(model: FactorModel, given: Given) -> Terms:
 
 def _task(model: FactorModel, given: Given) -> tuple[_Task | None, NDArray[np.bool_]]:
     """None where there is nothing to learn from; and which of the items are among the user's."""
-    if given.side == ITEM:
-        raise DataError(
-            "bpr learns an item from all users, those who do not have it too: fit again with the new item"
-        )
     recipe: Any = model.recipe
     known, rivals = model.item_count[given.other] > 0, model.fixed.rivals
     mine = given.other[known]
@@ -127,21 +132,16 @@ def _optimum(recipe: Any, task: _Task) -> tuple[Matrix, Matrix]:
 
     w_j is how often j is drawn.
     """
-    from scipy.linalg import cho_factor, cho_solve
+    from hatrix.kernels.newton import row_of_pairs
+    from hatrix.kernels.tiles import padded_rows
 
-    p, weight, solver = np.zeros(task.Q.shape[1], np.float32), task.mass, None
-    for step in range(STEPS):
-        drawn = _drawn(recipe, task.c + task.R @ p, task.mass)
-        # Who is drawn depends on p where the best of some is taken: half the way, so that it settles.
-        weight = drawn if step == 0 else (weight + drawn) / 2
-        at = _slopes(task, p, weight)
-        if solver is None or step < FRESH:
-            solver = cho_factor(_hessian(task, at), overwrite_a=True, check_finite=False)
-        move = cho_solve(solver, task.penalty * p - at.pull.sum(axis=0), check_finite=False)
-        p = p - move
-        if np.abs(move).max() < CLOSE * (1 + np.abs(p).max()):
-            break
-    return p, weight
+    k = task.Q.shape[1]
+    Q, R = padded_rows(task.Q), padded_rows(task.R)
+    p, weight = np.zeros((1, R.shape[1]), np.float32), np.empty(len(R), np.float32)
+    mass = (task.mass / task.mass.sum()).astype(np.float32)
+    candidates = recipe.candidates if recipe.sampling == "adaptive" else 1
+    row_of_pairs(R.shape[1])(Q, task.b, R, task.c, mass, candidates, task.penalty, p, weight)
+    return p[0, :k], weight
 
 
 def _slopes(task: _Task, p: Matrix, weight: Matrix) -> _Slopes:

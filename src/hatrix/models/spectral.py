@@ -189,7 +189,8 @@ class SpectralMF(Algorithm):
 
     where ``user_scale = (d_u + offset)^-user_exponent`` and ``f(s) = s^power · exp(sharpness · s / s_1)``. Where
     ``history_exponent`` is the ``item_exponent`` (None says so) the score is ``U f(S) V'`` times the items'
-    popularity. A user's factors are a projection of the user's row: new users need no training.
+    popularity. A user's factors are a projection of the user's row, and an item's one of its column: new ones need no
+    training.
 
     Minimises ``‖N - U S V'‖²`` over matrices of rank k, by subspace iteration: an epoch applies a Chebyshev
     polynomial of N'N, and solves for the best vectors in the subspace (Rayleigh-Ritz). The history tells the
@@ -218,7 +219,7 @@ class SpectralMF(Algorithm):
     name: ClassVar[str] = "spectral-mf"
     task: ClassVar = "ranking"
     late: ClassVar[frozenset[str]] = frozenset({"history_exponent", "power", "sharpness", "popularity"})
-    parts: ClassVar[Mapping[str, str]] = {"projection": "ik"}
+    parts: ClassVar[Mapping[str, str]] = {"projection": "ik", "user_projection": "uk"}
 
     factors: int = Field(
         default=128,
@@ -307,14 +308,27 @@ class SpectralMF(Algorithm):
         # The rows of N are already divided by item_exponent's power of the degree.
         rest = damped(degree, self.offset, history - self.item_exponent)
         vectors = state.variables["basis"][:, :k]
-        projection = _scaled(vectors, inverse[:k], damped(degree, self.offset, history))
+        users = state.project(
+            _scaled(state.variables["basis"], inverse * state.unit, rest, out=state.spare), k
+        )
+        left = users  # left singular vectors, times the root
+        if history != self.item_exponent:
+            plain = np.ones(len(degree))
+            left = state.project(
+                _scaled(state.variables["basis"], inverse * state.unit, plain, out=state.spare), k
+            )
+        reciprocal = np.divide(1.0, values[:k], out=np.zeros(k), where=values[:k] > 0)
+        user_scale = damped(state.user_degree, self.offset, self.user_exponent)
         return Factors(
             0.0,
             np.zeros(len(state.user_degree), np.float32),
             np.zeros(len(degree), np.float32),
-            state.project(_scaled(state.variables["basis"], inverse * state.unit, rest, out=state.spare), k),
+            users,
             _scaled(vectors, root[:k], damped(degree, 0.0, -self.popularity)),
-            {"projection": projection},
+            {
+                "projection": _scaled(vectors, inverse[:k], damped(degree, self.offset, history)),
+                "user_projection": _scaled(left, reciprocal, user_scale),
+            },
         )
 
     def filter(self, values: NDArray[np.float64]) -> NDArray[np.float64]:
@@ -337,3 +351,16 @@ class SpectralMF(Algorithm):
         weight = self.weights(value)
         scale = damped(np.array([weight @ weight]), self.offset, self.user_exponent)
         return np.asarray((weight * scale)[:, None] * projection[item])
+
+    def item_terms(
+        self, user_projection: NDArray[np.float32], user: NDArray[Any], value: NDArray[np.float64]
+    ) -> NDArray[np.float64]:
+        """What each of an item's users adds to the item's factors, shape (n, k): the item's column, projected.
+
+        A column c of N beside the others has the right singular vector ``c'U S⁻¹`` to first order, with the users' degrees
+        as they were. For a training item the terms add up to the item's factors, as far as the decomposition has converged.
+        """
+        weight = self.weights(value)
+        degree = np.array([weight @ weight])
+        scale = damped(degree, self.offset, self.item_exponent) * damped(degree, 0.0, -self.popularity)
+        return np.asarray((weight * scale)[:, None] * user_projection[user])

@@ -10,8 +10,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 
-from hatrix.errors import DataError
-from hatrix.models.factors import ITEM, USER
+from hatrix.models.factors import USER
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -26,12 +25,12 @@ __all__ = [
     "Given",
     "Row",
     "Terms",
-    "als_row",
     "alternating",
     "confident",
     "damped",
     "descended",
-    "implicit_row",
+    "implicit_ridge",
+    "implicit_weight",
     "learned",
     "projected",
     "regressors",
@@ -136,17 +135,18 @@ def damped(model: FactorModel, given: Given) -> Terms:
 
 
 def projected(model: FactorModel, given: Given) -> Terms:
-    """Of SpectralMF: the rows that the items of the user add up to."""
-    if given.side == ITEM:
-        raise DataError(
-            "spectral-mf takes the whole matrix apart, and says nothing of a new item: fit again with it"
-        )
+    """Of SpectralMF: the rows that the items of the user, or the users of the item, add up to."""
     recipe: Any = model.recipe
-    return _terms(without_bias(recipe.user_terms(model.parts["projection"], given.other, given.value)))
+    terms, name = (
+        (recipe.user_terms, "projection") if given.side == USER else (recipe.item_terms, "user_projection")
+    )
+    return _terms(without_bias(terms(model.parts[name], given.other, given.value)))
 
 
 def alternating(model: FactorModel, given: Given) -> Terms:
     """Of ALS; with ``nonnegative`` those of the factors above zero, which are a regression of their own."""
+    from hatrix.models.rows import als_row
+
     recipe: Any = model.recipe
     bias, rows = regressors(model, given)
     V, n = rows.astype(np.float64), len(rows)
@@ -170,60 +170,19 @@ def confident(model: FactorModel, given: Given) -> Terms:
     weight, target = confidence(recipe, given.value)
     V = regressors(model, given)[1].astype(np.float64)
     values, vectors = model.fixed.rotation(1 - given.side)
-    H = (vectors * (_alpha0(recipe) * np.maximum(values, 0))) @ vectors.T + (V.T * weight) @ V
-    H[np.diag_indices_from(H)] += _implicit_ridge(model, given)
+    H = (vectors * (implicit_weight(model) * np.maximum(values, 0))) @ vectors.T + (V.T * weight) @ V
+    H[np.diag_indices_from(H)] += implicit_ridge(model, given.side, len(given.other))
     return _terms(without_bias((weight * target)[:, None] * np.linalg.solve(H, V.T).T))
 
 
-def _alpha0(recipe: Any) -> float:
+def implicit_weight(model: FactorModel) -> float:
+    """Of ImplicitALS: the weight of a pair that was not seen."""
+    recipe: Any = model.recipe
     return 1.0 if recipe.alpha0 is None else float(recipe.alpha0)
 
 
-def _implicit_ridge(model: FactorModel, given: Given) -> float:
+def implicit_ridge(model: FactorModel, side: int, count: Any) -> Any:
+    """Of ImplicitALS: the penalty of rows with so many ratings."""
     recipe: Any = model.recipe
-    others = len(model.items) if given.side == USER else len(model.users)
-    return float(recipe.regularization * (len(given.other) + _alpha0(recipe) * others) ** recipe.nu)
-
-
-def als_row(model: FactorModel, given: Given) -> Row:
-    """The row of a sweep of ALS, by its kernel."""
-    from hatrix.kernels.least_squares import solve_rows
-    from hatrix.kernels.tiles import padded_rows
-
-    recipe: Any = model.recipe
-    bias, rows = regressors(model, given)
-    n, Y = len(given.other), padded_rows(rows)
-    X, beta = np.zeros((1, Y.shape[1]), np.float32), np.zeros(1, np.float32)
-    target = (given.value - model.mean).astype(np.float32) - bias.astype(np.float32)
-    ridge, bias_ridge = (
-        np.array([weight * n**recipe.nu], np.float32)
-        for weight in (recipe.regularization, recipe.bias_regularization)
-    )
-    solve_rows(
-        np.array([0, n]), np.arange(n, dtype=np.int32), np.ones(n, np.float32), target, Y,
-        np.zeros(Y.shape[1], np.float32), ridge, X, bias=beta if recipe.biased else None, bias_ridge=bias_ridge,
-        nonnegative=recipe.nonnegative,
-    )  # fmt: skip
-    return Row(beta[0], X[0, : rows.shape[1]])
-
-
-def implicit_row(model: FactorModel, given: Given) -> Row:
-    """The row of a sweep of ImplicitALS, by its kernel."""
-    from hatrix.kernels.least_squares import solve_rows
-    from hatrix.kernels.tiles import padded_rows
-    from hatrix.models.als import confidence
-
-    recipe: Any = model.recipe
-    weight, target = confidence(recipe, given.value)
-    values, vectors = model.fixed.rotation(1 - given.side)
-    _, rows = regressors(model, given)
-    n, k = rows.shape
-    Y = padded_rows(rows.astype(np.float64) @ vectors)
-    X, diagonal = np.zeros((1, Y.shape[1]), np.float32), np.zeros(Y.shape[1], np.float32)
-    diagonal[:k] = _alpha0(recipe) * np.maximum(values, 0)
-    ridge = np.array([_implicit_ridge(model, given)], np.float32)
-    solve_rows(
-        np.array([0, n]), np.arange(n, dtype=np.int32), weight.astype(np.float32), target.astype(np.float32), Y,
-        diagonal, ridge, X,
-    )  # fmt: skip
-    return Row(0.0, vectors @ X[0, :k])
+    others = len(model.items) if side == USER else len(model.users)
+    return recipe.regularization * (count + implicit_weight(model) * others) ** recipe.nu

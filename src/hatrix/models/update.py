@@ -13,10 +13,11 @@ from hatrix.errors import DataError
 from hatrix.models.bags import ATTRIBUTES, OTHERS, Attributes
 from hatrix.models.drift import measured
 from hatrix.models.factors import ITEM, USER
+from hatrix.models.fit import cores
 from hatrix.models.fold_in import FOLDS, Fixed
 from hatrix.models.recommend import whole
+from hatrix.models.rows import Many
 from hatrix.models.seen import Seen
-from hatrix.models.terms import Given
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -53,7 +54,7 @@ def update(model: FactorModel, new: Ratings, *, sweeps: int = 2, threads: int | 
     )
     note = f"updated with {len(new):,} ratings by re-solving {len(touched[0]):,} users and {len(touched[1]):,} items"
     return replace(
-        _solved(model, wide, merged, touched, sweeps),
+        _solved(model, wide, merged, touched, sweeps, threads or cores()),
         fingerprint=merged.fingerprint,
         notes=(*model.notes, note),
         drift=drift,
@@ -117,14 +118,12 @@ def forget(model: FactorModel, user_id: Any, *, refit: bool = False) -> FactorMo
         if refit and model.recipe.name in ALTERNATING:
             left = _swept(left, rest)
         elif refit:
-            left = _solved(model, left, rest, (np.zeros(0, np.int64), theirs), 1)
+            left = _solved(model, left, rest, (np.zeros(0, np.int64), theirs), 1, cores())
     return left
 
 
 def _swept(model: FactorModel, ratings: Ratings) -> FactorModel:
     """Go on with the sweeps of the fit, from the model's rows."""
-    from hatrix.models.fit import cores
-
     state: Any = model.recipe.init(ratings, seed=model.seed, threads=cores())
     for name, array in state.variables.items():
         rows = getattr(model, name)
@@ -288,41 +287,64 @@ def _placed(array: NDArray[Any], place: Rows, size: int) -> NDArray[Any]:
 
 
 def _solved(
-    base: FactorModel, model: FactorModel, ratings: Ratings, touched: tuple[Rows, Rows], sweeps: int
+    base: FactorModel,
+    model: FactorModel,
+    ratings: Ratings,
+    touched: tuple[Rows, Rows],
+    sweeps: int,
+    threads: int,
 ) -> FactorModel:
     """Solve the touched rows of either side in turns, all others as they are; users first.
 
     What folds have in common (the spread of trained rows, the error, hyper-priors) is that of ``base``.
     """
+    from hatrix.kernels.dense import one_blas_thread
+
     known = [~model.cold_users, ~model.cold_items]
     if model.posterior is not None:
         known = [np.ones(len(rows), bool) for rows in known]
-    grouped = ratings.by_user, ratings.by_item
-    other = ratings.item.astype(np.int64), ratings.user.astype(np.int64)
+    solve = FOLDS[model.recipe.name].rows
+    assert solve is not None
     for _ in range(sweeps):
         for side, name in ((USER, "user"), (ITEM, "item")):
-            attributes = Attributes(model, side, touched[side])
-            bias = np.array(getattr(model, f"{name}_bias"))
-            factors = np.array(getattr(model, f"{name}_factors"))
-            spread = None if model.posterior is None else np.array(model.posterior.user_spread)
+            rows = touched[side]
+            many = _ratings_of(ratings, side, rows, known[1 - side], Attributes(model, side, rows))
             model.__dict__["fixed"] = Fixed(model, base)
-            for row in touched[side]:
-                rated = grouped[side].rows[grouped[side].start[row] : grouped[side].start[row + 1]]
-                rated = rated[known[1 - side][other[side][rated]]]
-                rated = rated[np.argsort(other[side][rated], kind="stable")]
-                if not len(rated) and model.posterior is None:
-                    bias[row], factors[row] = 0, 0
-                    continue
-                solved = FOLDS[model.recipe.name].row(
-                    model, Given(side, other[side][rated], ratings.value[rated], attributes.of(row))
-                )
-                bias[row], factors[row] = np.reshape(solved.bias, bias.shape[1:]), solved.factors
-                known[side][row] = True
-                if side == USER and spread is not None and spread.size:
-                    spread[row] = solved.spread
-            arrays: dict[str, Any] = {f"{name}_bias": bias, f"{name}_factors": factors}
+            with one_blas_thread():  # its threads would change the bits, and ours are enough
+                solved = solve(model, many, threads)
+            arrays: dict[str, Any] = {}
+            for kind in ("bias", "factors"):
+                arrays[f"{name}_{kind}"] = np.array(getattr(model, f"{name}_{kind}"))
+                arrays[f"{name}_{kind}"][rows] = getattr(solved, kind)
+            # A row of a posterior has a prior to be drawn from, with ratings or without.
+            found = (np.diff(many.start) > 0) | (model.posterior is not None)
+            known[side][rows[found]] = True
             posterior = model.posterior
-            if posterior is not None and spread is not None:
+            if posterior is not None and solved.spread is not None:
+                spread = np.array(posterior.user_spread)
+                spread[rows[found]] = solved.spread[found]
                 posterior = posterior._replace(user_spread=spread)
             model = replace(model, **arrays, posterior=posterior)
     return model
+
+
+def _ratings_of(
+    ratings: Ratings, side: int, rows: Rows, known: NDArray[np.bool_], attributes: Attributes
+) -> Many:
+    """The ratings of some rows of a side, without those of rows of the other side that are not known."""
+    start, entries = ratings.by_user if side == USER else ratings.by_item
+    count = start[rows + 1] - start[rows]
+    owner = np.repeat(np.arange(len(rows)), count)
+    at = entries[np.arange(len(owner)) + np.repeat(start[rows] - np.cumsum(count) + count, count)]
+    other = (ratings.item if side == USER else ratings.user)[at].astype(np.int64)
+    kept = known[other]
+    at, other, owner = at[kept], other[kept], owner[kept]
+    order = np.argsort(owner * len(known) + other, kind="stable")
+    count = np.bincount(owner, minlength=len(rows))
+    return Many(
+        side,
+        np.append(0, np.cumsum(count)),
+        other[order],
+        ratings.value[at[order]],
+        lambda at: attributes.of(rows[at]),
+    )
