@@ -1,6 +1,7 @@
-"""Milliseconds to fold in a new user or item of 20 ratings, of every algorithm, and how well it is served.
+"""Milliseconds to fold in a new user or item of 20 ratings, of every algorithm, and how well it is served; and of updates.
 
-    python benchmarks/fold_in.py            # on MovieLens 100K (HATRIX_DATA, or fetched)
+    python benchmarks/fold_in.py            # on MovieLens 100K and 1M (HATRIX_DATA, or fetched)
+    python benchmarks/fold_in.py --only updates
 
 Beside the time of the call, one thread:
 
@@ -9,10 +10,13 @@ Beside the time of the call, one thread:
 - Items, of algorithms that rank: 100 are kept out, 20 ratings of each are folded in, and all other users are ranked by
   their scores: how far up are those who rated the item? Beside it the scores of a model trained with those 20 ratings, and
   the users' activity, which needs no model.
+
+Updates: 10,000 ratings of MovieLens 1M are kept out, and 1,000 or all of them brought in, on all cores; medians of 5.
 """
 
 from __future__ import annotations
 
+import argparse
 import time
 from collections.abc import Callable
 
@@ -136,10 +140,40 @@ def items(ratings: hx.Ratings) -> None:
               f"{precision[0]:>28.4f}{precision[1]:>11.4f}{precision[2]:>11.4f}", flush=True)  # fmt: skip
 
 
+def updates() -> None:
+    ratings = hx.datasets.load("ml-1m")
+    mixed = np.random.default_rng(0).permutation(len(ratings))
+    print(f"\n{'updates, ms':<22}{'1,000 ratings':>15}{'10,000 ratings':>16}")
+    for recipe in (
+        hx.ALS(factors=FACTORS),
+        hx.ImplicitALS(factors=FACTORS),
+        hx.BiasedMF(factors=FACTORS, epochs=5),
+        hx.SVDpp(factors=FACTORS, epochs=5),
+        hx.BayesianMF(factors=10, draws=20, epochs=40),
+    ):
+        model = recipe.fit(ratings.take(np.sort(mixed[10_000:])), seed=0, progress=False)
+        medians = []
+        for size in (1000, 10_000):
+            new, seconds = ratings.take(np.sort(mixed[:size])), []
+            for _ in range(1 if recipe.name == "bayesian-mf" else 6):
+                start = time.perf_counter()
+                model.update(new)
+                seconds.append(time.perf_counter() - start)
+            medians.append(np.median(seconds[1:] or seconds) * 1e3)  # the first compiles
+        print(f"{named(recipe):<22}{medians[0]:>15.0f}{medians[1]:>16.0f}", flush=True)
+
+
 def main() -> None:
+    parser = argparse.ArgumentParser()
+    parser.add_argument("--only", choices=("users", "items", "updates"))
+    only = parser.parse_args().only
     ratings = hx.datasets.load("ml-100k")
-    users(ratings)
-    items(ratings)
+    if only in (None, "users"):
+        users(ratings)
+    if only in (None, "items"):
+        items(ratings)
+    if only in (None, "updates"):
+        updates()
 
 
 if __name__ == "__main__":
