@@ -56,7 +56,7 @@ SCRIPTS = {
     "ranking": ("The best items of every user beside implicit", "ranking.py"),
     "large": ("A million items, a million users", "large.py"),
     "read": ("Reading 25 million ratings", "read.py"),
-    "fold_in": ("New users: microseconds, and how well they are served", "fold_in.py"),
+    "fold_in": ("New users, items and ratings: milliseconds, and how well they are served", "fold_in.py"),
     "startup": ("Seconds until a command answers", "startup.py"),
 }
 INTRO = """# Benchmarks

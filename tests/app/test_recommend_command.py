@@ -123,6 +123,17 @@ def test_lists_of_ids_come_from_files_too(hatrix, folder):
     )
     (folder / "latin.txt").write_bytes(b"\xe9\n")
     refused(hatrix("recommend", "t.hatrix", "--user", "latin.txt"), "not UTF-8")
+    (folder / "none.txt").write_text("\n \n")
+    refused(hatrix("recommend", "m.hatrix", "--user", "none.txt"), "the file is empty")
+    refused(hatrix("recommend", "m.hatrix", "--user", "missing.txt"), "there is no file of this name")
+
+
+@pytest.mark.parametrize("flag", ["--user", "--among", "--exclude"])
+def test_a_file_of_ids_is_not_written_over(hatrix, folder, flag):
+    (folder / "ids.csv").write_text("3\n")
+    whom = () if flag == "--user" else ("--user", "3")
+    refused(hatrix("recommend", "m.hatrix", *whom, flag, "ids.csv", "--out", "ids.csv"), "is what is read")
+    assert (folder / "ids.csv").read_text() == "3\n"
 
 
 def test_text_ids_stay_text(hatrix):
@@ -218,5 +229,6 @@ def test_reasons_that_cannot_be_given(hatrix):
     done = hatrix("explain", "bare.hatrix", "--user", "5", "--item", "5")
     assert done.status == 0
     assert "without its training rows" in done.err
+    assert "-0.0000" not in hatrix("explain", "m.hatrix", "--user", "999", "--item", "3").out
     done = hatrix("explain", "t.hatrix", "--user", "nobody", "--item", "i 5", "--json")
     assert json.loads(done.out)["warnings"]

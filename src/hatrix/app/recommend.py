@@ -74,7 +74,7 @@ def recommend(
         raise ParameterError("say for whom: give either --user ID or --all")
     if not all_users and threads is not None:
         raise ParameterError("--threads goes with --all")
-    _check(out, model)
+    _check(out, model, *(token for tokens in (user, among, exclude) for token in tokens or ()))
     fitted = hatrix.load(model)
     if not include_seen and fitted.seen is None:
         raise ParameterError(
@@ -199,13 +199,13 @@ def _reading(frame: pd.DataFrame, n: int) -> list[str]:
     return lines
 
 
-def _check(out: Path | None, model: Path) -> None:
-    """Refuse a file that cannot be written before any time is spent."""
+def _check(out: Path | None, *read: Path | str) -> None:
+    """Refuse a file that cannot be written, or that is read, before any time is spent."""
     if out is None:
         return
     if out.suffix.lower() not in FORMATS:
         raise ParameterError(f"--out {out}: end the name on {', '.join(FORMATS[:-1])} or {FORMATS[-1]}")
-    refuse_unwritable(out.parent, [out.name], "--out", [model])
+    refuse_unwritable(out.parent, [out.name], "--out", read)
 
 
 def _ids(ids: Ids, tokens: Sequence[str], flag: str) -> list[Any]:
@@ -219,18 +219,21 @@ def _ids(ids: Ids, tokens: Sequence[str], flag: str) -> list[Any]:
                 raise ParameterError(
                     f"{flag} {token}: the file is not UTF-8 text with an id on each line"
                 ) from None
-            labels += [id_of(ids, line.strip(), f"{flag} {token}:") for line in lines if line.strip()]
+            found = [id_of(ids, line.strip(), f"{flag} {token}:") for line in lines if line.strip()]
+            if not found:
+                raise ParameterError(f"{flag} {token}: the file is empty: write an id on each line")
+            labels += found
         else:
-            labels.append(id_of(ids, token, flag))
+            labels.append(id_of(ids, token, flag, "there is no file of this name, and "))
     return labels
 
 
-def id_of(ids: Ids, text: str, flag: str) -> Any:
+def id_of(ids: Ids, text: str, flag: str, but: str = "") -> Any:
     """The text as an id of the model's type."""
     label = _label(ids, text)
     if label is None:
         such = f", such as {ids.labels[0]}" if len(ids) else ""
-        raise ParameterError(f"{flag} {text}: the ids of this model are whole numbers{such}")
+        raise ParameterError(f"{flag} {text}: {but}the ids of this model are whole numbers{such}")
     return label
 
 
@@ -310,7 +313,7 @@ def _table(frame: pd.DataFrame) -> str:
     left = [at for at, name in enumerate(records[0]) if any(isinstance(row[name], str) for row in records)]
     cells = [
         [
-            f"{value:.4f}"
+            f"{value:z.4f}"
             if isinstance(value, float)
             else ""
             if value is None

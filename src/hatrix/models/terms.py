@@ -123,7 +123,7 @@ def descended(model: FactorModel, given: Given) -> Terms:
     A = influence(V @ root, fixed.error, fixed.error / bias_variance if bias_variance else np.inf)
     A = np.concatenate([A[:, :-1] @ root.T, A[:, -1:]], axis=1)
     target = given.value - model.mean - bias - V @ centre
-    return _terms(target[:, None] * A + without_bias(shift) - (shift @ V.T) @ A, np.append(centre, 0.0))
+    return _terms(target[:, None] * A + without_bias(shift) - shift @ (V.T @ A), np.append(centre, 0.0))
 
 
 def damped(model: FactorModel, given: Given) -> Terms:
