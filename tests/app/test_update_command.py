@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
+import pandas as pd
 import pytest
 
 import hatrix as hx
 from command import refused
+from hatrix.app.update import _with_ids
 
 
 @pytest.fixture(autouse=True)
@@ -51,6 +54,18 @@ def test_numbers_for_a_model_of_texts(hatrix, folder):
     done = hatrix("update", "t.hatrix", "--ratings", "new.csv", "--out", "next.hatrix")
     assert done.status == 0, done.err
     assert hx.load(folder / "next.hatrix").users.encode(["777"])[0] >= 0
+
+
+def test_lines_of_tables_follow_their_ids_into_texts():
+    numbers = replace(
+        hx.Ratings.from_columns([9, 10, 9], [2, 11, 100], [1.0, 2.0, 3.0]),
+        item_table=pd.DataFrame({"title": ["two", "eleven", "hundred"]}),
+    )
+    texts = hx.Bias().fit(hx.Ratings.from_columns(["9", "x"], ["2", "y"], [1.0, 2.0]), progress=False)
+    found = _with_ids(texts, numbers)
+    assert found.items.labels.tolist() == ["100", "11", "2"]
+    assert found.item_table["title"].tolist() == ["hundred", "eleven", "two"]
+    assert found.user_table is None
 
 
 def test_when_a_fit_is_due_it_is_said(hatrix, folder):

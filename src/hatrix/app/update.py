@@ -15,6 +15,10 @@ from hatrix.app.recommend import Model, id_of
 from hatrix.app.steps import Source, facts_of, load, staged
 
 if TYPE_CHECKING:
+    import numpy as np
+    import pandas as pd
+    from numpy.typing import NDArray
+
     from hatrix.data.ids import Ids
     from hatrix.data.ratings import Ratings
     from hatrix.models.model import FactorModel
@@ -115,8 +119,15 @@ def _with_ids(model: FactorModel, ratings: Ratings) -> Ratings:
         time=ratings.time,
         scale=ratings.scale,
         implicit=ratings.implicit,
+        item_table=_in_order(ratings.item_table, item),
+        user_table=_in_order(ratings.user_table, user),
         name=ratings.name,
     )
+
+
+def _in_order(table: pd.DataFrame | None, row: NDArray[np.int32]) -> pd.DataFrame | None:
+    """The lines of a table in the order of new rows."""
+    return None if table is None else table.iloc[row.argsort()].reset_index(drop=True)
 
 
 def _as_kind(ids: Ids, wanted: Ids) -> tuple[Ids, Any]:
