@@ -310,11 +310,6 @@ def test_who_is_forgotten_takes_their_days_along(small, tmp_path):
     assert hx.load(tmp_path / "m.hatrix").predict(5, 3) == model.predict(5, 3)
 
 
-def test_an_update_would_need_the_days_of_the_old_ratings(small):
-    with pytest.raises(hx.HatrixError, match="fit again with all ratings"):
-        small[0].update(small[1].take(np.arange(len(small[1])) < 3))
-
-
 @pytest.mark.parametrize("times", [np.nan, np.inf, "2020-01-01", [None]])
 def test_times_that_are_no_numbers_are_refused(small, times):
     with pytest.raises(hx.HatrixError, match="times are seconds since 1970"):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -309,7 +310,8 @@ def _solved(
     for _ in range(sweeps):
         for side, name in ((USER, "user"), (ITEM, "item")):
             rows = touched[side]
-            many = _ratings_of(ratings, side, rows, known[1 - side], Attributes(model, side, rows))
+            many = _ratings_of(ratings, side, rows, known[1 - side])
+            many = many._replace(attributes=partial(_attributes_of, Attributes(model, side, rows), rows))
             model.__dict__["fixed"] = Fixed(model, base)
             with one_blas_thread():  # its threads would change the bits, and ours are enough
                 solved = solve(model, many, threads)
@@ -329,9 +331,11 @@ def _solved(
     return model
 
 
-def _ratings_of(
-    ratings: Ratings, side: int, rows: Rows, known: NDArray[np.bool_], attributes: Attributes
-) -> Many:
+def _attributes_of(attributes: Attributes, rows: Rows, at: int) -> NDArray[np.float64] | None:
+    return attributes.of(int(rows[at]))
+
+
+def _ratings_of(ratings: Ratings, side: int, rows: Rows, known: NDArray[np.bool_]) -> Many:
     """The ratings of some rows of a side, without those of rows of the other side that are not known."""
     start, entries = ratings.by_user if side == USER else ratings.by_item
     count = start[rows + 1] - start[rows]
@@ -342,10 +346,4 @@ def _ratings_of(
     at, other, owner = at[kept], other[kept], owner[kept]
     order = np.argsort(owner * len(known) + other, kind="stable")
     count = np.bincount(owner, minlength=len(rows))
-    return Many(
-        side,
-        np.append(0, np.cumsum(count)),
-        other[order],
-        ratings.value[at[order]],
-        lambda at: attributes.of(rows[at]),
-    )
+    return Many(side, np.append(0, np.cumsum(count)), other[order], ratings.value[at[order]])
