@@ -45,7 +45,7 @@ def test_size_counts_all_learned_numbers(comparison):
     assert comparison["biased-mf"].size_in_bytes == 4 * (len(model.users) + len(model.items)) * 5
     draws = hx.SpectralMF(factors=4)
     clicks = hx.Ratings.from_columns([1, 1, 2], [1, 2, 2])
-    assert cost.size_in_memory(draws.fit(clicks)) == 4 * ((2 + 2) * 5 + 2 * 4)  # and the projection
+    assert cost.size_in_memory(draws.fit(clicks)) == 4 * ((2 + 2) * 5 + (2 + 2) * 4)  # and the projections
 
 
 def test_every_pair_is_tested_and_corrected(comparison):
