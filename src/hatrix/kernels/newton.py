@@ -23,7 +23,7 @@ from hatrix.kernels.tiles import CHUNK, TILE, add_gram, cholesky, substitute
 
 __all__ = ["row_of_pairs"]
 
-STEPS, CLOSE = 16, 1e-3
+STEPS, CLOSE = 16, 2e-3
 """Steps at most, and the relative move that ends them."""
 LIGHT, MOST = 0.02, 512
 """Rivals whose curvature is below this share of the largest stay out of the Hessian, and so many are in it at most."""
@@ -41,13 +41,13 @@ def _drawn(score, mass, candidates, ahead, weight):
     ahead[:] = 0.0
     for j in range(len(score)):
         ahead[np.int64((score[j] - low) * scale)] += mass[j]
-    left = 1.0
+    left = above = 1.0
     for place in range(BINS - 1, -1, -1):
         inside, chance = ahead[place], 0.0
         if inside > 0.0:
-            rest = max(0.0, left - inside)
-            chance = (left**candidates - rest**candidates) / inside
-            left = rest
+            left = max(0.0, left - inside)
+            below = left**candidates
+            chance, above = (above - below) / inside, below
         ahead[place] = chance
     for j in range(len(score)):
         weight[j] = mass[j] * ahead[np.int64((score[j] - low) * scale)]
@@ -96,9 +96,9 @@ def row_of_pairs(lanes: int) -> Any:
                 total += k
                 rivals = combine(one, rivals, k, load(R, picked[t], lanes))
             store(across, np.uint64(0), rivals)
-            for x in range(lanes):
-                for y in range(x, lanes):
-                    A[x, y] += total * Q[i, x] * Q[i, y] - Q[i, x] * across[0, y] - across[0, x] * Q[i, y]
+            for x in range(np.uint64(lanes)):
+                added = combine(total * Q[i, x] - across[0, x], line, -Q[i, x], rivals)
+                store(A, x, combine(one, load(A, x, lanes), one, added))
         for x in range(lanes):
             A[x, x] += penalty
 

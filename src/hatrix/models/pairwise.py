@@ -27,16 +27,22 @@ LIGHT = 0.01
 
 
 class Rivals(NamedTuple):
-    """Items that a user of BPR may not have, each standing for a share ``mass`` of those that are drawn."""
+    """Items that a user of BPR may not have, each standing for a share ``mass`` of those that are drawn.
+
+    ``padded`` are their factors as kernels want them.
+    """
 
     item: NDArray[np.int64]
     mass: Matrix
     factors: Matrix
     bias: Matrix
+    padded: Matrix
 
 
 def rivals_of(model: FactorModel) -> Rivals:
     """Items that stand for all: the likelier a user's negatives, the likelier they are among them."""
+    from hatrix.kernels.tiles import padded_rows
+
     recipe: Any = model.recipe
     pool = model.item_count if recipe.sampling == "popularity" else model.item_count > 0
     live = np.flatnonzero(pool)
@@ -50,7 +56,7 @@ def rivals_of(model: FactorModel) -> Rivals:
         at, chance = picked(wanted, RIVALS, rng)
         live, mass = live[at], mass[at] / chance
     factors, bias = model.item_factors[live], model.item_bias[live]
-    return Rivals(live, mass.astype(factors.dtype), factors, bias)
+    return Rivals(live, mass.astype(np.float32), factors, bias, padded_rows(factors))
 
 
 def picked(wanted: Matrix, size: int, rng: np.random.Generator) -> tuple[NDArray[np.int64], Matrix]:
@@ -73,6 +79,7 @@ class _Task(NamedTuple):
     Q: Matrix
     b: Matrix
     R: Matrix
+    padded: Matrix
     c: Matrix
     mass: Matrix
     penalty: Any
@@ -124,7 +131,7 @@ def _task(model: FactorModel, given: Given) -> tuple[_Task | None, NDArray[np.bo
         return None, known
     penalty = np.float32(len(mine) * recipe.regularization + LEAST_PENALTY)
     ours = model.item_factors[mine], model.item_bias[mine]
-    return _Task(*ours, rivals.factors, rivals.bias, rivals.mass * apart, penalty), known
+    return _Task(*ours, rivals.factors, rivals.padded, rivals.bias, rivals.mass * apart, penalty), known
 
 
 def _optimum(recipe: Any, task: _Task) -> tuple[Matrix, Matrix]:
@@ -136,9 +143,9 @@ def _optimum(recipe: Any, task: _Task) -> tuple[Matrix, Matrix]:
     from hatrix.kernels.tiles import padded_rows
 
     k = task.Q.shape[1]
-    Q, R = padded_rows(task.Q), padded_rows(task.R)
+    Q, R = padded_rows(task.Q), task.padded
     p, weight = np.zeros((1, R.shape[1]), np.float32), np.empty(len(R), np.float32)
-    mass = (task.mass / task.mass.sum()).astype(np.float32)
+    mass = task.mass / task.mass.sum()
     candidates = recipe.candidates if recipe.sampling == "adaptive" else 1
     row_of_pairs(R.shape[1])(Q, task.b, R, task.c, mass, candidates, task.penalty, p, weight)
     return p[0, :k], weight
