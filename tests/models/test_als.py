@@ -215,6 +215,21 @@ def test_no_weight_costs_the_objective_its_digits(solver, alpha0, alpha):
     assert np.all(np.diff(model.history.objective) < 3e-6 * wanted)
 
 
+@pytest.mark.parametrize("alpha", [1e4, 1e5, 1e6])
+@pytest.mark.parametrize("alpha0", [1e-3, 0.1])
+@pytest.mark.parametrize("solver", ["exact", "ialspp"])
+def test_heavy_weights_beside_a_tiny_ridge_do_not_end_the_fit(solver, alpha0, alpha):
+    """Most of these once ended in a DivergenceError: in single precision the normal equations were not definite."""
+    ratings = drawn()
+    recipe = hx.ImplicitALS(
+        factors=20, epochs=6, alpha=alpha, alpha0=alpha0, regularization=0.02, solver=solver, block_size=16
+    )
+    model = recipe.fit(ratings)
+    wanted = implicit_objective(recipe, ratings, model)
+    assert model.history.objective.iloc[-1] == pytest.approx(wanted, rel=3e-6)
+    assert wanted < 0.5 * np.sum(alpha * ratings.value)  # that of zero factors
+
+
 @pytest.mark.parametrize("alpha0", [0.05, None])
 @pytest.mark.parametrize("factors", [4, 10, 40])
 def test_implicit_rows_solve_the_normal_equations_of_all_cells(alpha0, factors):
