@@ -21,9 +21,11 @@ MODELS = {
     "popular": hx.Popular(),
     "bpr-64": hx.BPR(factors=64, candidates=32, learning_rate=0.15, regularization=0.02),
     "implicit-als-64": hx.ImplicitALS(
-        factors=64, alpha0=0.0082, regularization=0.000184, nu=1.63, init_scale=0.0084, epochs=3
+        factors=64, alpha=1.0, alpha0=0.0082, regularization=0.000184, nu=1.63, init_scale=0.0084, epochs=3
     ),
-    "implicit-als-256": hx.ImplicitALS(factors=256, alpha0=0.02, regularization=0.013, nu=0.75, epochs=4),
+    "implicit-als-256": hx.ImplicitALS(
+        factors=256, alpha=1.0, alpha0=0.02, regularization=0.013, nu=0.75, epochs=4
+    ),
     "spectral-mf-64": hx.SpectralMF(factors=64, offset=20.0, sharpness=0.0, popularity=0.5),
     "spectral-mf-256": hx.SpectralMF(factors=256, offset=5.0, sharpness=1.0, popularity=0.4),
     "spectral-mf-512": hx.SpectralMF(factors=512),

@@ -47,7 +47,8 @@ def milliseconds(call: Callable[[int], object], users: np.ndarray) -> float:
 
 def one(factors: int, rounds: int) -> None:
     train = hx.synthetic.expand(hx.split.official("gowalla").train, user_copies=10, item_copies=25)
-    fitted = hx.ImplicitALS(factors=factors, epochs=2).fit(train, progress=False)
+    recipe = hx.ImplicitALS(factors=factors, epochs=2, alpha=1.0, alpha0=0.01, regularization=0.003)
+    fitted = recipe.fit(train, progress=False)
     rng = np.random.default_rng(0)
     normal = [rng.standard_normal((n, factors), dtype=np.float32) for n in (10_000, 1_000_000)]
     print(

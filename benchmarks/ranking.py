@@ -87,7 +87,8 @@ def main() -> None:
     )
     print("factors  product  lists  frame  implicit  batch  implicit/lists  lists/product  other ids  apart")
     for factors in options.factors:
-        fitted = hx.ImplicitALS(factors=factors, epochs=3).fit(train, threads=threads, progress=False)
+        recipe = hx.ImplicitALS(factors=factors, epochs=3, alpha=1.0, alpha0=0.01, regularization=0.003)
+        fitted = recipe.fit(train, threads=threads, progress=False)
         X, Y = fitted.user_factors, fitted.item_factors
         peer = AlternatingLeastSquares(factors=factors, num_threads=threads)
         peer.user_factors, peer.item_factors = X.copy(), Y.copy()

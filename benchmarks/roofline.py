@@ -190,8 +190,10 @@ def kernels(ratings: hx.Ratings, few: hx.Ratings) -> Iterator[tuple[str, hx.Algo
     for k in (64, 128):
         yield f"ALS exact, {k} factors", hx.ALS(factors=k), ratings, exact(ratings, k)
         yield f"ALS cg, {k} factors", hx.ALS(factors=k, solver="cg"), ratings, steps(ratings, k, 3)
-        yield f"ImplicitALS exact, {k} factors", hx.ImplicitALS(factors=k), few, exact(few, k)
-        yield f"ImplicitALS cg, {k} factors", hx.ImplicitALS(factors=k, solver="cg"), few, steps(few, k, 3)
+        weights = {"alpha": 1.0, "alpha0": 0.01, "regularization": 0.003}
+        implicit = {solver: hx.ImplicitALS(factors=k, solver=solver, **weights) for solver in ("exact", "cg")}
+        yield f"ImplicitALS exact, {k} factors", implicit["exact"], few, exact(few, k)
+        yield f"ImplicitALS cg, {k} factors", implicit["cg"], few, steps(few, k, 3)
     for candidates in (1, 32):
         need = descent(len(few), 64, rows=3, updates=3)
         more = (candidates - 1) * len(few) * 64

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import dataclasses
 import json
 import os
 import signal
@@ -21,6 +20,7 @@ from command import COLUMNS, Outcome, refused
 from hatrix.app.cli import main
 from hatrix.models import ALGORITHMS, algorithm
 from hatrix.models.fit import Algorithm
+from hatrix.models.hyperparameters import bounds
 
 FILES = ["history.csv", "metrics.json", "model.hatrix", "report.html"]
 
@@ -80,6 +80,14 @@ def ratings_file(tmp_path: Path) -> Path:
             ["run", "x", "implicit-als", "--block-size", "17", "--out", "d"],
             ["16 to 512 in steps of 16", "'17'"],
         ),
+        (
+            ["run", "x", "implicit-als", "--alpha", "all", "--out", "d"],
+            ["--alpha: give a number above 0 to 1e+06, or auto, not 'all'"],
+        ),
+        (
+            ["run", "x", "implicit-als", "--alpha0", "0", "--out", "d"],
+            ["--alpha0: give a number above 0 to 1000, or auto or none, not '0'"],
+        ),
         (["run", "ml-100k", "--seed", "1.0", "--out", "d"], ["--seed", "whole number"]),
         (["run", "ml-100k", "--threads", "0", "--out", "d"], ["--threads", "from 1 up"]),
         (["run", "ml-100k", "--valid", "1", "--out", "d"], ["--valid", "between 0 and 1"]),
@@ -118,9 +126,25 @@ def test_help_shows_every_hyper_parameter_with_its_bounds(hatrix: Callable[..., 
     text = " ".join(outcome.out.replace("│", " ").split())
     for field, info in algorithm(name).model_fields.items():
         assert f"--{field.replace('_', '-')}" in text
-        for bound in info.metadata:
-            [limit] = dataclasses.astuple(bound)
+        for limit in bounds(info).values():
             assert f"{limit:g}" in text
+
+
+def test_weights_can_be_left_to_the_data(
+    hatrix: Callable[..., Outcome], ratings_file: Path, tmp_path: Path
+) -> None:
+    outcome = hatrix("run", "x", "implicit-als", "--help")
+    text = " ".join(outcome.out.replace("│", " ").split())
+    assert text.count("[default: auto]") == 3
+    assert bounds(algorithm("implicit-als").model_fields["alpha0"]) == {"gt": 0, "le": 1000}
+    flags = ["--factors", "4", "--alpha", "auto", "--alpha0", "none", "--out", "d", "--json"]
+    facts = json.loads(hatrix("run", ratings_file, "implicit-als", *COLUMNS, *flags).out)
+    model = hx.load(tmp_path / "d" / "model.hatrix")
+    chosen = facts["hyperparameters"]
+    assert chosen["alpha"] == pytest.approx(1 / model.seen.value.mean())
+    assert chosen["alpha0"] is None
+    assert 0 < chosen["regularization"] < 0.07
+    assert chosen == model.recipe.model_dump(mode="json")
 
 
 def test_help_of_run_alone_is_that_of_its_default(hatrix: Callable[..., Outcome]) -> None:

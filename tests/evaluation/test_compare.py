@@ -110,6 +110,12 @@ def test_events_are_compared_by_rankings_with_popularity_as_the_baseline(clicks)
         hx.compare([hx.SpectralMF(factors=4)], clicks, metric="rmse", **QUICK)
 
 
+def test_weights_left_to_the_data_are_worked_out(split):
+    recipe = hx.ImplicitALS(factors=4, epochs=2)
+    result = hx.compare([recipe, hx.Popular()], split, progress=False)
+    assert result["implicit-als"].recipe == recipe.resolved(split.train) != recipe
+
+
 def test_fitted_models_are_taken_as_they_are(split, model):
     result = hx.compare([model], split, **QUICK)
     assert result["biased-mf"].model is model

@@ -40,6 +40,19 @@ def test_it_is_the_loop_one_would_write(result, ratings):
     assert table.loc["high", "rmse"] - np.mean(rmse) == pytest.approx(reach, rel=1e-3)
 
 
+def test_each_fold_works_out_its_own_weights(ratings):
+    recipe, parts = hx.ImplicitALS(factors=4, epochs=2), hx.split.k_fold(ratings, 2, seed=0)
+    result = hx.cross_validate(recipe, ratings, folds=2, progress=False)
+    chosen = [recipe.resolved(part.train) for part in parts]
+    assert chosen[0] != chosen[1]
+    ndcg = [
+        hx.evaluate_ranking(one.fit(part.train, seed=0), part.test).ndcg
+        for one, part in zip(chosen, parts, strict=True)
+    ]
+    assert result.folds["ndcg"].tolist() == ndcg
+    assert result.recipe == recipe
+
+
 def test_processes_give_the_same_bits(result, ratings):
     parallel = hx.cross_validate(RECIPE, ratings, folds=3, processes=2)
     names = ["rmse", "mae", "n_train", "n_test", "protocol"]

@@ -50,6 +50,21 @@ def test_the_first_trial_is_the_recipe_itself(found, parts):
     assert found.trials["learning_rate"][0] == RECIPE.learning_rate
 
 
+def test_weights_left_to_the_data_begin_a_search_and_those_not_searched_stay_so(parts):
+    recipe = hx.ImplicitALS(factors=4, epochs=3)
+    result = hx.tune(recipe, parts.train, trials=2, progress=False)
+    first, begun = result.trials.iloc[0], recipe.resolved(hx.split.random(parts.train, 0.1, seed=0).train)
+    assert set(result.space) == {"alpha0", "regularization"}
+    for name in result.space:
+        assert first[name] == float(f"{getattr(begun, name):.3g}")
+    assert result.best.alpha == "auto"
+    assert result.model.recipe == result.best.resolved(parts.train)
+    given = hx.ImplicitALS(factors=4, alpha0="auto", regularization=0.1)
+    with pytest.raises(ParameterError, match="nothing is left to search"):
+        hx.tune(given, parts.train, trials=2)
+    result.report(os.devnull)
+
+
 def test_the_best_is_the_least_complete_trial_with_its_best_epoch(found):
     complete = found.trials.query("state == 'complete'")
     best = complete.loc[complete["value"].idxmin()]
@@ -213,12 +228,13 @@ def test_trials_that_diverge_are_failures_and_the_search_goes_on(parts):
 
 
 @pytest.mark.parametrize("name", ALGORITHMS)
-def test_declared_ranges_hold_the_defaults_and_stay_within_the_bounds(name):
+def test_declared_ranges_hold_the_defaults_and_stay_within_the_bounds(name, parts):
     recipe = algorithm(name)()
+    started = recipe.resolved(parts.train)
     for knob, one in ranges.declared(recipe).items():
         for end in (one.low, one.high):
             ranges.changed(recipe, {knob: int(end) if one.whole else end})
-        assert one.holds(getattr(recipe, knob)), knob
+        assert one.holds(getattr(started, knob)), knob
 
 
 def test_what_is_given_by_hand_keeps_its_value():

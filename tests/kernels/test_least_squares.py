@@ -66,6 +66,26 @@ def test_rows_are_solved_exactly(factors, biased):
     assert not X[0].any()
 
 
+@pytest.mark.parametrize("entries", [5, 12, 40])
+@pytest.mark.parametrize("weight", [1e4, 1e6, 1e8])
+def test_unknowns_that_rounding_decides_leave_a_solution_that_is_about_the_best(entries, weight):
+    """Half of the regressors are there twice, columns reach down to 1e-4, and the ridge is next to nothing."""
+    for seed in range(6):
+        Y = np.random.default_rng(seed).normal(size=(entries, 16)) * np.logspace(0, -4, 16)
+        Y[entries // 2 :] = Y[: entries - entries // 2]
+        X = np.zeros((1, 16), np.float32)
+        least_squares.solve_rows(
+            np.array([0, entries]), np.arange(entries, dtype=np.int32), np.full(entries, weight, np.float32),
+            np.ones(entries, np.float32), padded_rows(Y), np.zeros(16, np.float32), np.array([0.01], np.float32), X,
+        )  # fmt: skip
+
+        def objective(x, Y=Y):
+            return weight * np.sum((1 - Y @ x) ** 2) + 0.01 * x @ x
+
+        best = np.linalg.solve(weight * Y.T @ Y + 0.01 * np.eye(16), weight * Y.sum(0))
+        assert objective(X[0].astype(float)) - objective(best) < 1e-7 * objective(0 * best)
+
+
 def test_the_slope_at_a_solved_row_is_zero():
     p = Problem(20)
     X = p.zeros()

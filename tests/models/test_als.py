@@ -192,7 +192,9 @@ def test_the_implicit_objective_counts_every_cell_and_falls(alpha0, nu):
 @pytest.mark.parametrize("solver", ["cg", "ialspp"])
 def test_inexact_solvers_report_the_objective_too(solver):
     ratings = drawn()
-    recipe = hx.ImplicitALS(factors=20, epochs=3, solver=solver, block_size=16, alpha0=0.1)
+    recipe = hx.ImplicitALS(
+        factors=20, epochs=3, solver=solver, block_size=16, alpha=1.0, alpha0=0.1, regularization=0.003
+    )
     model = recipe.fit(ratings)
     wanted = implicit_objective(recipe, ratings, model)
     assert model.history.objective.iloc[-1] == pytest.approx(wanted, rel=1e-4)
@@ -211,6 +213,21 @@ def test_no_weight_costs_the_objective_its_digits(solver, alpha0, alpha):
     wanted = implicit_objective(recipe, ratings, model)
     assert model.history.objective.iloc[-1] == pytest.approx(wanted, rel=3e-6)
     assert np.all(np.diff(model.history.objective) < 3e-6 * wanted)
+
+
+@pytest.mark.parametrize("alpha", [1e4, 1e5, 1e6])
+@pytest.mark.parametrize("alpha0", [1e-3, 0.1])
+@pytest.mark.parametrize("solver", ["exact", "ialspp"])
+def test_heavy_weights_beside_a_tiny_ridge_do_not_end_the_fit(solver, alpha0, alpha):
+    """Most of these once ended in a DivergenceError: in single precision the normal equations were not definite."""
+    ratings = drawn()
+    recipe = hx.ImplicitALS(
+        factors=20, epochs=6, alpha=alpha, alpha0=alpha0, regularization=0.02, solver=solver, block_size=16
+    )
+    model = recipe.fit(ratings)
+    wanted = implicit_objective(recipe, ratings, model)
+    assert model.history.objective.iloc[-1] == pytest.approx(wanted, rel=3e-6)
+    assert wanted < 0.5 * np.sum(alpha * ratings.value)  # that of zero factors
 
 
 @pytest.mark.parametrize("alpha0", [0.05, None])
@@ -245,7 +262,7 @@ def check_rows(solved, fixed, weight, target, ridge):
 def test_solvers_end_at_the_same_objective(solver, alpha0):
     """From one start; for blocks of 16 columns to differ from whole rows there are more columns."""
     ratings = drawn()
-    shared = {"factors": 20, "epochs": 60, "alpha0": alpha0, "regularization": 0.05}
+    shared = {"factors": 20, "epochs": 60, "alpha": 1.0, "alpha0": alpha0, "regularization": 0.05}
     exact = hx.ImplicitALS(**shared).fit(ratings)
     other = hx.ImplicitALS(solver=solver, block_size=16, **shared).fit(ratings)
     assert not np.array_equal(exact.user_factors, other.user_factors)
@@ -264,11 +281,76 @@ def structured_clicks(seed=0, groups=6, users=240, items=90, each=9) -> hx.Split
 @pytest.mark.parametrize("solver", ["exact", "cg", "ialspp"])
 def test_clicks_with_structure_are_ranked_better_than_by_popularity(solver):
     split = structured_clicks()
-    recipe = hx.ImplicitALS(factors=8, alpha0=0.1, regularization=0.02, solver=solver)
+    recipe = hx.ImplicitALS(factors=8, alpha=1.0, alpha0=0.1, regularization=0.02, solver=solver)
     ours, popular = (
         hx.evaluate_ranking(r.fit(split.train), split.test, k=10).ndcg for r in (recipe, hx.Popular())
     )
     assert ours > 2 * popular
+
+
+WEIGHTS = ("alpha", "alpha0", "regularization")
+
+
+def weights(recipe: hx.Algorithm) -> list[object]:
+    return [getattr(recipe, name) for name in WEIGHTS]
+
+
+def by_the_rule(ratings: hx.Ratings) -> list[float]:
+    """The documented equations, counted cell by cell; rows and columns without any do not count."""
+    value, seen = dense(ratings)
+    cells = sum(row.any() for row in seen) * sum(column.any() for column in seen.T)
+    mean, share = value[seen].sum() / seen.sum(), seen.sum() / cells
+    return [1 / mean, share**0.5 / 2, 0.07 / (1 + 1 / (2 * share**0.5))]
+
+
+def test_weights_left_to_the_data_are_those_of_the_rule():
+    full = drawn()
+    part = full.take((full.user > 9) & (full.item != 3))  # ids stay, some of them cold
+    assert by_the_rule(part) != pytest.approx(by_the_rule(full), rel=0.01)
+    for ratings in (full, part):
+        model = hx.ImplicitALS(factors=4, epochs=2).fit(ratings)
+        assert weights(model.recipe) == pytest.approx(by_the_rule(ratings), rel=1e-12)
+        assert model.recipe == hx.ImplicitALS(factors=4, epochs=2).resolved(ratings)
+        again = hx.ImplicitALS(**model.recipe.model_dump()).fit(ratings)
+        np.testing.assert_array_equal(model.user_factors, again.user_factors)
+
+
+@pytest.mark.parametrize("name", WEIGHTS)
+def test_a_weight_that_is_given_stays_and_the_others_do_not_depend_on_it(name):
+    ratings = drawn()
+    wanted = dict(zip(WEIGHTS, by_the_rule(ratings), strict=True)) | {name: 0.25}
+    recipe = hx.ImplicitALS(factors=4, epochs=1, **{name: 0.25}).fit(ratings).recipe
+    assert weights(recipe) == pytest.approx(list(wanted.values()), rel=1e-12)
+    assert hx.ImplicitALS(alpha0=None).resolved(ratings).alpha0 is None
+
+
+def test_what_is_held_out_for_validation_has_no_say_in_the_weights():
+    ratings = drawn()
+    model = hx.ImplicitALS(factors=4, epochs=1).fit(ratings, 0.5, seed=7)
+    part = hx.split.random(ratings, 0.5, seed=7).train
+    assert weights(model.recipe) == pytest.approx(by_the_rule(part), rel=1e-12)
+
+
+def test_clicks_have_a_weight_of_one():
+    clicks = hx.Ratings.from_columns([1, 1, 2, 3], [1, 2, 1, 2])
+    assert hx.ImplicitALS().resolved(clicks).alpha == 1.0
+
+
+def test_a_wrong_weight_is_told_in_one_line():
+    with pytest.raises(ParameterError) as caught:
+        hx.ImplicitALS(alpha="much", alpha0=-1.0)
+    assert str(caught.value) == (
+        "alpha is 'much': input should be 'auto' or a valid number, unable to parse string as a number; "
+        "alpha0 is -1.0: input should be 'auto' or greater than 0"
+    )
+
+
+def test_a_checkpoint_of_other_data_is_told_by_the_data(tmp_path):
+    ratings, path = drawn(), tmp_path / "state.hatrix"
+    recipe = hx.ImplicitALS(factors=4, epochs=2)
+    recipe.fit(ratings, checkpoint=path)
+    with pytest.raises(ParameterError, match="belongs to another run: its fingerprint is"):
+        recipe.fit(ratings.take(ratings.user > 3), resume=path)
 
 
 @pytest.mark.parametrize("wrong", [0.0, -1.0])
@@ -284,7 +366,7 @@ def test_weights_beyond_single_precision_are_refused(wrong, alpha0):
     """They gave NaN, an infinite objective, or one of which no digit is right."""
     ratings = hx.Ratings.from_columns([1, 1, 2], [1, 2, 1], [1.0, wrong, 3.0])
     with pytest.raises(DataError, match=f"{wrong:g}".replace("+", r"\+") + ".*rescale the values"):
-        hx.ImplicitALS(factors=2, alpha0=alpha0).fit(ratings)
+        hx.ImplicitALS(factors=2, alpha=1.0, alpha0=alpha0, regularization=0.003).fit(ratings)
 
 
 @pytest.mark.parametrize("wrong", [np.nan, np.inf])
@@ -305,6 +387,9 @@ def test_counts_that_are_not_finite_never_become_ratings(wrong):
         (hx.ALS, {"regularization": float("nan")}),
         (hx.ALS, {"init_scale": 0.0}),
         (hx.ImplicitALS, {"alpha": 0.0}),
+        (hx.ImplicitALS, {"alpha": "automatic"}),
+        (hx.ImplicitALS, {"alpha": None}),
+        (hx.ImplicitALS, {"regularization": "none"}),
         (hx.ImplicitALS, {"alpha0": -0.1}),
         (hx.ImplicitALS, {"alpha0": float("inf")}),
         (hx.ImplicitALS, {"solver": "lu"}),

@@ -535,6 +535,12 @@ def test_parts_come_back_and_others_are_refused(path, change, because):
     refused(path, because=because)
 
 
+def test_a_model_that_leaves_a_number_to_the_data_is_refused(path):
+    model = hx.ImplicitALS(factors=2, epochs=1).fit(hx.Ratings.from_columns([1, 1, 2], [1, 2, 1]))
+    forged(path, lambda a, h: h["hyperparameters"].update(alpha0="auto"), model)
+    refused(path, because="a hyper-parameter is 'auto'")
+
+
 def test_without_verification_the_shapes_are_still_checked(path):
     forged(path, lambda a, h: a.update(user_bias=a["user_bias"][:2]))
     refused(path, because="user_bias has shape", verify=False)

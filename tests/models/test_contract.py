@@ -117,7 +117,7 @@ def test_save_and_load_keep_every_answer(recipe, ratings, tmp_path):
     model.save(tmp_path / "model.hatrix")
     loaded = hx.load(tmp_path / "model.hatrix")
     assert_same_bits(model, loaded)
-    assert loaded.recipe == recipe
+    assert loaded.recipe == model.recipe == recipe.resolved(ratings)
     frame = ratings.to_frame()
     np.testing.assert_array_equal(
         model.predict(frame.user, frame.item), loaded.predict(frame.user, frame.item)
@@ -126,8 +126,16 @@ def test_save_and_load_keep_every_answer(recipe, ratings, tmp_path):
 
 
 @every_recipe
-def test_a_recipe_survives_json(recipe):
-    assert type(recipe).model_validate_json(recipe.model_dump_json()) == recipe
+def test_a_recipe_survives_json(recipe, ratings):
+    for one in (recipe, recipe.resolved(ratings)):
+        assert type(one).model_validate_json(one.model_dump_json()) == one
+
+
+@every_recipe
+def test_the_recipe_of_a_model_leaves_nothing_to_other_data(recipe, ratings):
+    fitted = recipe.resolved(ratings)
+    assert fitted.resolved(ratings.take(ratings.user > 60)) == fitted
+    assert "auto" not in fitted.model_dump().values()
 
 
 @every_recipe
@@ -240,7 +248,7 @@ def test_models_can_be_copied_and_sent_to_other_processes(recipe, ratings):
     other = pickle.loads(pickle.dumps(model))
     assert_same_bits(model, other)
     assert_same_bits(model, copy.deepcopy(model))
-    assert other.recipe == recipe
+    assert other.recipe == model.recipe
     assert other.predict(3, 1003) == model.predict(3, 1003)
 
 

@@ -151,6 +151,15 @@ def test_a_model_of_implicit_scores_as_before_under_the_labels_given(kind, tmp_p
     assert model.task == "ranking"
 
 
+def test_a_penalty_that_is_not_allowed_here_is_worked_out_from_the_matrix():
+    theirs, seen = implicit_like(IMPLICIT[0])
+    theirs.regularization = 0.0
+    recipe = hx.from_implicit(theirs, seen).recipe
+    root = np.sqrt(seen.nnz / (np.count_nonzero(seen.sum(0)) * np.count_nonzero(seen.sum(1))))
+    assert (recipe.alpha, recipe.alpha0) == (2.0, 1.0)
+    assert recipe.regularization == pytest.approx(0.07 / (1 + 1 / (2 * root)))
+
+
 @pytest.mark.parametrize(
     ("give", "error", "says"),
     [

@@ -387,6 +387,8 @@ def with_recipe(
 
 
 def _hyper_parameter(name: str, field: FieldInfo, group: Group) -> inspect.Parameter:
+    from hatrix.models.hyperparameters import words
+
     bounds = _bounds(field)
     is_switch = field.annotation is bool
     parameter = Parameter(
@@ -394,6 +396,7 @@ def _hyper_parameter(name: str, field: FieldInfo, group: Group) -> inspect.Param
         group=group,
         converter=None if is_switch else _checked(field, bounds),
         negative=flag(f"no_{name}") if is_switch and field.default else (),
+        show_choices=not words(field),
         show_default=(lambda names: ",".join(names)) if get_origin(field.annotation) is tuple else None,
     )
     annotation = Annotated[field.annotation, parameter]  # type: ignore[name-defined]
@@ -408,8 +411,12 @@ def _checked(field: FieldInfo, bounds: str) -> Callable[[Any, Sequence[Token]], 
     def convert(_type: Any, tokens: Sequence[Token]) -> Any:
         from pydantic import ConfigDict, TypeAdapter, ValidationError
 
+        from hatrix.models.hyperparameters import kinds, words
+
         several = get_origin(field.annotation) is tuple
         texts = [text for token in tokens for text in (token.value.split(",") if several else [token.value])]
+        if texts[0].lower() == "none" and "none" in words(field):
+            return None
         declared: Any = field.annotation
         for bound in field.metadata:
             declared = Annotated[declared, bound]
@@ -417,29 +424,32 @@ def _checked(field: FieldInfo, bounds: str) -> Callable[[Any, Sequence[Token]], 
         try:
             return checked.validate_python(tuple(texts)) if several else checked.validate_strings(texts[0])
         except ValidationError:
-            allowed = f"{_kind(field.annotation)} {bounds}".strip()
+            allowed = f"{_kind(kinds(field)[0])} {bounds}".strip()
             raise ValueError(f"give {allowed}, not {','.join(texts)!r}") from None
 
     return convert
 
 
 def _bounds(field: FieldInfo) -> str:
-    """The bounds of a field in words."""
-    words = {"ge": "from {}", "gt": "above {}", "le": "to {}", "lt": "below {}"}
-    words["multiple_of"] = "in steps of {}"
-    found = {sign: getattr(bound, sign) for sign in words for bound in field.metadata if hasattr(bound, sign)}
-    text = " ".join(words[sign].format(f"{value:g}") for sign, value in found.items())
-    return f"{text} up" if list(found) == ["ge"] else text
+    """The bounds of a field in words, and what stands for no number."""
+    from hatrix.models.hyperparameters import bounds, words
+
+    said = {"ge": "from {}", "gt": "above {}", "le": "to {}", "lt": "below {}"}
+    said["multiple_of"] = "in steps of {}"
+    found = bounds(field)
+    text = " ".join(said[sign].format(f"{value:g}") for sign, value in found.items())
+    text += " up" * (list(found) == ["ge"])
+    beside = " or ".join(words(field))
+    return f"{text}, or {beside}" if beside else text
 
 
 def _kind(annotation: Any) -> str:
     """The values of a type in words."""
     if get_origin(annotation) is tuple:
         return _kind(get_args(annotation)[0]) + ", or several with commas between"
-    kinds = [kind for kind in get_args(annotation) or (annotation,) if kind is not type(None)]
     if get_origin(annotation) is Literal:
-        return "one of " + ", ".join(map(str, kinds))
-    return {int: "a whole number", float: "a number"}.get(kinds[0], "a value")
+        return "one of " + ", ".join(map(str, get_args(annotation)))
+    return {int: "a whole number", float: "a number"}.get(annotation, "a value")
 
 
 def algorithms_with(option: str) -> list[str]:

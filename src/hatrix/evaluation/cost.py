@@ -61,4 +61,5 @@ def warm_up(recipe: Algorithm, train: Ratings, *, threads: int | None = None) ->
     """Compile or load the kernels of a recipe on a few rows, so that it is no part of the time to train."""
     few = train.take(np.arange(min(len(train), WARMING_ROWS)))
     with np.errstate(all="ignore"), suppress(HatrixError):
+        recipe = recipe.resolved(few)
         recipe.step(recipe.init(few, seed=0, threads=thread_count(threads)), 0)

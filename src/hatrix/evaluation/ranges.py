@@ -5,9 +5,10 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping
 from numbers import Real
-from typing import TYPE_CHECKING, Any, Literal, NamedTuple, get_args, get_origin
+from typing import TYPE_CHECKING, Any, Literal, NamedTuple
 
 from hatrix.errors import ParameterError
+from hatrix.models.hyperparameters import bounds, kinds
 
 if TYPE_CHECKING:
     from hatrix.models.fit import Algorithm
@@ -131,8 +132,8 @@ def _range(recipe: Algorithm, name: str, ends: Any) -> Range:
 
 def _between(recipe: Algorithm, name: str, low: float, high: float, log: bool) -> Range:
     field = type(recipe).model_fields[name]
-    kinds = get_args(field.annotation) or (field.annotation,)
-    if get_origin(field.annotation) is Literal or not {int, float} & set(kinds):
+    types = kinds(field)
+    if not {int, float} & set(types):
         raise ParameterError(f"{name} is no number: give a list of the values to choose from")
     if not (math.isfinite(low) and math.isfinite(high) and low < high):
         raise ParameterError(
@@ -140,13 +141,8 @@ def _between(recipe: Algorithm, name: str, low: float, high: float, log: bool) -
         )
     if log and low <= 0:
         raise ParameterError(f"the range of {name} starts at {low:g}: a logarithmic one has to start above 0")
-    whole = int in kinds and float not in kinds
+    whole = int in types and float not in types
     if whole and (low != int(low) or high != int(high)):
         raise ParameterError(f"the range of {name} goes from {low:g} to {high:g}: give whole numbers")
-    ends = {
-        sign: getattr(bound, sign)
-        for sign in ("ge", "le")
-        for bound in field.metadata
-        if hasattr(bound, sign)
-    }
+    ends = bounds(field)
     return Range(low, high, log, whole, (), low > ends.get("ge", -math.inf), high < ends.get("le", math.inf))

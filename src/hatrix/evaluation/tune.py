@@ -318,7 +318,8 @@ class _Search:
         """What the next trial has to take: the recipe's own values at first, or those of a training to be shared."""
         done = self.study.trials
         if not done:
-            own = {name: getattr(self.recipe, name) for name in self.space}
+            recipe = self.recipe.resolved(self.part)
+            own = {name: getattr(recipe, name) for name in self.space}
             return {name: value for name, value in own.items() if self.space[name].holds(value)}
         if self.shares and len(done) % SHARING:
             first = done[len(done) - len(done) % SHARING]

@@ -23,7 +23,7 @@ from hatrix.kernels.tiles import CHUNK, TILE, add_gram, cholesky, substitute
 
 __all__ = ["row_of_pairs"]
 
-STEPS, CLOSE = 16, 2e-3
+STEPS, CLOSE = 16, 1e-3
 """Steps at most, and the relative move that ends them."""
 LIGHT, MOST = 0.02, 512
 """Rivals whose curvature is below this share of the largest stay out of the Hessian, and so many are in it at most."""

@@ -21,6 +21,8 @@ __all__ = ["CHUNK", "TILE", "add_gram", "cholesky", "padded", "padded_rows", "su
 TILE = 16
 CHUNK = 64
 """Rows gathered at once for the sums of a matrix: a chunk stays in the first cache."""
+ROUNDING = np.float32(2**-22)
+"""The part of a diagonal element below which its pivot, a difference of single precision, has no digits."""
 
 
 def padded(factors: int) -> int:
@@ -80,8 +82,14 @@ def add_gram(R, R2, blocks, count, A2):
 
 @inlined
 def cholesky(A, A2, blocks, tiles, inverse):
-    """The upper triangle of A becomes U with A = Uᵀ U; ``inverse`` gets 1 / diagonal."""
+    """The upper triangle of A becomes U with A = Uᵀ U; ``inverse`` gets 1 / diagonal.
+
+    An unknown whose pivot is lost in the rounding of its diagonal element is as good as decided by those before it: it
+    gets 0 in ``inverse`` and U, and so in what `substitute` solves for, where the square root would have no value.
+    """
     one = A.dtype.type(1)
+    for i in range(tiles * np.uint64(TILE)):
+        inverse[i] = A[i, i]
     for row in range(tiles):
         a = row * np.uint64(TILE)
         for column in range(row, tiles):
@@ -90,7 +98,7 @@ def cholesky(A, A2, blocks, tiles, inverse):
             pivot = A[i, i]
             for j in range(a, i):
                 pivot -= A[j, i] * A[j, i]
-            inverse[i] = one / np.sqrt(pivot)
+            inverse[i] = one - one if pivot < ROUNDING * inverse[i] else one / np.sqrt(pivot)
             for column in range(row, tiles):
                 place = i * blocks + column
                 line = load(A2, place, TILE)

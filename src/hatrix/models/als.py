@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import TYPE_CHECKING, Any, ClassVar, Literal, NamedTuple, final
+from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Literal, NamedTuple, final
 
 import numpy as np
 from pydantic import Field, model_validator
@@ -22,6 +22,7 @@ if TYPE_CHECKING:
 __all__ = ["ALS", "ImplicitALS", "confidence"]
 
 LIGHTEST, HEAVIEST = 1e-12, 1e12
+HEAVIEST_ALPHA = 1e6
 
 
 class _Entries(NamedTuple):
@@ -238,11 +239,8 @@ def confidence(
     recipe: ImplicitALS, value: NDArray[np.float64]
 ) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
     """Weight and target of each count, beside the weight alpha0 of every pair, whose target is 0."""
-    if len(value) and value.min() <= 0:
-        raise DataError(
-            f"a value is {value.min():g}: {recipe.name} takes counts, or other confidences, above 0"
-        )
-    weight = recipe.alpha * value
+    _refuse_what_is_not_above_zero(value)
+    weight = float(recipe.alpha) * value
     if len(value) and not (weight.min() >= LIGHTEST and weight.max() <= HEAVIEST):
         raise DataError(
             f"alpha times the values runs from {weight.min():g} to {weight.max():g}: single precision carries "
@@ -252,20 +250,36 @@ def confidence(
     return weight, np.ones(len(value)) if recipe.alpha0 is not None else 1 + 1 / weight
 
 
+def _refuse_what_is_not_above_zero(value: NDArray[np.float64]) -> None:
+    if len(value) and value.min() <= 0:
+        raise DataError(
+            f"a value is {value.min():g}: {ImplicitALS.name} takes counts, or other confidences, above 0"
+        )
+
+
+def _by_rule(train: Ratings) -> dict[str, float]:
+    """What "auto" stands for: the docstring of `ImplicitALS` has the equations."""
+    _refuse_what_is_not_above_zero(train.value)
+    cells = np.count_nonzero(train.user_count) * np.count_nonzero(train.item_count)
+    root = float(np.sqrt(len(train) / cells))
+    alpha = min(1 / float(train.value.mean()), HEAVIEST_ALPHA)
+    return {"alpha": alpha, "alpha0": root / 2, "regularization": 0.07 / (1 + 1 / (2 * root))}
+
+
 @final
 class _ImplicitState(_State):
     """Both sides are rotated now and then into the eigenvectors of a Gram matrix: scores stay what they are."""
 
     def __init__(self, train: Ratings, recipe: ImplicitALS, seed: int, threads: int) -> None:
         weight, target = confidence(recipe, train.value)
-        self.alpha0 = 1.0 if recipe.alpha0 is None else recipe.alpha0
+        self.alpha0 = 1.0 if recipe.alpha0 is None else float(recipe.alpha0)
         # What is seen counts (1 + w) (1 - s)², of which all pairs have s² already: the rest is e (w e + 2) - 1, e = 1 - s.
         # By the square of the target 1 + 1/w, as rows are solved for, it would be a difference of numbers near 1/w.
         self.slope = 2.0 if recipe.alpha0 is None else 0.0
         super().__init__(train, weight, target, recipe, seed, threads)
         sides = (train.user_count, len(train.items)), (train.item_count, len(train.users))
         self.ridge = [
-            (recipe.regularization * (count + self.alpha0 * others) ** recipe.nu).astype(np.float32)
+            (float(recipe.regularization) * (count + self.alpha0 * others) ** recipe.nu).astype(np.float32)
             for count, others in sides
         ]
 
@@ -333,12 +347,18 @@ class ImplicitALS(Algorithm):
     ``cg_steps`` preconditioned conjugate gradient steps from the last solution; "ialspp" solves for ``block_size`` columns
     after the other. Factors start normal with standard deviation ``init_scale / √factors``.
 
+    The weights ``alpha``, ``alpha0`` and ``regularization`` depend on the data: what is left at "auto" is worked out from
+    the training part when a fit begins, and the model's recipe holds the number. With m the mean of the values and d the
+    share of the cells that are seen, of users and items that have any ::
+
+        alpha = 1 / m        alpha0 = √d / 2        regularization = 0.07 / (1 + 1 / (2 √d))
+
+    each by itself, whatever the others are.
+
     Notes
     -----
-    The default weights were chosen on a validation part of gowalla's training part: clicks, one cell in 2000 seen. Ratings
-    as values, and data of which more is seen, want larger ones. For values with mean m and a share d of the cells
-    seen, ``alpha = 1 / m``, ``alpha0 = √d / 2`` and ``regularization = 0.07 / (1 + 1 / (2 √d))`` are about
-    the defaults on gowalla, and far better on MovieLens (``benchmarks/defaults.py``).
+    The rule was found on validation parts of the training parts of gowalla, where one cell in 2000 is seen, and of
+    MovieLens, where one in 20 to 40 is: no three numbers suit both (``benchmarks/defaults.py``).
 
     Hu, Koren, Volinsky, "Collaborative filtering for implicit feedback datasets", ICDM 2008; Takács, Pilászy, Tikk,
     "Applications of the conjugate gradient method for implicit feedback collaborative filtering", RecSys 2011; Rendle et
@@ -364,18 +384,16 @@ class ImplicitALS(Algorithm):
         json_schema_extra={"tune": [16, 512, "log"]},
     )
     epochs: Sweeps = 8
-    alpha: float = Field(default=1.0, gt=0, le=1e6, description="weight of what was seen, per count")
-    alpha0: float | None = Field(
-        default=0.01,
-        gt=0,
-        le=1e3,
-        description="weight of every pair, seen or not; none for weights 1 + alpha r",
-        json_schema_extra={"tune": [0.003, 1.0, "log"]},
+    alpha: Literal["auto"] | Annotated[float, Field(gt=0, le=HEAVIEST_ALPHA)] = Field(
+        default="auto", description="weight of what was seen, per count"
     )
-    regularization: float = Field(
-        default=0.003,
-        gt=0,
-        le=1e6,
+    alpha0: Literal["auto"] | Annotated[float, Field(gt=0, le=1e3)] | None = Field(
+        default="auto",
+        description="weight of every pair, seen or not; none for weights 1 + alpha r",
+        json_schema_extra={"tune": [0.001, 1.0, "log"]},
+    )
+    regularization: Literal["auto"] | Annotated[float, Field(gt=0, le=1e6)] = Field(
+        default="auto",
         description="weight of the squared factors",
         json_schema_extra={"tune": [0.0003, 0.1, "log"]},
     )
@@ -393,6 +411,11 @@ class ImplicitALS(Algorithm):
     @property
     def rounds(self) -> int:
         return self.epochs
+
+    def resolved(self, train: Ratings) -> ImplicitALS:
+        left = [name for name in ("alpha", "alpha0", "regularization") if getattr(self, name) == "auto"]
+        rule = _by_rule(train) if left else {}
+        return self.model_copy(update={name: rule[name] for name in left})
 
     def init(self, train: Ratings, *, seed: int, threads: int) -> _ImplicitState:
         return _ImplicitState(train, self, seed, threads)

@@ -267,6 +267,10 @@ def _recipe(header: _Header) -> Algorithm:
     kept = recipe.model_dump(mode="json")
     if any(kept[name] != value for name, value in header.hyperparameters.items()):
         raise ModelFileError("is not consistent: its hyper-parameters are not of their types")
+    if "auto" in kept.values():
+        raise ModelFileError(
+            "is not consistent: a hyper-parameter is 'auto', and a fitted model has its number"
+        )
     return recipe
 
 

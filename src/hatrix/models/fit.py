@@ -74,6 +74,10 @@ class Algorithm(BaseModel, ABC):
         except ValidationError as error:
             raise ParameterError(_explain(type(self), error)) from None
 
+    def resolved(self, train: Ratings) -> Algorithm:  # noqa: ARG002
+        """The recipe with numbers where it leaves them to the training part; `init`, `step` and `finish` need them."""
+        return self
+
     @abstractmethod
     def init(self, train: Ratings, *, seed: int, threads: int) -> State:
         """Prepare training: draw the start, lay out the data."""
@@ -184,7 +188,7 @@ class Trained:
         ParameterError
             If the recipe needs a training of its own (see `Algorithm.shares_training`).
         """
-        recipe = self.recipe if recipe is None else recipe
+        recipe = self.recipe if recipe is None else recipe.resolved(self._loop.train)
         if not recipe.shares_training(self.recipe):
             raise ParameterError(
                 f"{recipe!r} needs a training of its own: one of {self.recipe!r} can be finished with other "
@@ -211,9 +215,10 @@ class _Loop:
             raise DataError(f"train is a {type(train).__name__}: give Ratings, as hatrix.read makes them")
         if len(train) == 0:
             raise DataError("there are no ratings to train on")
-        self.recipe, self.seed, self.progress = recipe, _whole("seed", seed, 0, 2**32 - 1), progress
+        self.seed, self.progress = _whole("seed", seed, 0, 2**32 - 1), progress
         self.threads = thread_count(threads)
         self.train, self.valid = hold_out(recipe, train, valid, seed)
+        self.recipe = recipe.resolved(self.train)
         self.patience: int | None = getattr(recipe, "patience", None)
         if self.patience is not None and self.valid is None:
             raise ParameterError(
@@ -303,10 +308,10 @@ class _Loop:
         return {
             "kind": "checkpoint",
             "algorithm": self.recipe.name,
-            "hyperparameters": self.recipe.model_dump(mode="json"),
             "seed": self.seed,
             "fingerprint": self.train.fingerprint,
             "valid_fingerprint": self.valid.fingerprint if self.valid is not None else None,
+            "hyperparameters": self.recipe.model_dump(mode="json"),  # last: those resolved depend on the data
         }
 
     def _save(self, state: State) -> None:
@@ -502,13 +507,17 @@ def _bar(recipe: Algorithm, done: int, wanted: bool) -> Iterator[Any]:
 
 
 def _explain(recipe: type[Algorithm], error: ValidationError) -> str:
-    parts = []
+    parts: dict[str, str] = {}
     for problem in error.errors():
-        name = ".".join(map(str, problem["loc"]))
+        first, *inner = problem["loc"] or ("",)
+        # Within a field, a number is a place in a tuple, and a text one of the types it may be.
+        name = ".".join(str(part) for part in (first, *inner) if part is first or isinstance(part, int))
         if not name:
-            parts.append(f"{recipe.__name__}: {problem['msg'].removeprefix('Value error, ')}")
+            parts[name] = f"{recipe.__name__}: {problem['msg'].removeprefix('Value error, ')}"
         elif problem["type"] == "extra_forbidden":
-            parts.append(f"{recipe.__name__} has no {name}: it has {', '.join(recipe.model_fields)}")
+            parts[name] = f"{recipe.__name__} has no {name}: it has {', '.join(recipe.model_fields)}"
+        elif name in parts:
+            parts[name] += f" or {problem['msg'].lower().removeprefix('input should be ')}"
         else:
-            parts.append(f"{name} is {problem['input']!r}: {problem['msg'].lower()}")
-    return "; ".join(parts)
+            parts[name] = f"{name} is {problem['input']!r}: {problem['msg'].lower()}"
+    return "; ".join(parts.values())

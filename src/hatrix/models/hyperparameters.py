@@ -5,9 +5,11 @@ A recipe gives the default: ``decay: Decay = 0.9``.
 
 from __future__ import annotations
 
-from typing import Annotated, Literal
+from types import NoneType
+from typing import Annotated, Any, Literal, get_args, get_origin
 
 from pydantic import Field
+from pydantic.fields import FieldInfo
 
 __all__ = [
     "BiasRegularization",
@@ -20,6 +22,9 @@ __all__ = [
     "Patience",
     "Precision",
     "Sweeps",
+    "bounds",
+    "kinds",
+    "words",
 ]
 
 FactorCount = Annotated[
@@ -69,3 +74,31 @@ Patience = Annotated[
     int | None, Field(ge=1, description="stop after so many epochs without a better validation")
 ]
 Precision = Annotated[Literal["float32", "float64"], Field(description="number type of the factors")]
+
+
+def bounds(field: FieldInfo) -> dict[str, float]:
+    """The bounds of a field's numbers, by their pydantic names."""
+    marks = list(field.metadata)
+    for number in get_args(field.annotation):  # of a number or a word, the number alone is bounded
+        if get_origin(number) is Annotated:
+            marks += [mark for info in number.__metadata__ for mark in info.metadata]
+    signs = ("ge", "gt", "le", "lt", "multiple_of")
+    return {sign: getattr(mark, sign) for sign in signs for mark in marks if hasattr(mark, sign)}
+
+
+def kinds(field: FieldInfo) -> list[Any]:
+    """The types of a field's values, without bounds, words and None."""
+    if get_origin(field.annotation) in (Literal, tuple):
+        return [field.annotation]
+    found = get_args(field.annotation) or (field.annotation,)
+    bare = [get_args(kind)[0] if get_origin(kind) is Annotated else kind for kind in found]
+    return [kind for kind in bare if kind is not NoneType and get_origin(kind) is not Literal]
+
+
+def words(field: FieldInfo) -> list[str]:
+    """The words that a field takes beside its numbers; ``none`` is None."""
+    if get_origin(field.annotation) in (Literal, tuple):
+        return []
+    found = get_args(field.annotation)
+    texts = [word for kind in found if get_origin(kind) is Literal for word in get_args(kind)]
+    return texts + ["none"] * (NoneType in found)

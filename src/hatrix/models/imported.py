@@ -206,7 +206,7 @@ def _model(recipe: Algorithm, train: Ratings, maker: str, learned: Factors) -> F
         if not np.isfinite(array).all():
             raise DataError(f"the {name.replace('_', ' ')} of {maker} are not all finite numbers")
     factors, notes = learned._replace(**arrays), [f"learned by {maker}"]
-    return model_of(recipe, train, factors, seed=0, history=[], notes=notes)
+    return model_of(recipe.resolved(train), train, factors, seed=0, history=[], notes=notes)
 
 
 def _recipe(kind: type[Algorithm], wanted: dict[str, Any]) -> Algorithm:
