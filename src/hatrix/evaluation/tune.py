@@ -19,7 +19,8 @@ from hatrix.errors import DataError, DivergenceError, ParameterError
 from hatrix.evaluation import cautions, ranges
 from hatrix.evaluation.ranges import Range
 from hatrix.evaluation.study import Study
-from hatrix.models.fit import Algorithm, Trained, hold_out, thread_count
+from hatrix.models.fit import Algorithm, Trained, thread_count
+from hatrix.models.validation import hold_out
 
 if TYPE_CHECKING:
     import os

@@ -22,11 +22,12 @@ from hatrix.data.ratings import Ratings
 from hatrix.errors import DataError, DivergenceError, ParameterError
 from hatrix.models.container import refuse_unwritable
 from hatrix.models.model import FactorModel, Factors, Seen
+from hatrix.models.validation import hold_out, validate
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
-__all__ = ["Algorithm", "Checkpoint", "State", "Trained", "cores", "hold_out", "thread_count"]
+__all__ = ["Algorithm", "Checkpoint", "State", "Trained", "cores", "thread_count"]
 
 
 class State(ABC):
@@ -273,8 +274,6 @@ class _Loop:
         return epochs >= self.recipe.rounds
 
     def _validate(self, state: State, epoch: int) -> dict[str, float]:
-        from hatrix.models.validation import validate
-
         assert self.valid is not None
         model = self.model(self.recipe.finish(state), self.recipe, history=False)
         name, figure = validate(model, self.train, self.valid, threads=self.threads)
@@ -399,39 +398,6 @@ def thread_count(threads: int | None) -> int:
 def _seen(train: Ratings) -> Seen:
     start, rows = train.by_user
     return Seen(start, train.item[rows], train.value[rows])
-
-
-def hold_out(
-    recipe: Algorithm, train: Ratings, valid: Ratings | float | None, seed: int
-) -> tuple[Ratings, Ratings | None]:
-    """What to train on, and what to validate on: ratings that are given, or a share of ``train``.
-
-    Raises
-    ------
-    DataError
-        If there is nothing to validate on, or events where errors of ratings are to be measured.
-    ParameterError
-        If ``valid`` is neither.
-    """
-    if valid is None:
-        return train, None
-    if isinstance(valid, Ratings):
-        if len(valid) == 0:
-            raise DataError("there are no ratings to validate on")
-        if valid.implicit and recipe.task == "rating" and not train.implicit:
-            raise DataError(
-                f"the validation data are events without ratings, and {recipe.name} predicts ratings"
-            )
-        return train, valid
-    if not (isinstance(valid, Real) and 0 < valid < 1):
-        what = repr(valid) if np.ndim(valid) == 0 else f"a {type(valid).__name__}"
-        raise ParameterError(
-            f"valid is {what}: give Ratings, or the share of train to hold out, between 0 and 1, such as 0.1"
-        )
-    from hatrix.data.split import random
-
-    held = random(train, float(valid), seed=seed)
-    return held.train, held.test
 
 
 def _whole(name: str, given: Any, least: int, most: int) -> int:

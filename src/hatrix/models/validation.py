@@ -1,21 +1,56 @@
-"""The figure that a fit is watched by on ratings held out from it."""
+"""What a fit is validated on, and the figure that it is watched by there."""
 
 from __future__ import annotations
 
+from numbers import Real
 from typing import TYPE_CHECKING
 
 import numpy as np
 
-from hatrix.errors import DataError
+from hatrix.data.ratings import Ratings
+from hatrix.errors import DataError, ParameterError
 
 if TYPE_CHECKING:
-    from hatrix.data.ratings import Ratings
+    from hatrix.models.fit import Algorithm
     from hatrix.models.model import FactorModel
 
-__all__ = ["RANKED", "validate"]
+__all__ = ["RANKED", "hold_out", "validate"]
 
 RANKED = 20
 """Length of the lists that models which rank are validated on."""
+
+
+def hold_out(
+    recipe: Algorithm, train: Ratings, valid: Ratings | float | None, seed: int
+) -> tuple[Ratings, Ratings | None]:
+    """What to train on, and what to validate on: ratings that are given, or a share of ``train``.
+
+    Raises
+    ------
+    DataError
+        If there is nothing to validate on, or events where errors of ratings are to be measured.
+    ParameterError
+        If ``valid`` is neither.
+    """
+    if valid is None:
+        return train, None
+    if isinstance(valid, Ratings):
+        if len(valid) == 0:
+            raise DataError("there are no ratings to validate on")
+        if valid.implicit and recipe.task == "rating" and not train.implicit:
+            raise DataError(
+                f"the validation data are events without ratings, and {recipe.name} predicts ratings"
+            )
+        return train, valid
+    if not (isinstance(valid, Real) and 0 < valid < 1):
+        what = repr(valid) if np.ndim(valid) == 0 else f"a {type(valid).__name__}"
+        raise ParameterError(
+            f"valid is {what}: give Ratings, or the share of train to hold out, between 0 and 1, such as 0.1"
+        )
+    from hatrix.data.split import random
+
+    held = random(train, float(valid), seed=seed)
+    return held.train, held.test
 
 
 def validate(model: FactorModel, train: Ratings, valid: Ratings, *, threads: int) -> tuple[str, float]:
