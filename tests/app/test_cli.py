@@ -279,6 +279,8 @@ def test_an_unwritable_folder_is_told_before_training(
         "--checkpoint",
         "is a folder",
     )
+    os.mkfifo(tmp_path / "pipe")
+    refused(hatrix("fit", ratings_file, "mf", *COLUMNS, "--out", "pipe"), "pipe is not a file on disk")
     if Path("/proc/self").is_dir():
         refused(
             hatrix("run", ratings_file, *COLUMNS, "--out", "/proc/self/new"), "/proc/self", "another place"

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import re
 import shutil
 from base64 import b64encode
@@ -318,6 +319,9 @@ def test_paths_and_baselines_that_cannot_be_are_refused(evaluation: Any, tmp_pat
         report.write(evaluation, tmp_path)
     with pytest.raises(ParameterError, match="no folder"):
         report.write(evaluation, tmp_path / "missing" / "report.html")
+    os.mkfifo(tmp_path / "pipe.html")
+    with pytest.raises(ParameterError, match="not a file on disk"):
+        report.write(evaluation, tmp_path / "pipe.html")
     shorter = SimpleNamespace(n=evaluation.n - 1)
     with pytest.raises(DataError, match="same test part"):
         report.write(evaluation, tmp_path / "report.html", baselines={"Bias": shorter})  # type: ignore[dict-item]

@@ -153,6 +153,9 @@ def test_where_files_cannot_be(model, tmp_path):
     (tmp_path / "a.csv").mkdir()
     with pytest.raises(hx.HatrixError, match="is a folder"):
         model.recommend_all(path=tmp_path / "a.csv")
+    os.mkfifo(tmp_path / "pipe.csv")
+    with pytest.raises(hx.HatrixError, match="not a file on disk"):
+        model.recommend_all(path=tmp_path / "pipe.csv")
     with pytest.raises(hx.HatrixError, match="memory is '1MB'"):
         model.recommend_all(memory="1MB")
     for wrong in ("9" * 400, [1], None):

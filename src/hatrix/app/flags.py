@@ -357,6 +357,9 @@ def refuse_unwritable(
     for name in names:
         if (folder / name).is_dir():
             raise ParameterError(f"{given_as}: {folder / name} is a folder: give another place")
+        if (folder / name).exists() and not (folder / name).is_file():
+            # A device or a pipe would be replaced by a file, for every program of the machine.
+            raise ParameterError(f"{given_as}: {folder / name} is not a file on disk: give another place")
         if (folder / name).exists() and any(os.path.samefile(folder / name, path) for path in inputs):
             raise ParameterError(f"{given_as}: {folder / name} is what is read: give another place")
     if not os.access(home, os.W_OK | os.X_OK):

@@ -138,6 +138,8 @@ def save(html: str, path: str | os.PathLike[str]) -> None:
     target = Path(path)
     if target.is_dir():
         raise ParameterError(f"{target} is a folder: give the name of a file in it, such as report.html")
+    if target.exists() and not target.is_file():
+        raise ParameterError(f"{target} is not a file on disk: give another path")
     if not target.parent.is_dir():
         raise ParameterError(f"there is no folder {target.parent}: create it, or give another path")
     # Ids may hold halves of surrogate pairs, which UTF-8 has no bytes for.

@@ -156,6 +156,8 @@ def _streamed(recommender: Recommender, path: Path, at_once: int, memory: int, p
     if path.is_dir() or not path.parent.is_dir():
         what = "is a folder" if path.is_dir() else f"cannot be written: there is no folder {path.parent}"
         raise DataError(f"{path} {what}")
+    if path.exists() and not path.is_file():
+        raise DataError(f"{path} is not a file on disk: give another path")
     users, tally, resumed = len(recommender.model.users), _Tally(), 0
     try:
         with duckdb.connect() as connection, _bar(users, progress) as show:
