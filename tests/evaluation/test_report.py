@@ -322,6 +322,7 @@ def test_paths_and_baselines_that_cannot_be_are_refused(evaluation: Any, tmp_pat
     os.mkfifo(tmp_path / "pipe.html")
     with pytest.raises(ParameterError, match="not a file on disk"):
         report.write(evaluation, tmp_path / "pipe.html")
+    (tmp_path / "pipe.html").unlink()
     shorter = SimpleNamespace(n=evaluation.n - 1)
     with pytest.raises(DataError, match="same test part"):
         report.write(evaluation, tmp_path / "report.html", baselines={"Bias": shorter})  # type: ignore[dict-item]
