@@ -11,7 +11,7 @@ import pytest
 import hatrix as hx
 from hatrix.errors import DataError, ParameterError
 from hatrix.models import ALGORITHMS, algorithm
-from hatrix.models.update import WHOLE, training_ratings
+from hatrix.models.update import WHOLE, training_ratings, without
 
 SMALL = {name: {"factors": 5, "epochs": 8} for name in ALGORITHMS} | {"bias": {}, "popular": {}}
 SMALL["bayesian-mf"] = {"factors": 3, "epochs": 40, "burn_in": 10, "draws": 8}
@@ -167,6 +167,14 @@ def test_what_is_wrong_is_said(fitted, tmp_path):
     assert model.update(training_ratings(model).take(np.zeros(0, int))) is model
 
 
+@pytest.mark.parametrize("name", ["als", "bias", "svdpp"])
+def test_what_was_merged_stays_known(name, fitted):
+    model = replace(fitted(name), merged={"store": 7})
+    assert model.update(new_ratings(model)).merged == {"store": 7}
+    assert model.forget(5).merged == model.forget(5, refit=True).merged == {"store": 7}
+    assert model.fold_in({3: 4.0}).merged == {"store": 7}
+
+
 # Forgetting.
 
 
@@ -225,6 +233,20 @@ def test_refitted_items_of_als_are_those_of_a_fit_without_the_user(ratings):
         )
     ]
     assert away[1] < 0.1 * away[0]
+
+
+@pytest.mark.parametrize("name", ["svdpp", "bayesian-mf", "implicit-als"])
+def test_many_leave_as_one_after_the_other(name, fitted, tmp_path):
+    model = fitted(name)
+    gone = model.users.labels[[40, 2, 17]]
+    one_by_one = model
+    for label in gone:
+        one_by_one = one_by_one.forget(label)
+    one_by_one.save(tmp_path / "one.hatrix")
+    without(model, model.users.encode(gone)).save(tmp_path / "many.hatrix")
+    assert (tmp_path / "one.hatrix").read_bytes() == (tmp_path / "many.hatrix").read_bytes()
+    with pytest.raises(DataError, match="no user of the model would be left"):
+        without(model, np.arange(len(model.users)))
 
 
 def test_the_only_user_stays():
