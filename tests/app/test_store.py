@@ -19,7 +19,7 @@ from hypothesis import strategies as st
 import postgres
 from hatrix.app import store as store_module
 from hatrix.app.store import Change, Rating, Store
-from hatrix.errors import DataError, HatrixError, StoreError
+from hatrix.errors import DataError, HatrixError, MissingExtraError, StoreError
 
 LARGEST = 2**63 - 1
 
@@ -201,7 +201,7 @@ def test_the_log_is_that_of_a_plain_list(two_stores, writes):
         assert other.position() == one.position() == log[-1].sequence
     for store in (first, second):
         assert store.changes(start) == log
-        assert list(store.all_changes(start)) == log
+        assert store.changes(start, limit=2) == log[:2]
         for user in "abc":
             latest = {c.item: (c.value, c.sequence) for c in log if c.user == user and c.item is not None}
             assert {item: (value, at) for item, value, _, at in store.of(user)} == latest
@@ -314,7 +314,7 @@ def test_a_long_queue_is_written_in_parts(store, monkeypatch):
         thread.start()
     for thread in threads:
         thread.join()
-    assert [change.sequence for change in store.all_changes(0)] == list(range(1, 31))
+    assert [change.sequence for change in store.changes(0, limit=10**9)] == list(range(1, 31))
     assert len(store.changes(0, limit=3)) == 3
 
 
@@ -365,7 +365,7 @@ def test_what_was_acknowledged_outlives_the_writer(store_url):
                 acknowledged[number] = name, item
         lives += 1
     with opened(store_url) as store:
-        rows = {change.sequence: change for change in store.all_changes(0)}
+        rows = {change.sequence: change for change in store.changes(0, limit=10**9)}
     assert list(rows) == list(range(1, len(rows) + 1))
     for number, (name, item) in acknowledged.items():
         assert rows[number] == Change(number, name, item, 3.5, item)
@@ -458,6 +458,17 @@ def test_urls_that_lead_nowhere(url, because):
     text = complaint(url)
     assert because in text
     assert "secret" not in text
+
+
+@pytest.mark.parametrize(
+    ("package", "url"), [("sqlalchemy", "f.db"), ("psycopg", "postgresql://x@127.0.0.1/x")]
+)
+def test_a_package_that_is_missing_is_named(package, url, monkeypatch):
+    monkeypatch.setitem(sys.modules, package, None)
+    with pytest.raises(
+        MissingExtraError, match=rf"needs the package {package}.*pip install 'hatrix\[serve\]'"
+    ):
+        opened(url)
 
 
 def test_a_wrong_password_is_told_without_it(server, caplog):

@@ -142,9 +142,9 @@ class Database:
         if not self.is_file:
             return int(ask(LAST).fetchone()[0] or 0)
         # This number changes when another connection has committed; it is read first, so that no commit goes by unseen.
-        [version] = ask("PRAGMA data_version").fetchone()
+        [(version,)] = ask("PRAGMA data_version").fetchall()
         if version != self._last[0]:
-            self._last = version, int(ask(LAST).fetchone()[0] or 0)
+            self._last = version, int(ask(LAST).fetchall()[0][0] or 0)
         return self._last[1]
 
     def _unwatch(self) -> None:
@@ -158,12 +158,12 @@ class Database:
             return
         with self._explained():
             held = self.engine.raw_connection()
+            driver: Any = held.driver_connection
             try:
-                driver: Any = held.driver_connection
                 driver.execute("PRAGMA busy_timeout = 1000")  # writers wait as long as this one does
                 driver.execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchall()
-                driver.execute(f"PRAGMA busy_timeout = {1000 * SECONDS_BUSY}")
             finally:
+                driver.execute(f"PRAGMA busy_timeout = {1000 * SECONDS_BUSY}")
                 held.close()
 
     def close(self) -> None:
@@ -304,6 +304,7 @@ def _advice(text: str) -> str:
     """What to do about a complaint."""
     for part, advice in (
         ("not a database", ": give another path"),
+        ("unable to open", ": see that files can be made in its folder"),
         ("malformed", ": restore it from a copy"),
         ("readonly", ": see to the permissions of the file and its folder"),
         ("locked", ": another program has been writing to it for long"),

@@ -115,18 +115,17 @@ class Feedback:
         if self._failed is not None and time.monotonic() < self._failed[0]:
             raise StoreError(self._failed[1])
         try:
-            if self.store.position() <= self.position:
-                self._failed = None
-                return False
-            with self._refreshing:
-                while changes := self.store.changes(self.position):
-                    self._take(changes)
-                    self.position = changes[-1].sequence
+            before, end = self.position, self.store.position()
+            if before < end:
+                with self._refreshing:
+                    while self.position < end and (changes := self.store.changes(self.position)):
+                        self._take(changes)
+                        self.position = changes[-1].sequence
         except StoreError as error:
             self._failed = time.monotonic() + PAUSE, str(error)
             raise
         self._failed = None
-        return True
+        return before < end
 
     def get(self, user: Any) -> OfUser | None:
         """What the store says of a user beyond the model; None where that is nothing."""

@@ -8,7 +8,7 @@ import os
 import threading
 import uuid
 from collections import deque
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, NamedTuple
 
@@ -172,12 +172,6 @@ class Store:
         query = select(self._log).where(log.sequence > after).order_by(log.sequence).limit(limit)
         with self._database.reading() as connection:
             return [Change._make(row) for row in connection.execute(query)]
-
-    def all_changes(self, after: int) -> Iterator[Change]:
-        """All that came after a number, read piece by piece."""
-        while rows := self.changes(after):
-            yield from rows
-            after = rows[-1].sequence
 
     def of(self, user: Any) -> list[Rating]:
         """A user's ratings in the order in which they came; of those of an item, the last."""
