@@ -58,6 +58,11 @@ SCRIPTS = {
     "read": ("Reading 25 million ratings", "read.py"),
     "fold_in": ("New users, items and ratings: milliseconds, and how well they are served", "fold_in.py"),
     "startup": ("Seconds until a command answers", "startup.py"),
+    "feedback": ("Feedback store in SQLite: writes, and writers that are killed", "feedback.py"),
+    "feedback-postgresql": (
+        "Feedback store in PostgreSQL: writes, and writers that are killed",
+        "feedback.py --postgresql",
+    ),
 }
 INTRO = """# Benchmarks
 

@@ -23,6 +23,8 @@ HEAVY = [
     "narwhals",
     "pyarrow",
     "polars",
+    "sqlalchemy",
+    "psycopg",
 ]
 
 

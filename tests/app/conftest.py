@@ -1,10 +1,11 @@
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
 
+import postgres
 from command import Outcome
 from hatrix.app.cli import main
 
@@ -25,3 +26,22 @@ def hatrix(
         return Outcome(ended.value.code, printed.out, printed.err)
 
     return call
+
+
+@pytest.fixture(scope="session")
+def server() -> Iterator[postgres.Server]:
+    """A PostgreSQL server, where the machine has one to start."""
+    try:
+        with postgres.server() as running:
+            yield running
+    except postgres.NoServer as reason:
+        pytest.skip(f"no PostgreSQL: {reason}")
+
+
+@pytest.fixture(params=["sqlite", "postgresql"])
+def store_url(request: pytest.FixtureRequest, tmp_path: Path) -> str:
+    """Where a feedback store can be made, in either kind of database."""
+    if request.param == "sqlite":
+        return f"sqlite:///{tmp_path}/feedback.db"
+    running: postgres.Server = request.getfixturevalue("server")
+    return running.fresh()

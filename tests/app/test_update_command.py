@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import json
+import subprocess
+import sys
+import time
 from dataclasses import replace
 from pathlib import Path
 
@@ -11,8 +14,10 @@ import pandas as pd
 import pytest
 
 import hatrix as hx
-from command import refused
+from command import Outcome, refused
+from hatrix.app.store import Store
 from hatrix.app.update import _with_ids
+from hatrix.models.update import training_ratings
 
 
 @pytest.fixture(autouse=True)
@@ -87,7 +92,11 @@ def test_what_is_wrong_is_said(hatrix, folder):
     refused(hatrix("update", "m.hatrix", "--ratings", "wide.csv", "--out", "x.hatrix"), "fit again")
     (folder / "text.csv").write_text("user,item,rating\nann,3,5\n")
     refused(hatrix("update", "m.hatrix", "--ratings", "text.csv", "--out", "x.hatrix"), "are text")
-    refused(hatrix("update", "m.hatrix", "--out", "x.hatrix"), "--ratings")
+    refused(hatrix("update", "m.hatrix", "--out", "x.hatrix"), "either --ratings FILE or --store URL")
+    refused(
+        hatrix("update", "m.hatrix", "--ratings", "new.csv", "--store", "f.db", "--out", "x.hatrix"),
+        "either --ratings FILE or --store URL",
+    )
     refused(hatrix("forget", "m.hatrix", "--user", "4711", "--out", "x.hatrix"), "unknown to the model")
     refused(hatrix("forget", "m.hatrix", "--user", "ann", "--out", "x.hatrix"), "whole numbers")
     refused(
@@ -95,6 +104,117 @@ def test_what_is_wrong_is_said(hatrix, folder):
         "without its training rows",
     )
     assert not (folder / "x.hatrix").exists()
+
+
+def test_feedback_enters_once(hatrix, folder, store_url):
+    with Store.open(store_url, users="int", items="int") as store:
+        store.add(1, [(3, 5.0, None), (99, 4.0, None), (3, 2.0, None)])
+        store.add(777, [(4, 4.5, 1_700_000_000)])
+        store.delete(2)
+        store.delete(4711)
+        store.add(5, [(3, 99.0, None)])
+        assert hx.load(folder / "m.hatrix").merged == {}
+        done = hatrix("update", "m.hatrix", "--store", store_url, "--out", "m.hatrix", "--json")
+        assert done.status == 0, done.err
+        assert "warning: 1 ratings of the store left out: they are outside the model's scale" in done.err
+        facts = json.loads(done.out)
+        named = ("n_new", "new_users", "new_items", "forgotten", "left_out", "changes")
+        assert [facts[name] for name in named] == [3, 1, 1, 1, 1, 7]
+        assert facts["merged"] == {store.identity: 7}
+        merged = hx.load(folder / "m.hatrix")
+        assert merged.merged == facts["merged"]
+        assert merged.users.encode([2, 4711]).tolist() == [-1, -1]
+        rows = training_ratings(merged).to_frame().set_index(["user", "item"]).rating
+        assert (rows[1, 3], rows[1, 99], rows[777, 4]) == (2.0, 4.0, 4.5)
+        assert merged.drift.added == 3
+        content = (folder / "m.hatrix").read_bytes()
+        for out in ("m.hatrix", "copy.hatrix"):
+            done = hatrix("update", "m.hatrix", "--store", store_url, "--out", out)
+            assert done.status == 0
+            assert "nothing changed" in done.err
+            assert "0 ratings, 0 new users and 0 new items in" in done.out
+            assert (folder / out).read_bytes() == content
+        store.add(2, [(3, 1.0, None)])
+        done = hatrix("update", "m.hatrix", "--store", store_url, "--out", "m.hatrix", "--json")
+        facts = json.loads(done.out)
+        assert [facts[name] for name in named] == [1, 1, 0, 0, 0, 1]
+        assert hx.load(folder / "m.hatrix").drift.added == 4
+
+
+def test_a_deletion_alone_needs_no_training_rows(hatrix, folder):
+    with Store.open("f.db", users="int", items="int") as store:
+        store.delete(1)
+        done = hatrix("update", "bare.hatrix", "--store", "f.db", "--out", "left.hatrix")
+        assert "1 users forgotten" in done.out
+        assert hx.load(folder / "left.hatrix").seen is None
+        store.add(3, [(3, 1.0, None)])
+    refused(
+        hatrix("update", "left.hatrix", "--store", "f.db", "--out", "x.hatrix"), "without its training rows"
+    )
+
+
+def test_a_model_trained_anew_takes_all_of_the_store_again(hatrix):
+    with Store.open("f.db", users="int", items="int") as store:
+        store.add(1, [(3, 5.0, None)])
+        store.delete(2)
+        for _ in range(2):
+            facts = json.loads(
+                hatrix("update", "m.hatrix", "--store", "f.db", "--out", "n.hatrix", "--json").out
+            )
+            assert (facts["changes"], facts["forgotten"], facts["merged"]) == (2, 1, {store.identity: 2})
+
+
+def test_a_store_that_does_not_do_is_said(hatrix, folder):
+    def update(store: str, out: str = "x.hatrix") -> Outcome:
+        return hatrix("update", "m.hatrix", "--store", store, "--out", out)
+
+    Store.open("texts.db", users="str", items="int").close()
+    refused(update("texts.db"), "user ids of the feedback store", "are text")
+    refused(update("new.csv"), "new.csv: file is not a database")
+    refused(update("none/f.db"), "there is no folder")
+    refused(
+        update("postgresql://me:secret@127.0.0.1:1/x"),
+        "postgresql://127.0.0.1:1/x",
+        "see that the server runs",
+    )
+    refused(update("oracle://x"), "cannot be oracle")
+    Store.open("f.db", users="int", items="int").close()
+    for url in ("f.db", f"sqlite:///{folder}/f.db"):
+        refused(update(url, out="f.db"), "is what is read")
+    assert not (folder / "x.hatrix").exists()
+
+
+def test_an_update_that_is_killed_leaves_the_old_model_or_the_new(folder):
+    with Store.open(str(folder / "f.db"), users="int", items="int") as store:
+        store.add(1, [(3, 5.0, None)])
+        store.delete(2)
+        command = [
+            sys.executable,
+            "-m",
+            "hatrix",
+            "update",
+            "m.hatrix",
+            "--store",
+            "f.db",
+            "--out",
+            "m.hatrix",
+        ]
+        old = (folder / "m.hatrix").read_bytes()
+        started = time.monotonic()
+        subprocess.run([*command[:-1], "new.hatrix"], cwd=folder, check=True, capture_output=True)
+        whole = time.monotonic() - started
+        new = (folder / "new.hatrix").read_bytes()
+        for share in (0.5, 0.85, 1.0):
+            child = subprocess.Popen(
+                command, cwd=folder, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL
+            )
+            time.sleep(share * whole)
+            child.kill()
+            child.wait()
+            assert (folder / "m.hatrix").read_bytes() in (old, new)
+        subprocess.run(command, cwd=folder, check=True, capture_output=True)
+        assert (folder / "m.hatrix").read_bytes() == new
+        assert store.position() == 2
 
 
 @pytest.mark.parametrize("refit", [(), ("--refit",)])

@@ -10,7 +10,7 @@ import pytest
 DOCS = Path(__file__).resolve().parents[2] / "docs"
 
 
-@pytest.mark.parametrize("page", ["recommending.md", "bayesian.md"])
+@pytest.mark.parametrize("page", ["recommending.md", "bayesian.md", "serving.md"])
 def test_the_examples_run(page: str) -> None:
     ran = doctest.testfile(str(DOCS / page), module_relative=False, optionflags=doctest.NORMALIZE_WHITESPACE)
     assert ran.attempted > 5

@@ -462,7 +462,11 @@ def forged(path: Path, change: Change, model: FactorModel | None = None) -> None
         (lambda a, h: a.pop("seen.start"), "has an array 'seen.item', which this hatrix does not know"),
         (lambda a, h: a.update(link=np.zeros(1)), "has an array 'link', which this hatrix does not know: upgrade"),
         (lambda a, h: h.update(link="logistic"), "says 'link', which this hatrix does not know: upgrade"),
-        (lambda a, h: h.update(merged=17), "says 'merged', which this hatrix does not know: upgrade"),
+        (lambda a, h: h.update(merged=17), "'merged': input should be an object"),
+        (lambda a, h: h.update(merged={"store": "9"}), "'merged.store': input should be a valid integer"),
+        (lambda a, h: h.update(merged={"store": True}), "'merged.store': input should be a valid integer"),
+        (lambda a, h: h.update(merged={"store": 0}), "'merged.store': input should be greater than 0"),
+        (lambda a, h: h.update(merged={"store": 2**63}), "'merged.store': input should be less than"),
         (lambda a, h: h.update(kind="posterior"), "says 'kind', which this hatrix does not know: upgrade"),
         (lambda a, h: h.update(kind="checkpoint"), "is a checkpoint of a fit, not a model"),
         (lambda a, h: h.pop("seed"), "'seed': field required"),
@@ -539,6 +543,15 @@ def test_a_model_that_leaves_a_number_to_the_data_is_refused(path):
     model = hx.ImplicitALS(factors=2, epochs=1).fit(hx.Ratings.from_columns([1, 1, 2], [1, 2, 1]))
     forged(path, lambda a, h: h["hyperparameters"].update(alpha0="auto"), model)
     refused(path, because="a hyper-parameter is 'auto'")
+
+
+def test_marks_of_merged_feedback_come_back(path):
+    assert load(GOLDEN).merged == {}
+    marked = replace(tiny(), merged={"63a1e2c0-0000-4000-8000-000000000001": 41, "b": 2**63 - 1})
+    save(marked, path)
+    assert contents(load(path)) == contents(marked)
+    with pytest.raises(DataError, match="'merged"):
+        save(replace(tiny(), merged={"b": -1}), path)
 
 
 def test_without_verification_the_shapes_are_still_checked(path):

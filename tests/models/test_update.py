@@ -14,7 +14,7 @@ from hatrix.kernels import schedule
 from hatrix.models import ALGORITHMS, algorithm
 from hatrix.models.factors import ITEM, USER
 from hatrix.models.fold_in import FOLDS
-from hatrix.models.update import WHOLE, _ratings_of, training_ratings
+from hatrix.models.update import WHOLE, _ratings_of, training_ratings, without
 
 SMALL = {name: {"factors": 5, "epochs": 8} for name in ALGORITHMS} | {"bias": {}, "popular": {}}
 SMALL["bayesian-mf"] = {"factors": 3, "epochs": 40, "burn_in": 10, "draws": 8}
@@ -167,6 +167,14 @@ def test_what_is_wrong_is_said(fitted, tmp_path):
     assert model.update(training_ratings(model).take(np.zeros(0, int))) is model
 
 
+@pytest.mark.parametrize("name", ["als", "bias", "svdpp"])
+def test_what_was_merged_stays_known(name, fitted):
+    model = replace(fitted(name), merged={"store": 7})
+    assert model.update(new_ratings(model)).merged == {"store": 7}
+    assert model.forget(5).merged == model.forget(5, refit=True).merged == {"store": 7}
+    assert model.fold_in({3: 4.0}).merged == {"store": 7}
+
+
 # Forgetting.
 
 
@@ -245,6 +253,20 @@ def test_several_users_are_forgotten_as_one(name, fitted):
     assert (left[0] != left[1]).any(axis=1).all()
     with pytest.raises(DataError, match="these are all users"):
         model.forget(model.users.labels)
+
+
+@pytest.mark.parametrize("name", ["svdpp", "bayesian-mf", "implicit-als"])
+def test_many_leave_as_one_after_the_other(name, fitted, tmp_path):
+    model = fitted(name)
+    gone = model.users.labels[[40, 2, 17]]
+    one_by_one = model
+    for label in gone:
+        one_by_one = one_by_one.forget(label)
+    one_by_one.save(tmp_path / "one.hatrix")
+    without(model, model.users.encode(gone)).save(tmp_path / "many.hatrix")
+    assert (tmp_path / "one.hatrix").read_bytes() == (tmp_path / "many.hatrix").read_bytes()
+    with pytest.raises(DataError, match="no user of the model would be left"):
+        without(model, np.arange(len(model.users)))
 
 
 def test_the_only_user_stays():

@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import shutil
 import time
 import warnings
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -12,13 +15,15 @@ from cyclopts import Parameter
 import hatrix
 from hatrix.app.flags import Columns, Output, file_path, whole
 from hatrix.app.recommend import Model, id_of
-from hatrix.app.steps import Source, facts_of, load, staged
+from hatrix.app.steps import facts_of, load, staged
+from hatrix.errors import ParameterError
 
 if TYPE_CHECKING:
     import numpy as np
     import pandas as pd
     from numpy.typing import NDArray
 
+    from hatrix.app.feedback import Feedback
     from hatrix.data.ids import Ids
     from hatrix.data.ratings import Ratings
     from hatrix.models.model import FactorModel
@@ -35,7 +40,16 @@ def update(
     model: Model,
     /,
     *,
-    ratings: Source,
+    ratings: Annotated[
+        str | None, Parameter(help="new ratings: a file, or a data set (see hatrix data list)")
+    ] = None,
+    store: Annotated[
+        str | None,
+        Parameter(
+            help="feedback that the service has taken, each change once: a path or sqlite:///path.db, or "
+            "postgresql://user@host/name"
+        ),
+    ] = None,
     out: Out,
     sweeps: Annotated[
         int, Parameter(converter=whole(1), help="how often the users and items with new ratings are solved")
@@ -44,37 +58,78 @@ def update(
     output: Output = Output(),  # noqa: B008
 ) -> None:
     """Bring new ratings, users and items into a model, without training anew."""
-    with staged(out.parent, [out.name], ratings) as stage:
+    if (ratings is None) == (store is None):
+        raise ParameterError("say what is new: give either --ratings FILE or --store URL")
+    source = ratings or (store or "").removeprefix("sqlite:///")
+    with staged(out.parent, [out.name], source) as stage:
         old = hatrix.load(model)
-        new = _with_ids(old, load(ratings, columns, output, old.recipe))
-        started = time.perf_counter()
-        updated = old.update(new, sweeps=sweeps)
-        seconds = time.perf_counter() - started
-        updated.save(stage / out.name)
-    drift = updated.drift
-    facts: dict[str, Any] = {
-        **facts_of(updated),
-        "n_new": len(new),
-        "new_users": len(updated.users) - len(old.users),
-        "new_items": len(updated.items) - len(old.items),
-        "update_seconds": seconds,
-        "drift": None,
-        "model": str(out),
+        facts: dict[str, Any] = {}
+        if ratings is not None:
+            new = _with_ids(old, load(ratings, columns, output, old.recipe))
+            started = time.perf_counter()
+            updated = old.update(new, sweeps=sweeps)
+            facts["n_new"] = len(new)
+        else:
+            with _feedback(store or "", old) as feedback:
+                started = time.perf_counter()
+                updated = feedback.merge(sweeps=sweeps)
+                facts |= _facts_of_feedback(feedback, updated)
+        facts["update_seconds"] = time.perf_counter() - started
+        if updated is old:
+            shutil.copyfile(model, stage / out.name)
+            output.note("there is nothing that the model has not taken in before: nothing changed")
+        else:
+            updated.save(stage / out.name, seen=old.seen is not None)
+    fresh = {
+        f"new_{side}": int((old_ids.encode(new_ids.labels) < 0).sum())
+        for side, old_ids, new_ids in (
+            ("users", old.users, updated.users),
+            ("items", old.items, updated.items),
+        )
     }
+    facts = {**facts_of(updated), **facts, **fresh, "drift": None, "model": str(out)}
+    drift = updated.drift
     if drift is not None:
         facts["drift"] = {**drift._asdict(), "share": drift.share, "due": drift.due}
         if drift.due:
             warnings.warn(drift.due, stacklevel=1)
-        if drift.error is not None:
+        if drift.error is not None and facts["n_new"]:
             output.note(
                 f"foretold the new ratings with {drift.error:.4f} (without a model {drift.baseline:.4f})"
             )
         output.note(f"{drift.share:.1%} as many ratings as were fitted have come since")
+    forgotten = f", {facts['forgotten']:,} users forgotten" if facts.get("forgotten") else ""
     output.result(
         facts,
-        f"{len(new):,} ratings, {facts['new_users']:,} new users and {facts['new_items']:,} new items in {seconds:.1f} s\n"
-        f"model: {out}",
+        f"{facts['n_new']:,} ratings, {facts['new_users']:,} new users and {facts['new_items']:,} new items{forgotten} in "
+        f"{facts['update_seconds']:.1f} s\nmodel: {out}",
     )
+
+
+@contextmanager
+def _feedback(url: str, model: FactorModel) -> Iterator[Feedback]:
+    from hatrix.app.feedback import Feedback
+    from hatrix.app.store import Store
+
+    with Store.open(url, users=model.users.kind, items=model.items.kind) as store:
+        yield Feedback(store, model)
+
+
+def _facts_of_feedback(feedback: Feedback, updated: FactorModel) -> dict[str, Any]:
+    old, new = feedback.model, feedback.ratings()
+    gone = old.users.encode(feedback.deletions)
+    if feedback.left_out:
+        outside = "no counts" if old.scale is None else "outside the model's scale"
+        warnings.warn(
+            f"{feedback.left_out:,} ratings of the store left out: they are {outside}", stacklevel=1
+        )
+    return {
+        "n_new": 0 if new is None else len(new),
+        "forgotten": int((gone >= 0).sum()),
+        "left_out": feedback.left_out,
+        "changes": feedback.position - old.merged.get(feedback.store.identity, 0),
+        "merged": dict(updated.merged),
+    }
 
 
 def forget(

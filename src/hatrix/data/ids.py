@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from decimal import Decimal
 from functools import cached_property
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 
@@ -89,7 +89,7 @@ class Ids:
         return cls(labels), place[rows]
 
     @property
-    def kind(self) -> str:
+    def kind(self) -> Literal["int", "str"]:
         """``"int"`` or ``"str"``."""
         return "str" if self.labels.dtype == object else "int"
 

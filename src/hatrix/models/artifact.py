@@ -6,7 +6,7 @@ import json
 import os
 from collections.abc import Iterator
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import numpy as np
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
@@ -60,7 +60,7 @@ class _Header(BaseModel):
     mean: float
     fallback: float
     scale: tuple[float, float] | None
-    merged: None = None  # kept for the mark up to which feedback was merged
+    merged: dict[str, Annotated[int, Field(gt=0, lt=2**63)]] | None = None
     item_table: Columns | None
     user_table: Columns | None
     history: Columns
@@ -175,6 +175,7 @@ def _in_words(model: FactorModel) -> dict[str, Any]:
         "mean": float(model.mean),
         "fallback": float(model.fallback),
         "scale": None if model.scale is None else tuple(float(end) for end in model.scale),
+        "merged": dict(model.merged) or None,
         "drift": None if model.drift is None else tuple(model.drift),
     }
 
@@ -236,6 +237,7 @@ def _model(arrays: dict[str, NDArray[Any]], said: dict[str, Any]) -> FactorModel
         **learned,
         origin=None,
         drift=None if header.drift is None else Drift(*header.drift),
+        merged=header.merged or {},
         parts=parts,
         time=time,
         posterior=posterior,

@@ -83,6 +83,8 @@ class FactorModel(Answers):
         Of a new user or item that was folded in: the model it came from.
     drift
         Of a model that `update` has taken further: how far (see `hatrix.models.drift.Drift`).
+    merged
+        Of each feedback store by its identity: the number of the last change that the model has taken in.
     """
 
     recipe: Algorithm
@@ -112,11 +114,13 @@ class FactorModel(Answers):
     bags: tuple[BagRows, ...] | None = None
     origin: FactorModel | None = None
     drift: Drift | None = None
+    merged: Mapping[str, int] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
         for name in ("mean", "fallback"):  # a NumPy scalar would widen float32 sums, a float does not
             object.__setattr__(self, name, float(getattr(self, name)))
-        object.__setattr__(self, "parts", MappingProxyType(dict(self.parts)))
+        for name in ("parts", "merged"):
+            object.__setattr__(self, name, MappingProxyType(dict(getattr(self, name))))
         arrays = [self.user_bias, self.item_bias, self.user_factors, self.item_factors, *self.parts.values()]
         arrays += [array for bag in self.bags or () for array in bag.arrays]
         for array in (*arrays, *(self.time or ()), *(self.posterior or ()), *(self.days or ())):

@@ -28,7 +28,7 @@ if TYPE_CHECKING:
 
     Rows = NDArray[np.int64]
 
-__all__ = ["forget", "training_ratings", "update"]
+__all__ = ["forget", "training_ratings", "update", "without"]
 
 WHOLE = ("spectral-mf", "bpr", "popular", "bias")
 """Learned from all ratings at once, and quickly: these are fitted again."""
@@ -48,7 +48,13 @@ def update(model: FactorModel, new: Ratings, *, sweeps: int = 2, threads: int | 
     merged = training_ratings(wide)
     if model.recipe.name in WHOLE:
         fitted = model.recipe.fit(merged, seed=model.seed, threads=threads, progress=False)
-        return replace(fitted, data_name=model.data_name, notes=(*model.notes, *fitted.notes), drift=drift)
+        return replace(
+            fitted,
+            data_name=model.data_name,
+            notes=(*model.notes, *fitted.notes),
+            drift=drift,
+            merged=model.merged,
+        )
     touched = (
         merged.users.encode(new.users.labels[np.unique(new.user)]),
         merged.items.encode(new.items.labels[np.unique(new.item)]),
@@ -71,25 +77,49 @@ def forget(model: FactorModel, user_id: Any, *, refit: bool = False) -> FactorMo
         unknown = labels.tolist()[int(np.argmax(rows < 0))]
         raise DataError(f"user {unknown!r} is unknown to the model: there is nothing to forget")
     rows = np.unique(rows)
-    kept = np.delete(np.arange(len(model.users)), rows)
-    if not len(kept):
+    if len(rows) == len(model.users):
         who = f"user {labels.tolist()[0]!r} is the only one" if len(rows) == 1 else "these are all users"
         raise DataError(f"{who}: delete the model file")
-    seen, item_count, theirs = model.seen, model.item_count, np.zeros(0, np.int64)
-    if seen is not None:
-        gone = np.isin(seen.user, rows)
-        counts = np.bincount(seen.item[gone], minlength=len(item_count))
-        theirs, item_count = np.flatnonzero(counts), item_count - counts
-        start = np.append(0, np.cumsum(np.delete(np.diff(seen.start), rows)))
-        seen = Seen(start, seen.item[~gone], seen.value[~gone])
-    elif refit:
+    if refit and model.seen is None:
         raise DataError("the model was saved without its training rows: the items cannot be refitted")
+    left = without(model, rows)
+    if not refit or model.seen is None:
+        return left
+    rest = training_ratings(left)
+    if model.recipe.name in WHOLE and len(rest):
+        fitted = model.recipe.fit(rest, seed=model.seed, progress=False)
+        return replace(fitted, data_name=model.data_name, drift=model.drift, merged=model.merged)
+    if model.recipe.name in ALTERNATING:
+        return _swept(left, rest)
+    theirs = np.unique(model.seen.item[np.isin(model.seen.user, rows)].astype(np.int64))
+    return _solved(model, left, rest, (np.zeros(0, np.int64), theirs), 1, cores())
+
+
+def without(model: FactorModel, gone: Rows) -> FactorModel:
+    """The model without some of its users, by row number, and everything else as it is.
+
+    Raises
+    ------
+    DataError
+        If no user would be left.
+    """
+    if not len(gone):
+        return model
+    kept = np.delete(np.arange(len(model.users)), gone)
+    if not len(kept):
+        raise DataError("no user of the model would be left: delete the model file")
+    seen, item_count = model.seen, model.item_count
+    if seen is not None:
+        rows = np.isin(seen.user, gone)
+        item_count = item_count - np.bincount(seen.item[rows], minlength=len(item_count))
+        start = np.concatenate([[0], np.cumsum(np.diff(seen.start)[kept])])
+        seen = Seen(start.astype(np.int64), seen.item[~rows], seen.value[~rows])
     days = model.days
-    for row in rows[::-1].tolist():
+    for row in np.sort(gone)[::-1].tolist():
         days = None if days is None else days.without(row)
     posterior = model.posterior
     if posterior is not None and posterior.user_spread.size:
-        posterior = posterior._replace(user_spread=np.delete(posterior.user_spread, rows, axis=0))
+        posterior = posterior._replace(user_spread=np.delete(posterior.user_spread, gone, axis=0))
     left = replace(
         model,
         users=Ids(model.users.labels[kept]),
@@ -103,24 +133,14 @@ def forget(model: FactorModel, user_id: Any, *, refit: bool = False) -> FactorMo
         days=days,
         bags=None if model.bags is None else tuple(bag.kept(USER, kept) for bag in model.bags),
         parts={
-            name: np.delete(array, rows, axis=model.recipe.parts[name].index("u"))
+            name: np.delete(array, gone, axis=model.recipe.parts[name].index("u"))
             if "u" in model.recipe.parts[name]
             else array
             for name, array in model.parts.items()
         },
         fingerprint="",
     )
-    if seen is not None:
-        rest = training_ratings(left)
-        left = replace(left, fingerprint=rest.fingerprint)
-        if refit and model.recipe.name in WHOLE and len(rest):
-            fitted = model.recipe.fit(rest, seed=model.seed, progress=False)
-            return replace(fitted, data_name=model.data_name, drift=model.drift)
-        if refit and model.recipe.name in ALTERNATING:
-            left = _swept(left, rest)
-        elif refit:
-            left = _solved(model, left, rest, (np.zeros(0, np.int64), theirs), 1, cores())
-    return left
+    return left if seen is None else replace(left, fingerprint=training_ratings(left).fingerprint)
 
 
 def _swept(model: FactorModel, ratings: Ratings) -> FactorModel:
