@@ -16,6 +16,7 @@ from hatrix.app import problems
 from hatrix.app.problems import Problem
 from hatrix.app.schemas import LONGEST_ID
 from hatrix.app.shelf import label_of, row_of
+from hatrix.errors import StoreError
 
 if TYPE_CHECKING:
     from hatrix.app.feedback import Feedback
@@ -47,6 +48,7 @@ class Ask:
 
     def __init__(self, service: Service) -> None:
         self.service, self.served = service, service.served
+        self.stale: str | None = None
 
     @property
     def model(self) -> FactorModel:
@@ -58,10 +60,16 @@ class Ask:
 
     @cached_property
     def feedback(self) -> Feedback | None:
-        """The feedback that has come since the model was made, up to this moment. It may wait for the store."""
+        """The feedback that has come since the model was made, up to this moment. It may wait for the store.
+
+        A store that fails does not keep the model from answering, with what is known: see `stale`.
+        """
         feedback = self.service.beside(self.served).feedback
         if feedback is not None:
-            feedback.refresh()
+            try:
+                feedback.refresh()
+            except StoreError as error:
+                self.stale = f"the latest feedback may be missing: {error}"
         return feedback
 
     def item_row(self, item: int | str) -> int:

@@ -10,17 +10,16 @@ from fastapi import APIRouter, Query, Response
 import hatrix
 from hatrix.app import schemas
 from hatrix.app.asking import Ask, Asked, Item, User, shown
-from hatrix.app.personal import Person, user_of
+from hatrix.app.personal import user_of
 from hatrix.app.problems import Problem, responses
 from hatrix.app.schemas import MOST_N
 from hatrix.app.shelf import plain
-from hatrix.models.recommend import basis_of, best
+from hatrix.models.recommend import basis_of
 from hatrix.models.similar import similar
 
 __all__ = ["router"]
 
 LONGEST_TEXT = 200
-AUDIENCE = 10
 
 router = APIRouter(prefix="/v1", tags=["catalogue"])
 
@@ -46,50 +45,19 @@ def items(ask: Asked, q: Text = "", n: Length = 20, offset: Offset = 0) -> Respo
 
 @router.get("/item", response_model=schemas.ItemPage, responses=responses(404), name="item")
 def item(ask: Asked, item: Item) -> Response:
-    """An item: its attributes, its training ratings, and who would get it."""
+    """An item: its attributes, and how many ratings it has."""
     row = ask.item_row(item)
     model, shelf, seen = ask.model, ask.shelf, ask.model.seen
-    mean, histogram = None, None
-    raters = np.zeros(0, np.int64)
-    if seen is not None:
-        places = np.flatnonzero(seen.item == row)
-        raters = np.searchsorted(seen.start, places, side="right") - 1
-        values = seen.value[places]
-        mean = float(values.mean()) if len(values) else None
-        if shelf.levels is not None:
-            counts = [int(np.count_nonzero(values == level)) for level in shelf.levels]
-            histogram = [
-                {"rating": level, "count": count} for level, count in zip(shelf.levels, counts, strict=True)
-            ]
+    values = None if seen is None else seen.value[seen.item == row]
     return ask.reply(
         {
             **shelf.item(row),
             "ratings": int(model.item_count[row]),
             "rank": int(shelf.place[row]) + 1,
             "bias": float(model.flat.item_bias[row]) if model.item_bias.any() else None,
-            "mean": mean,
-            "histogram": histogram,
-            "audience": _audience(ask, row, raters),
+            "mean": None if values is None or not len(values) else float(values.mean()),
         }
     )
-
-
-def _audience(ask: Ask, row: int, raters: Any) -> list[dict[str, Any]]:
-    """The users with the highest scores for an item, without those who have rated it, are cold or were deleted."""
-    model, flat = ask.model, ask.model.flat
-    if model.seen is None or not flat.item_factors.shape[1] or model.cold_items[row]:
-        return []
-    scores = (flat.user_factors @ flat.item_factors[row]).astype(np.float64)
-    scores += flat.mean + flat.user_bias + float(flat.item_bias[row])
-    scores[raters] = -np.inf
-    scores[model.cold_users] = -np.inf
-    found: list[dict[str, Any]] = []
-    for user in best(scores, 2 * AUDIENCE).tolist():
-        label = model.users.labels[user : user + 1].tolist()[0]
-        changed = ask.feedback is not None and (ask.feedback.deleted(label) or ask.feedback.of(label))
-        if not changed and len(found) < AUDIENCE:
-            found.append({"user": label, "score": float(scores[user])})
-    return found
 
 
 @router.get(
@@ -110,10 +78,9 @@ def similar_items(ask: Asked, item: Item, n: Length = 10, metric: Metric = "cosi
 def similar_users(ask: Asked, user: User, n: Length = 10, metric: Metric = "cosine") -> Response:
     """The users that resemble a user, by what the model was trained on."""
     person = user_of(ask, user)
-    row = -1 if ask.feedback is not None and ask.feedback.deleted(person.label) else _user_row(ask, person)
-    if row < 0:
+    if person.trained < 0:
         raise Problem(404, "unknown-user", f"the model knows no user {shown(user)}")
-    rows, scores, short = _similar(ask, "user", row, person.label, n, metric)
+    rows, scores, short = _similar(ask, "user", person.trained, person.label, n, metric)
     labels = ask.model.users.decode(rows).tolist()
     found = [
         {"user": label, "score": score}
@@ -121,10 +88,6 @@ def similar_users(ask: Asked, user: User, n: Length = 10, metric: Metric = "cosi
         if ask.feedback is None or not ask.feedback.deleted(label)
     ]
     return ask.reply({"user": person.label, "metric": metric, "users": found, "short": short})
-
-
-def _user_row(ask: Ask, person: Person) -> int:
-    return int(ask.model.users.encode([person.label])[0])
 
 
 def _similar(
@@ -191,6 +154,10 @@ def user(
     }
     order = sorted(rated, key=lambda item: (-rated[item][0], shelf.place[item]))
     history = [{**shelf.item(item), "rating": rated[item][0], "source": rated[item][1]} for item in order[:n]]
+    attributes = {}
+    if person.trained >= 0 and shelf.of_users:
+        of_user = {name: column[person.trained] for name, column in shelf.of_users.items()}
+        attributes = {"attributes": of_user}
     return ask.reply(
         {
             "user": person.label,
@@ -198,20 +165,12 @@ def user(
             "ratings": len(rated) if model.seen is not None else None,
             "bias": float(model.flat.user_bias[row]) if row >= 0 and model.user_bias.any() else None,
             "mean": float(np.mean([value for value, _ in rated.values()])) if rated else None,
-            **_attributes_of_user(ask, person),
+            **attributes,
             "history": history,
             "total": len(rated),
             "warnings": person.warnings,
         }
     )
-
-
-def _attributes_of_user(ask: Ask, person: Person) -> dict[str, Any]:
-    row = _user_row(ask, person)
-    gone = ask.feedback is not None and ask.feedback.deleted(person.label)
-    if row < 0 or gone or not ask.shelf.of_users:
-        return {}
-    return {"attributes": {name: column[row] for name, column in ask.shelf.of_users.items()}}
 
 
 @router.get("/model", response_model=schemas.Card, responses=responses(), name="model card")

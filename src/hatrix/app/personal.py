@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from hatrix.app.schemas import Rating
     from hatrix.models.model import FactorModel
 
-__all__ = ["Person", "checked_rating", "personal", "told", "user_of", "visitor_of"]
+__all__ = ["Person", "checked_rating", "told", "user_of", "visitor_of"]
 
 VISITOR = "visitor"
 MOST_COUNTED = 1e6
@@ -25,13 +25,15 @@ MOST_COUNTED = 1e6
 class Person(NamedTuple):
     """A user as answers see them.
 
-    ``model`` is the whole model, or the view of one user that a fold-in is; ``row`` is the user's in it, -1 for nobody.
-    ``new`` are the ratings that training did not have, by item label.
+    ``model`` is the whole model, or the view of one user that a fold-in is; ``row`` is the user's in it, -1 for nobody;
+    ``trained`` is the row in the whole model, -1 where there is none or the user was deleted. ``new`` are the ratings that
+    training did not have, by item label.
     """
 
     label: Any
     model: FactorModel
     row: int
+    trained: int
     folded: bool
     new: Mapping[Any, float]
     warnings: list[str]
@@ -46,46 +48,36 @@ def user_of(ask: Ask, given: int | str) -> Person:
     model = ask.model
     label = label_of(model.users, given)
     if label is None:
-        return Person(given, model, -1, False, {}, [])
+        return Person(given, model, -1, -1, False, {}, [])
     row = int(model.users.encode([label])[0])
-    new: Mapping[Any, float] = {}
-    if ask.feedback is not None:
-        if ask.feedback.deleted(label):
-            row = -1
-        new = _usable(model, ask.feedback.of(label) or {})
-    if not new:
-        return Person(label, model, row, False, {}, [])
-    known = model.items.encode(list(new)) >= 0
+    feedback = ask.feedback
+    if feedback is None:
+        return Person(label, model, row, row, False, {}, [])
+    warnings = [] if ask.stale is None else [ask.stale]
+    if feedback.deleted(label):
+        row = -1
+    new = feedback.of(label) or {}
+    known = model.items.encode(list(new)) >= 0 if new else np.zeros(0, bool)
+    if not known.all():
+        warnings.append(_unknown(new, known))
     if not known.any():
-        return Person(label, model, row, False, new, [_unknown(new, known)])
+        return Person(label, model, row, row, False, new, warnings)
     if row >= 0 and model.seen is None:
-        note = "the model was saved without its training rows, so new feedback of this user counts from the next update on"
-        return Person(label, model, row, False, new, [note])
-    view = personal(model, None if row < 0 else row, new, label)
-    return Person(label, view, 0, True, new, [] if known.all() else [_unknown(new, known)])
+        warnings.append(
+            "the model was saved without its training rows, so new feedback of this user counts from the next update on"
+        )
+        return Person(label, model, row, row, False, new, warnings)
+    view = model.fold_in(feedback.with_training(label), user_id=label)
+    return Person(label, view, 0, row, True, new, warnings)
 
 
 def visitor_of(ask: Ask, ratings: Sequence[Rating]) -> Person:
     """Who is known by some ratings alone."""
     new, warnings = told(ask, ratings)
     if not new:
-        return Person(None, ask.model, -1, False, {}, warnings)
+        return Person(None, ask.model, -1, -1, False, {}, warnings)
     label = VISITOR if ask.model.users.kind == "str" else 0
-    return Person(None, personal(ask.model, None, new, label), 0, True, new, warnings)
-
-
-def personal(model: FactorModel, row: int | None, feedback: Mapping[Any, float], label: Any) -> FactorModel:
-    """A model of one user, folded in from the training rows of ``row`` (None: without any) and newer feedback.
-
-    The newer rating of an item takes the place of the trained one. Items that the model does not know are left out.
-    """
-    ratings: dict[Any, float] = {}
-    if row is not None:
-        assert model.seen is not None
-        rows = model.seen.of(row)
-        items = model.items.decode(model.seen.item[rows]).tolist()
-        ratings = dict(zip(items, model.seen.value[rows].tolist(), strict=True))
-    return model.fold_in(ratings | dict(feedback), user_id=label)
+    return Person(None, ask.model.fold_in(new, user_id=label), 0, -1, True, new, warnings)
 
 
 def told(ask: Ask, ratings: Sequence[Rating]) -> tuple[dict[Any, float], list[str]]:
@@ -100,14 +92,6 @@ def told(ask: Ask, ratings: Sequence[Rating]) -> tuple[dict[Any, float], list[st
         checked_rating(ask.model, rating.item, rating.rating)
     new = {label: rating.rating for label, rating, there in zip(labels, ratings, known, strict=True) if there}
     return new, [] if known.all() else [_unknown([rating.item for rating in ratings], known)]
-
-
-def _usable(model: FactorModel, feedback: Mapping[Any, float]) -> dict[Any, float]:
-    """Stored ratings as this model can take them, which may have another scale than the one that they were checked by."""
-    if model.scale is None:
-        return {item: value for item, value in feedback.items() if value > 0}
-    low, high = model.scale
-    return {item: min(max(value, low), high) for item, value in feedback.items()}
 
 
 def checked_rating(model: FactorModel, item: int | str, rating: float) -> None:

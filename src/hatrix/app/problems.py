@@ -10,7 +10,7 @@ from fastapi.exceptions import RequestValidationError
 from fastapi.responses import JSONResponse
 from starlette.exceptions import HTTPException
 
-from hatrix.errors import HatrixError
+from hatrix.errors import HatrixError, StoreError
 
 __all__ = ["CODES", "Problem", "install", "invalid", "reply", "responses"]
 
@@ -27,7 +27,7 @@ CODES = {
     413: ("too-large",),
     415: ("unsupported-media-type",),
     422: ("validation", "unsupported", "bad-request"),
-    503: ("overloaded",),
+    503: ("overloaded", "store-unavailable"),
 }
 """The codes of each status."""
 
@@ -81,6 +81,10 @@ def install(app: FastAPI) -> None:
     @app.exception_handler(Problem)
     async def _problem(_: Request, error: Problem) -> JSONResponse:
         return reply(error.status, error.code, error.detail, error.headers)
+
+    @app.exception_handler(StoreError)
+    async def _no_store(_: Request, error: StoreError) -> JSONResponse:
+        return reply(503, "store-unavailable", str(error), {"Retry-After": "1"})
 
     @app.exception_handler(HatrixError)
     async def _mistake(_: Request, error: HatrixError) -> JSONResponse:

@@ -144,8 +144,6 @@ def _recommender(ask: Ask, person: Person, options: Mapping[str, Any]) -> Recomm
             options[name] = [
                 given if label is None else label for label, given in zip(labels, options[name], strict=True)
             ]
-    if person.row < 0 and person.new and options["exclude_seen"]:
-        options["exclude"] = [*(options["exclude"] or []), *person.new]
     return Recommender.of(model, **options, threads=1)
 
 

@@ -40,7 +40,8 @@ MOST_PAIRS = 10_000
 MOST_RATINGS = 1_000
 MOST_LISTED = 10_000
 LONGEST_WHERE = 1_000
-LONGEST_ID = 512
+LONGEST_ID = 500
+"""Characters; of four bytes each, what an index entry of PostgreSQL can hold."""
 LATEST = 253_402_300_799
 """The last second of the year 9999."""
 
@@ -274,20 +275,6 @@ class Items(_Reply):
     items: list[Listed]
 
 
-class Bar(BaseModel):
-    """How often a rating was given."""
-
-    rating: float
-    count: int
-
-
-class Audience(BaseModel):
-    """A user who would get an item."""
-
-    user: Id
-    score: float
-
-
 class ItemPage(_Reply, _Shown):
     """What is known of an item."""
 
@@ -295,10 +282,6 @@ class ItemPage(_Reply, _Shown):
     rank: int = Field(description="By number of training ratings, from 1.")
     bias: float | None = Field(description="None of models without item biases.")
     mean: float | None = Field(description="Of its training ratings, where the model has them.")
-    histogram: list[Bar] | None
-    audience: list[Audience] = Field(
-        description="Users with the highest scores for it who have not rated it."
-    )
 
 
 class Active(BaseModel):
