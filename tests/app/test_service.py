@@ -195,7 +195,9 @@ def test_intervals_and_risk_of_a_posterior(fitted):
     rating, low, high = model.predict([1, 9999], 3, interval=0.8, clip=True)
     assert [entry["low"] for entry in found.json()["predictions"]] == low.tolist()
     assert [entry["high"] for entry in found.json()["predictions"]] == high.tolist()
-    visitor = client.post("/v1/recommendations", {"ratings": [{"item": 3, "rating": 5}], "interval": 0.8, "n": 3})
+    visitor = client.post(
+        "/v1/recommendations", {"ratings": [{"item": 3, "rating": 5}], "interval": 0.8, "n": 3}
+    )
     assert all(entry["low"] < entry["rating"] < entry["high"] for entry in visitor.json()["items"])
 
 
@@ -211,16 +213,30 @@ def test_what_takes_a_posterior_is_unsupported_without(option, client):
 def test_filters(als, client):
     where = 'year >= 1960 and genres == "Drama"'
     body = client.get(
-        "/v1/recommendations", user=1, n=30, where=where, among=list(range(1, 30)), exclude=["12", "999"], exclude_seen=False
+        "/v1/recommendations",
+        user=1,
+        n=30,
+        where=where,
+        among=list(range(1, 30)),
+        exclude=["12", "999"],
+        exclude_seen=False,
     ).json()
-    expected = als.recommend(
-        1, 30, where=where, among=range(1, 30), exclude=[12, 999], exclude_seen=False
-    )
+    expected = als.recommend(1, 30, where=where, among=range(1, 30), exclude=[12, 999], exclude_seen=False)
     assert items_of(body) == expected["item"].tolist()
     assert 12 not in items_of(body)
     assert body["short"] == expected.attrs["short"][1]
-    assert body["warnings"] == expected.attrs["warnings"] == ["1 of 2 ids in exclude are unknown to the model: 999"]
-    posted = {"ratings": [{"item": 2, "rating": 3}], "where": where, "among": list(range(1, 30)), "exclude": ["12"], "n": 30}
+    assert (
+        body["warnings"]
+        == expected.attrs["warnings"]
+        == ["1 of 2 ids in exclude are unknown to the model: 999"]
+    )
+    posted = {
+        "ratings": [{"item": 2, "rating": 3}],
+        "where": where,
+        "among": list(range(1, 30)),
+        "exclude": ["12"],
+        "n": 30,
+    }
     for entry in client.post("/v1/recommendations", posted).json()["items"]:
         assert "Drama" in entry["attributes"]["genres"]
         assert entry["item"] not in (2, 12)
@@ -340,7 +356,9 @@ def test_search(als, client):
     assert client.get("/v1/items", q="zzz").json()["items"] == []
     everything = client.get("/v1/items", n=1000).json()
     assert everything["total"] == len(everything["items"]) == 30
-    assert [entry["ratings"] for entry in everything["items"]] == sorted(als.item_count.tolist(), reverse=True)
+    assert [entry["ratings"] for entry in everything["items"]] == sorted(
+        als.item_count.tolist(), reverse=True
+    )
     pages = [client.get("/v1/items", n=7, offset=offset).json() for offset in range(0, 35, 7)]
     assert [item for page in pages for item in items_of(page)] == items_of(everything)
 
@@ -405,5 +423,5 @@ def test_clicks(ratings):
     assert items_of(body) == model.fold_in({3: 12.5}, user_id=0).recommend(0)["item"].tolist()
     for count in (0, -1, 1e9):
         reply = client.post("/v1/recommendations", {"ratings": [{"item": 3, "rating": count}]})
-        assert refusal(reply)[:2] == (422, "validation")
+        assert refusal(reply)[:2] == (422, "bad-request")
     assert client.get("/v1/model").json()["scale"] is None
