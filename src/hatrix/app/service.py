@@ -107,6 +107,8 @@ def create_app(
     @asynccontextmanager
     async def lifespan(_: FastAPI) -> AsyncIterator[None]:
         yield
+        if isinstance(store, str) and service.store is not None:
+            service.store.close()
 
     live = (
         model
@@ -124,7 +126,7 @@ def create_app(
         redoc_url=None,
         redirect_slashes=False,
     )
-    app.state.service = Service(
+    app.state.service = service = Service(
         live, _opened(store, live.current.model), token, writes, None if test is None else Path(test)
     )
     problems.install(app)
