@@ -355,13 +355,12 @@ def refuse_unwritable(
     if not os.path.isdir(home):
         raise ParameterError(f"{given_as}: {home} is a file, not a folder: give another place")
     for name in names:
-        if (folder / name).is_dir():
-            raise ParameterError(f"{given_as}: {folder / name} is a folder: give another place")
-        if (folder / name).exists() and not (folder / name).is_file():
-            # A device or a pipe would be replaced by a file, for every program of the machine.
-            raise ParameterError(f"{given_as}: {folder / name} is not a file on disk: give another place")
-        if (folder / name).exists() and any(os.path.samefile(folder / name, path) for path in inputs):
-            raise ParameterError(f"{given_as}: {folder / name} is what is read: give another place")
+        there = folder / name
+        if there.exists() and not there.is_file():  # a device would become a file, for every program
+            what = "a folder" if there.is_dir() else "not a file on disk"
+            raise ParameterError(f"{given_as}: {there} is {what}: give another place")
+        if there.exists() and any(os.path.samefile(there, path) for path in inputs):
+            raise ParameterError(f"{given_as}: {there} is what is read: give another place")
     if not os.access(home, os.W_OK | os.X_OK):
         raise ParameterError(f"{given_as}: no permission to write in {home}: give another place")
     return home

@@ -245,9 +245,7 @@ class _Search:
             )
         self.part, held = hold_out(recipe, train, valid, seed)
         if held is None:
-            raise ParameterError(
-                "valid is None: give Ratings, or the share of train to hold out, such as 0.1"
-            )
+            raise ParameterError("valid is None: give Ratings, or a share of train, such as 0.1")
         some = recipe.task == "ranking" and not isinstance(valid, Ratings)
         self.valid = _of_some_users(held, seed) if some else held
         self.metric = "valid_ndcg" if recipe.task == "ranking" else "valid_rmse"
