@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
@@ -11,8 +12,11 @@ from typing import TYPE_CHECKING, Any
 from fastapi import FastAPI, Request
 
 import hatrix
-from hatrix.app import problems
+from hatrix.app import operations, problems
+from hatrix.app.batches import Batches, Quick, warm
+from hatrix.app.guard import LOOPBACK, AccessLog, Guard
 from hatrix.app.live import Live
+from hatrix.app.metrics import Metrics
 from hatrix.models.model import FactorModel
 
 if TYPE_CHECKING:
@@ -31,6 +35,9 @@ class Service:
     token: str | None
     writes: bool
     test: Path | None
+    metrics: Metrics
+    batches: Batches
+    ready: bool = False
 
     @property
     def served(self) -> Served:
@@ -82,7 +89,14 @@ def create_app(
 
     @asynccontextmanager
     async def lifespan(_: FastAPI) -> AsyncIterator[None]:
+        tasks = [asyncio.create_task(live.watch()), asyncio.create_task(_get_ready(service))]
         yield
+        for task in tasks:
+            task.cancel()
+        await asyncio.gather(*tasks, return_exceptions=True)
+        await asyncio.to_thread(batches.close)
+        if log is not None:
+            log.flush()
 
     live = (
         model
@@ -94,13 +108,38 @@ def create_app(
     app = FastAPI(
         title="hatrix", version=hatrix.__version__, lifespan=lifespan, docs_url=None, redoc_url=None
     )
-    app.state.service = Service(live, store, token, writes, None if test is None else Path(test))  # type: ignore[arg-type]
+    metrics = Metrics(live)
+    batches = Batches(live, observe=metrics.batch.observe)
+    log = AccessLog() if access_log else None
+    live.prepare = warm
+    app.state.service = service = Service(
+        live,
+        store,
+        token,
+        writes,
+        None if test is None else Path(test),
+        metrics,
+        batches,  # type: ignore[arg-type]
+    )
     problems.install(app)
     for router in _routers(page=page):
         app.include_router(router)
+    app.add_middleware(Quick, batches=batches)
+    app.add_middleware(
+        Guard,
+        hosts=LOOPBACK if allowed_hosts is None else allowed_hosts,
+        max_concurrent=max_concurrent,
+        metrics=metrics,
+        access_log=log,
+    )
     return app
 
 
-def _routers(*, page: bool) -> list[Any]:
+async def _get_ready(service: Service) -> None:
+    await asyncio.to_thread(warm, service.served)
+    service.ready = True
+
+
+def _routers(*, page: bool) -> list[Any]:  # noqa: ARG001
     """The rooms of the API: each module has a router of its own."""
-    return []
+    return [operations.router]
