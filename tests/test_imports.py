@@ -23,6 +23,10 @@ HEAVY = [
     "narwhals",
     "pyarrow",
     "polars",
+    "fastapi",
+    "uvicorn",
+    "sqlalchemy",
+    "prometheus_client",
 ]
 
 
@@ -72,7 +76,7 @@ def test_an_unknown_name_is_an_attribute_error() -> None:
 
 def commands() -> dict[str, list[str]]:
     trained = {f"{command} {name}": [command, "x", name] for command in ("run", "fit") for name in ALGORITHMS}
-    asked = {name: [name] for name in ("evaluate", "recommend", "similar")}
+    asked = {name: [name] for name in ("evaluate", "recommend", "similar", "serve")}
     return {**trained, **asked, "data list": ["data", "list"], "data get": ["data", "get"]}
 
 

@@ -15,6 +15,7 @@ import hatrix as hx
 from hatrix.app import batches as room
 from hatrix.app.batches import Asked, Batches, Quick, plainly_asked, rows_of
 from hatrix.app.live import Live, Served
+from hatrix.errors import ParameterError
 from hatrix.models.fit import Algorithm
 
 USERS, ITEMS = 50, 1500  # enough items for the coded kernel
@@ -99,7 +100,8 @@ def test_rows_are_those_of_the_ids(texts):
         (b"user=-7", (-7, 10)),
         *((query, None) for query in [
             b"", b"user=", b"user=07", b"user=%37x", b"user=1e3", b"user=7&n=0", b"user=7&n=100", b"user=7&n=x",
-            b"n=3&user=7&n=3", b"user=7&user=8", b"user=7&risk=0.1", b"user=9999999999999999999", b"user=\xd9\xa3", b"user=7&", b"user=7;n=3",
+            b"n=3&user=7&n=3", b"user=7&user=8", b"user=7&risk=0.1", b"user=9999999999999999999", b"user=\xd9\xa3",
+            b"user=7&", b"user=7;n=3",
         ]),
     ],
 )  # fmt: skip
@@ -177,6 +179,10 @@ def test_a_failure_reaches_who_asked_and_nobody_else(monkeypatch):
     batches.close()
 
 
+def refuse() -> None:
+    raise ParameterError("no store")
+
+
 def test_users_with_feedback_are_left_to_the_application():
     calls = []
     feedback = SimpleNamespace(
@@ -188,6 +194,9 @@ def test_users_with_feedback_are_left_to_the_application():
     replies = batches.answer([Asked(1, 3), Asked(2, 3), Asked(3, 3)])
     assert [reply is None for reply in replies] == [False, True, True]
     assert calls == ["refresh"]
+    feedback.refresh = lambda: refuse()
+    assert batches.answer([Asked(1, 3)]) == [None]  # the store does not answer
+    feedback.refresh = lambda: None
     went_on = []
 
     async def application(scope, _receive, _send) -> None:

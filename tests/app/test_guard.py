@@ -22,6 +22,7 @@ from hatrix.app.live import Live
 from hatrix.app.metrics import Metrics
 from hatrix.app.protocol import Patient
 from hatrix.app.service import create_app
+from service import until
 
 
 def model() -> hx.FactorModel:
@@ -251,6 +252,18 @@ def test_slow_clients_are_cut():
         assert reply.startswith(b"HTTP/1.1 408 "), reply
         assert b'"code":"timeout"' in reply
     assert replies[4].startswith(b"HTTP/1.1 200 OK")
+
+
+def test_who_leaves_before_the_end_is_counted_as_that(caplog):
+    lines: list[str] = []
+    log = AccessLog(lines.append)
+    with served(Guard(echo, access_log=log)) as connect:
+        with connect() as connection:
+            connection.sendall(b"POST / HTTP/1.1\r\nHost: localhost\r\nContent-Length: 10\r\n\r\n12345")
+            time.sleep(0.1)
+        until(lambda: lines)
+    assert [json.loads(line)["status"] for line in lines] == [499]
+    assert caplog.text == ""
 
 
 def test_who_does_not_read_is_cut():

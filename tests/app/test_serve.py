@@ -109,7 +109,7 @@ def test_it_serves_swaps_and_stops(path, files):
         assert running.stop() == 0
         assert not folder.exists()
     lines = [json.loads(line) for line in running.said if line.startswith("{")]
-    assert {line["status"] for line in lines if line["path"].startswith("/v1/")} == {200}
+    assert {line["status"] for line in lines if line.get("path", "").startswith("/v1/")} == {200}
     assert any("refused" in line and "is cut off" in line for line in running.said)
 
 
@@ -132,9 +132,31 @@ def test_several_processes_swap_alike(path, files):
         children = Path(f"/proc/{running.process.pid}/task/{running.process.pid}/children")
         if children.exists():
             maps = [Path(f"/proc/{child}/maps").read_text() for child in children.read_text().split()]
-            assert sum(f"{version_of(files[1])}" in text for text in maps) == 2
+            assert sum(version_of(files[1]) in text for text in maps) == 2
         assert running.stop(signal.SIGINT) == 0
     assert not (path.parent / ".model.hatrix.served").exists()
+
+
+def test_a_process_that_died_is_replaced(path, files):
+    with serving(path, "--workers", "2") as running:
+        assert running.get("/v1/recommendations?user=1")[0] == 200
+        path.write_bytes(files[1].read_bytes()[:-1])  # what joins must serve what the other does
+        children = Path(f"/proc/{running.process.pid}/task/{running.process.pid}/children")
+        if not children.exists():
+            pytest.skip("the system does not tell the children of a process")
+        workers = [
+            child
+            for child in children.read_text().split()
+            if b"spawn_main" in Path(f"/proc/{child}/cmdline").read_bytes()
+        ]
+        assert len(workers) == 2
+        os.kill(int(workers[0]), signal.SIGKILL)
+        until(lambda: any("is cut off" in line for line in running.said))
+        until(lambda: len(set(children.read_text().split()) - set(workers)) == 1)
+        assert {running.get("/v1/recommendations?user=1")[1]["model"] for _ in range(20)} == {
+            version_of(files[0])
+        }
+        assert running.stop() == 0
 
 
 def test_requests_in_flight_are_finished(path):

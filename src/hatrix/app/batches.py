@@ -18,6 +18,7 @@ from urllib.parse import unquote_plus
 import numpy as np
 
 from hatrix.app.fragments import encoded
+from hatrix.errors import HatrixError
 from hatrix.models.recommend import Recommender
 
 if TYPE_CHECKING:
@@ -95,19 +96,28 @@ class Batches:
     def answer(self, asked: Sequence[Asked]) -> list[bytes | None]:
         """The replies to several requests, all from the model that is current now."""
         served = self.live.current
-        feedback = None if self.feedback is None else self.feedback(served)
-        if feedback is not None:
-            feedback.refresh()
         replies: list[bytes | None] = [None] * len(asked)
         by_length: dict[int, list[int]] = {}
-        for at, (user, n) in enumerate(asked):
-            if feedback is None or not (feedback.deleted(user) or feedback.of(user)):
-                by_length.setdefault(n, []).append(at)
+        for at in self._without_feedback(served, asked):
+            by_length.setdefault(asked[at].n, []).append(at)
         for n, places in by_length.items():
             users = [asked[at].user for at in places]
             for at, reply in zip(places, _replies(served, users, n), strict=True):
                 replies[at] = reply
         return replies
+
+    def _without_feedback(self, served: Served, asked: Sequence[Asked]) -> Sequence[int]:
+        """The places of users of whom nothing is known but what the model was trained on."""
+        feedback = None if self.feedback is None else self.feedback(served)
+        if feedback is None:
+            return range(len(asked))
+        try:
+            feedback.refresh()
+            return [
+                at for at, (user, _) in enumerate(asked) if not (feedback.deleted(user) or feedback.of(user))
+            ]
+        except HatrixError:  # the store does not answer: the application has words for that
+            return []
 
     def close(self) -> None:
         """End the thread once it has answered what it has begun."""

@@ -8,6 +8,7 @@ import logging
 import sys
 import time
 from collections.abc import Callable, Iterable
+from contextlib import suppress
 from http import HTTPStatus
 from typing import TYPE_CHECKING, Any
 
@@ -16,7 +17,7 @@ if TYPE_CHECKING:
 
     from hatrix.app.metrics import Metrics
 
-__all__ = ["LOOPBACK", "AccessLog", "Guard", "problem"]
+__all__ = ["LOOPBACK", "REFUSED", "AccessLog", "Guard", "problem"]
 
 LOOPBACK = ("localhost", "127.0.0.1", "[::1]")
 LARGEST = 1 << 20
@@ -24,6 +25,8 @@ LARGEST = 1 << 20
 BODY_SECONDS = 10.0
 """Until a body must be there."""
 RETRY_AFTER = 1
+GONE = 499
+"""What is logged and counted for a client that left before its request was complete."""
 POLICY = (
     "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self' data:; connect-src 'self'; "
     "font-src 'self'; base-uri 'none'; form-action 'none'; frame-ancestors 'none'"
@@ -36,6 +39,8 @@ SECURITY = [
     (b"cross-origin-resource-policy", b"same-origin"),
     (b"x-frame-options", b"DENY"),
 ]
+REFUSED = "hatrix.refused"
+"""In the scope of a request that was refused for lack of room."""
 PROBES = ("/health/live", "/health/ready")
 KNOWN_HOSTS = 256
 METHODS = frozenset(("GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS"))
@@ -64,6 +69,10 @@ class _Refused(Exception):
     def __init__(self, status: int, code: str, detail: str) -> None:
         super().__init__(detail)
         self.status, self.body = status, problem(status, code, detail)
+
+
+class _Gone(Exception):
+    """The client has closed the connection before its request was complete."""
 
 
 class Guard:
@@ -125,10 +134,13 @@ class Guard:
             if scope["path"] in PROBES:
                 await self.app(scope, receive, reply)
             elif self.running >= self.max_concurrent:
+                scope[REFUSED] = True
                 await _refuse(reply, 503, OVERLOADED, (b"retry-after", b"%d" % RETRY_AFTER))
             else:
                 self._check_host(scope)
                 await self._let_in(scope, await self._with_body(scope, receive), reply)
+        except _Gone:
+            status = GONE
         except _Refused as refused:
             # What is left of a body that was refused is not read.
             await _refuse(reply, refused.status, refused.body, (b"connection", b"close"))
@@ -188,7 +200,7 @@ class Guard:
                 while more:
                     message = await receive()
                     if message["type"] != "http.request":
-                        return _told(message)
+                        raise _Gone
                     parts.append(message.get("body", b""))
                     size, more = size + len(parts[-1]), message.get("more_body", False)
                     if size > self.largest:
@@ -227,31 +239,30 @@ class AccessLog:
     EVERY = 0.2
 
     def __init__(self, write: Callable[[str], object] | None = None) -> None:
-        self._write, self._lines, self._due = write, [], None  # type: tuple[Any, list[str], Any]
+        self._write = write
+        self._lines: list[str] = []
+        self._due: asyncio.TimerHandle | None = None
 
     def write(self, facts: dict[str, Any]) -> None:
         """Write a line, a moment later."""
-        self._lines.append(json.dumps(facts, separators=(",", ":")))
+        self._lines.append(json.dumps(facts, separators=(",", ":")) + "\n")
         if self._due is None:
             self._due = asyncio.get_running_loop().call_later(self.EVERY, self.flush)
 
     def flush(self) -> None:
         """Write what waits."""
         lines, self._lines, self._due = self._lines, [], None
-        if lines:
-            (self._write or sys.stderr.write)("\n".join(lines) + "\n")
-            if self._write is None:
-                sys.stderr.flush()
+        with suppress(OSError):  # whoever read it has gone
+            (self._write or sys.stderr.write)("".join(lines))
+            sys.stderr.flush()
 
 
-def _told(message: Message, then: Receive | None = None) -> Receive:
+def _told(message: Message, then: Receive) -> Receive:
     """Receives a message that is here already, and afterwards what else comes."""
     here = [message]
 
     async def receive() -> Message:
-        if here:
-            return here.pop()
-        return await then() if then is not None else {"type": "http.disconnect"}
+        return here.pop() if here else await then()
 
     return receive
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterator
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from prometheus_client import (
@@ -67,6 +68,7 @@ class Metrics:
     def text(self) -> bytes:
         """All of them in the exposition format; of all processes, where several serve."""
         if FOLDER in os.environ:
+            _forget_ended(Path(os.environ[FOLDER]))
             registry = CollectorRegistry()
             multiprocess.MultiProcessCollector(registry)  # type: ignore[no-untyped-call]
         else:
@@ -75,6 +77,18 @@ class Metrics:
             registry.register(_Of(self.registry))
         registry.register(_OfModel(self.live))
         return generate_latest(registry)
+
+
+def _forget_ended(folder: Path) -> None:
+    """Leave out what processes that have ended were doing; what they have done goes on counting."""
+    for file in folder.glob("gauge_live*.db"):
+        process = int(file.stem.rpartition("_")[2])
+        try:
+            os.kill(process, 0)
+        except ProcessLookupError:
+            file.unlink(missing_ok=True)
+        except OSError:
+            pass
 
 
 class _Of:

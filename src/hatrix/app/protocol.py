@@ -8,7 +8,7 @@ from typing import Any
 
 from uvicorn.protocols.http.httptools_impl import STATUS_LINE, HttpToolsProtocol
 
-from hatrix.app.guard import problem
+from hatrix.app.guard import REFUSED, problem
 
 __all__ = ["Patient"]
 
@@ -23,6 +23,8 @@ class Patient(HttpToolsProtocol):
     HEAD_BYTES = 1 << 16
     READ_SECONDS = 20.0
     """For which a reply may lie unread."""
+    PAUSE_SECONDS = 0.2
+    """For which nothing is read from who was refused: clients that ask again at once take no time from others."""
     CONNECTIONS = 4096
 
     _head: asyncio.TimerHandle | None = None
@@ -64,6 +66,12 @@ class Patient(HttpToolsProtocol):
             self._head = None
         super().on_headers_complete()
 
+    def on_response_complete(self) -> None:
+        super().on_response_complete()
+        if REFUSED in self.cycle.scope and not self.pipeline:
+            self.flow.pause_reading()
+            self.loop.call_later(self.PAUSE_SECONDS, self._read_on)
+
     def pause_writing(self) -> None:
         super().pause_writing()
         self._unread = self.loop.call_later(self.READ_SECONDS, self.transport.abort)
@@ -80,6 +88,10 @@ class Patient(HttpToolsProtocol):
 
     def send_400_response(self, msg: str) -> None:
         self._end(400, "bad-request", msg)
+
+    def _read_on(self) -> None:
+        if not self.transport.is_closing():
+            self.flow.resume_reading()
 
     def _late(self) -> None:
         self._head = None

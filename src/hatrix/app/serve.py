@@ -4,25 +4,27 @@ from __future__ import annotations
 
 import gc
 import ipaddress
+import json
 import logging
 import os
 import signal
 import socket
 import sys
 import tempfile
+from collections.abc import Callable
 from contextlib import ExitStack
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated
 
 from cyclopts import Parameter
 
 from hatrix.app.flags import Output, file_path, whole
+from hatrix.app.workers import NOT_STARTED, supervise
 from hatrix.errors import HatrixError, MissingExtraError, ParameterError
 
 if TYPE_CHECKING:
     from fastapi import FastAPI
-    from uvicorn import Config
 
     from hatrix.app.live import Live
 
@@ -35,11 +37,7 @@ GRACE = 30
 """Seconds that requests have left when the service is told to stop."""
 SWITCH = 0.001
 """Seconds after which one thread has the interpreter from another: the default of 5 ms is as long as a whole batch."""
-NOT_STARTED = 3
-"""Exit status of a worker that could not start, as uvicorn has it."""
 BACKLOG = 2048
-HEALTHY = 60
-"""Seconds a worker may take to tell the others that it lives."""
 
 
 def serve(
@@ -84,6 +82,8 @@ def serve(
 ) -> None:
     """Serve a model: a JSON API for programs, a page for people."""
     _need_the_extra()
+    from hatrix.app.metrics import FOLDER
+
     if model.is_dir():
         model, test = _in_folder(model, test)
     if test is not None and not test.is_file():
@@ -113,10 +113,16 @@ def serve(
         address = listener.getsockname()
         shown = f"[{address[0]}]" if ":" in address[0] else address[0]
         note = f"listening on http://{shown}:{address[1]}"
+        _set_up_process(output.quiet)
         if workers == 1:
-            _serve_here(options.app(live), listener, note, output)
+            _serve_here(options.app(live), listener, lambda: output.note(note))
         else:
-            _serve_by_workers(options, live, workers, listener, f"{note} with {workers} processes", output)
+            assert live.snapshots is not None
+            os.environ[FOLDER] = stack.enter_context(tempfile.TemporaryDirectory(prefix="hatrix-metrics-"))
+            output.note(f"{note} with {workers} processes")
+            options = replace(options, folder=live.snapshots.folder)
+            if not supervise(_serve_in_worker, options, listener, workers):
+                raise ParameterError("a process of the service could not start: see above")
     output.note("stopped")
 
 
@@ -149,72 +155,62 @@ class _Options:
             test=self.test, page=self.page, access_log=self.access_log, writes=self.writes,
         )  # fmt: skip
 
-    def __call__(self) -> FastAPI:
-        """In a worker."""
-        _set_up_process(self.quiet)
-        _freeze()
-        try:
-            return self.app(self.live())
-        except HatrixError as error:
-            print(f"error: {error}", file=sys.stderr, flush=True)
-            sys.exit(NOT_STARTED)
 
-
-def _serve_here(app: FastAPI, listener: socket.socket, note: str, output: Output) -> None:
-    import uvicorn
-
-    class Server(uvicorn.Server):
-        async def startup(self, sockets: list[socket.socket] | None = None) -> None:
-            await super().startup(sockets)
-            output.note(note)
-
-    _set_up_process(output.quiet)
-    server = Server(_config(app, lifespan="on"))
-    # uvicorn raises a signal that it has obeyed once more at its end: here it must not end the process by force.
-    for number in (signal.SIGTERM, signal.SIGINT):
-        signal.signal(number, lambda *_: setattr(server, "should_exit", True))
-    server.run([listener])
-    if not server.started:
-        raise ParameterError("the service could not start: see above")
-
-
-def _serve_by_workers(
-    options: _Options, live: Live, workers: int, listener: socket.socket, note: str, output: Output
-) -> None:
-    from dataclasses import replace
-
-    from uvicorn.supervisors import Multiprocess
-
-    from hatrix.app.metrics import FOLDER
-
-    assert live.snapshots is not None
-    options = replace(options, folder=live.snapshots.folder)
-    with tempfile.TemporaryDirectory(prefix="hatrix-metrics-") as folder:
-        os.environ[FOLDER] = folder
-        config = _config(options, factory=True, lifespan="on", workers=workers)
-        supervisor = Multiprocess(config, [listener])
-        output.note(note)
-        supervisor.run()
-        if any(process.exitcode == NOT_STARTED for process in supervisor.processes):
-            raise ParameterError("a process of the service could not start: see above")
-
-
-def _config(app: Any, **more: Any) -> Config:
+def _serve_here(app: FastAPI, listener: socket.socket, said: Callable[[], object]) -> None:
+    """Serve until told to stop."""
     import uvicorn
 
     from hatrix.app.protocol import Patient
 
-    return uvicorn.Config(
-        app, http=Patient, ws="none", log_config=None, access_log=False, proxy_headers=False, server_header=False,
-        timeout_graceful_shutdown=GRACE, timeout_worker_healthcheck=HEALTHY, **more,
+    class Server(uvicorn.Server):
+        async def startup(self, sockets: list[socket.socket] | None = None) -> None:
+            await super().startup(sockets)
+            said()
+
+    # uvicorn's usual loop accepts one connection at a time: one more would wait behind hundreds that come with it.
+    config = uvicorn.Config(
+        app, loop="asyncio", http=Patient, ws="none", lifespan="on", log_config=None, access_log=False,
+        proxy_headers=False, server_header=False, timeout_graceful_shutdown=GRACE,
     )  # fmt: skip
+    server = Server(config)
+    # It raises a signal that it has obeyed once more at its end: here that must not end the process by force.
+    for number in (signal.SIGTERM, signal.SIGINT):
+        signal.signal(number, lambda *_: setattr(server, "should_exit", True))
+    server.run([listener])
+
+
+def _serve_in_worker(options: _Options, listener: socket.socket) -> None:
+    _set_up_process(options.quiet)
+    _freeze()
+    try:
+        app = options.app(options.live())
+    except HatrixError as error:
+        print(f"error: {error}", file=sys.stderr, flush=True)
+        sys.exit(NOT_STARTED)
+    _serve_here(app, listener, lambda: None)
 
 
 def _set_up_process(quiet: bool) -> None:
     sys.setswitchinterval(SWITCH)
-    logging.basicConfig(stream=sys.stderr, format="%(levelname)s %(name)s: %(message)s")
+    handler = logging.StreamHandler(sys.stderr)
+    handler.setFormatter(_Lines())
+    logging.basicConfig(handlers=[handler])
     logging.getLogger("hatrix.serve").setLevel(logging.WARNING if quiet else logging.INFO)
     logging.getLogger("uvicorn").setLevel(logging.ERROR)
+
+
+class _Lines(logging.Formatter):
+    """What happens as lines of JSON, as the access log's are."""
+
+    def format(self, record: logging.LogRecord) -> str:
+        facts = {
+            "time": round(record.created, 3),
+            "level": record.levelname.lower(),
+            "message": record.getMessage(),
+        }
+        if record.exc_info:
+            facts["trace"] = self.formatException(record.exc_info)
+        return json.dumps(facts, separators=(",", ":"))
 
 
 def _freeze() -> None:
@@ -262,8 +258,8 @@ def _listening(host: str, port: int) -> tuple[socket.socket, bool]:
         found = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE)
     except (OSError, UnicodeError):
         raise ParameterError(f"--host {host}: there is no such address") from None
-    family, *_, address = min(found, key=lambda entry: entry[0] != socket.AF_INET)
-    listener = socket.socket(family, socket.SOCK_STREAM)
+    family, kind, protocol, _, address = min(found, key=lambda entry: entry[0] != socket.AF_INET)
+    listener = socket.socket(family, kind, protocol)  # asyncio sends at once only where the protocol is named
     if os.name == "posix":
         listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
     try:

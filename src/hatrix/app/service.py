@@ -112,15 +112,9 @@ def create_app(
     batches = Batches(live, observe=metrics.batch.observe)
     log = AccessLog() if access_log else None
     live.prepare = warm
-    app.state.service = service = Service(
-        live,
-        store,
-        token,
-        writes,
-        None if test is None else Path(test),
-        metrics,
-        batches,  # type: ignore[arg-type]
-    )
+    held_out = None if test is None else Path(test)
+    service = Service(live, store, token, writes, held_out, metrics, batches)  # type: ignore[arg-type]
+    app.state.service = service
     problems.install(app)
     for router in _routers(page=page):
         app.include_router(router)
