@@ -254,8 +254,8 @@ def overload(folder: Path, items: int, seconds: float, limit: int = 128) -> None
         after = drive(service, 5, 32)
         took_ms = 1e3 * np.array(took)
         print(
-            f"{4 * limit} clients where {limit} requests are worked on at once, {seconds:g} s: {during['requests']:,} replies, "
-            f"{during['status']:,} of them 503, {during['socket']} broken connections;\n"
+            f"{4 * limit} clients where {limit} requests are worked on at once, {seconds:g} s: {during['requests']:,} "
+            f"replies, {during['status']:,} of them 503, {during['socket']} broken connections;\n"
             f"{len(took)} health probes, {failures} failed: p50 {np.median(took_ms):.0f} ms, "
             f"p99 {np.quantile(took_ms, 0.99):.0f} ms, max {took_ms.max():.0f} ms;\n"
             f"a second without a refusal after {recovered:.1f} s; requests/s "

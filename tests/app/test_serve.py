@@ -144,15 +144,13 @@ def test_a_process_that_died_is_replaced(path, files):
         children = Path(f"/proc/{running.process.pid}/task/{running.process.pid}/children")
         if not children.exists():
             pytest.skip("the system does not tell the children of a process")
-        workers = [
-            child
-            for child in children.read_text().split()
-            if b"spawn_main" in Path(f"/proc/{child}/cmdline").read_bytes()
-        ]
+        before = children.read_text().split()
+        workers = [child for child in before if b"spawn_main" in Path(f"/proc/{child}/cmdline").read_bytes()]
         assert len(workers) == 2
         os.kill(int(workers[0]), signal.SIGKILL)
         until(lambda: any("is cut off" in line for line in running.said))
-        until(lambda: len(set(children.read_text().split()) - set(workers)) == 1)
+        until(lambda: set(children.read_text().split()) - set(before))
+        until(lambda: sum("is cut off" in line for line in running.said) == 2)  # it looks at the file, too
         assert {running.get("/v1/recommendations?user=1")[1]["model"] for _ in range(20)} == {
             version_of(files[0])
         }
