@@ -32,8 +32,8 @@ if TYPE_CHECKING:
 
 __all__ = ["Asked", "Batches", "Quick", "warm"]
 
-MOST = 256
-"""Requests of a batch: more are no quicker, and keep the first waiting."""
+MOST = 32
+"""Requests of a batch: more are no quicker each, keep the first waiting, and come back all at once."""
 PATH = "/v1/recommendations"
 QUERY = re.compile(rb"(?:n=(?P<n>[1-9]\d?)&)?user=(?P<user>[^&=;#]{1,200})(?:&n=(?P<m>[1-9]\d?))?")
 NUMBER = re.compile(r"-?(?:0|[1-9]\d{0,17})")

@@ -27,7 +27,7 @@ CONTENT_TYPE = "text/plain; version=0.0.4; charset=utf-8"
 FOLDER = "PROMETHEUS_MULTIPROC_DIR"
 """The variable that makes several processes count together, in files of the folder that it names."""
 SECONDS = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10)
-USERS = (1, 2, 4, 8, 16, 32, 64, 128, 256)
+USERS = (1, 2, 4, 8, 16, 32)
 
 
 class Metrics:
