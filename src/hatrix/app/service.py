@@ -113,7 +113,7 @@ def create_app(
     log = AccessLog() if access_log else None
     live.prepare = warm
     held_out = None if test is None else Path(test)
-    service = Service(live, store, token, writes, held_out, metrics, batches)
+    service = Service(live, store, token, writes, held_out, metrics, batches)  # type: ignore[arg-type]
     app.state.service = service
     problems.install(app)
     for router in _routers(page=page):
