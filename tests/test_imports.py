@@ -23,8 +23,11 @@ HEAVY = [
     "narwhals",
     "pyarrow",
     "polars",
+    "fastapi",
+    "uvicorn",
     "sqlalchemy",
     "psycopg",
+    "prometheus_client",
 ]
 
 
@@ -74,7 +77,7 @@ def test_an_unknown_name_is_an_attribute_error() -> None:
 
 def commands() -> dict[str, list[str]]:
     trained = {f"{command} {name}": [command, "x", name] for command in ("run", "fit") for name in ALGORITHMS}
-    asked = {name: [name] for name in ("evaluate", "recommend", "similar")}
+    asked = {name: [name] for name in ("evaluate", "recommend", "similar", "serve")}
     return {**trained, **asked, "data list": ["data", "list"], "data get": ["data", "get"]}
 
 

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 from cyclopts import App, Parameter
 
 import hatrix
-from hatrix.app import recommend, search, update
+from hatrix.app import recommend, search, serve, update
 from hatrix.app.flags import (
     Columns,
     Output,
@@ -74,6 +74,7 @@ def command_line(tokens: Sequence[str]) -> App:
     app.command(recommend.explain)
     app.command(update.update)
     app.command(update.forget)
+    app.command(serve.serve)
     data = App(name="data", help="List the data sets that have a name, or fetch one.")
     data.command(_list, name="list")
     data.command(_get, name="get")

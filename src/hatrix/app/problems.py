@@ -26,7 +26,10 @@ CODES = {
     409: ("no-seen", "no-store", "bad-model"),
     413: ("too-large",),
     415: ("unsupported-media-type",),
+    421: ("bad-host",),
     422: ("validation", "unsupported", "bad-request"),
+    431: ("too-large",),
+    500: ("internal",),
     503: ("overloaded", "store-unavailable"),
 }
 """The codes of each status."""

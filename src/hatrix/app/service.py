@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
@@ -13,8 +14,11 @@ from weakref import WeakKeyDictionary
 from fastapi import APIRouter, FastAPI, Request
 
 import hatrix
-from hatrix.app import catalogue, collecting, explaining, problems, recommending, reference
+from hatrix.app import catalogue, collecting, explaining, operations, problems, recommending, reference
+from hatrix.app.batches import Batches, Quick, warm
+from hatrix.app.guard import LOOPBACK, AccessLog, Guard
 from hatrix.app.live import Live
+from hatrix.app.metrics import Metrics
 from hatrix.app.shelf import Shelf
 from hatrix.models.model import FactorModel
 
@@ -42,6 +46,9 @@ class Service:
     token: str | None
     writes: bool
     test: Path | None
+    metrics: Metrics
+    batches: Batches
+    ready: bool = False
     _beside: WeakKeyDictionary[Served, Beside] = field(default_factory=WeakKeyDictionary)
     _lock: Lock = field(default_factory=Lock)
 
@@ -60,6 +67,11 @@ class Service:
                     feedback = None if self.store is None else _feedback(self.store, served.model)
                     found = self._beside[served] = Beside(Shelf(served.model), feedback)
         return found
+
+    def prepare(self, served: Served) -> None:
+        """Work out what requests of a model would wait for; a model that the store does not go with fails here."""
+        warm(served)
+        self.beside(served).shelf.prepare()
 
 
 def service_of(request: Request) -> Service:
@@ -106,7 +118,14 @@ def create_app(
 
     @asynccontextmanager
     async def lifespan(_: FastAPI) -> AsyncIterator[None]:
+        tasks = [asyncio.create_task(live.watch()), asyncio.create_task(_get_ready(service))]
         yield
+        for task in tasks:
+            task.cancel()
+        await asyncio.gather(*tasks, return_exceptions=True)
+        await asyncio.to_thread(batches.close)
+        if log is not None:
+            log.flush()
         if isinstance(store, str) and service.store is not None:
             service.store.close()
 
@@ -126,19 +145,52 @@ def create_app(
         redoc_url=None,
         redirect_slashes=False,
     )
-    app.state.service = service = Service(
-        live, _opened(store, live.current.model), token, writes, None if test is None else Path(test)
+    metrics = Metrics(live)
+    batches = Batches(
+        live, feedback=lambda served: service.beside(served).feedback, observe=metrics.batch.observe
     )
+    log = AccessLog() if access_log else None
+    service = Service(
+        live,
+        _opened(store, live.current.model),
+        token,
+        writes,
+        None if test is None else Path(test),
+        metrics,
+        batches,
+    )
+    live.prepare = service.prepare
+    app.state.service = service
     problems.install(app)
     for router in _routers(page=page):
         app.include_router(router)
     app.openapi = lambda: reference.describe(app)  # type: ignore[method-assign]
+    app.add_middleware(Quick, batches=batches)
+    app.add_middleware(
+        Guard,
+        hosts=LOOPBACK if allowed_hosts is None else allowed_hosts,
+        max_concurrent=max_concurrent,
+        metrics=metrics,
+        access_log=log,
+    )
     return app
+
+
+async def _get_ready(service: Service) -> None:
+    await asyncio.to_thread(service.prepare, service.served)
+    service.ready = True
 
 
 def _routers(*, page: bool) -> list[APIRouter]:  # noqa: ARG001
     """The rooms of the API: each module has a router of its own."""
-    return [recommending.router, explaining.router, catalogue.router, collecting.router, reference.router]
+    return [
+        recommending.router,
+        explaining.router,
+        catalogue.router,
+        collecting.router,
+        operations.router,
+        reference.router,
+    ]
 
 
 def _opened(store: Store | str | None, model: FactorModel) -> Store | None:

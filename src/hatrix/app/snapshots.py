@@ -1,0 +1,205 @@
+"""Private copies of a model file: what is mapped into memory must not change, whatever happens to the file.
+
+A file that is overwritten in place while it is mapped changes the numbers under a request, and one that is cut short
+ends the process. So a new file is copied, checked once, and only then mapped; all processes of a service map the same
+copy. One that maps a copy keeps it, even after it has been removed from the folder, so a folder holds one copy::
+
+    .model.hatrix.served/
+        lock              held while one process copies and checks
+        latest.json       what was found last: {"stamp": […], "digest": "…"}, with a "fault" where the file is not sound
+        DIGEST.hatrix     the copy of the last sound one
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import shutil
+import stat
+import tempfile
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+import hatrix
+from hatrix.errors import ModelFileError
+
+if TYPE_CHECKING:
+    from hatrix.models.model import FactorModel
+
+__all__ = ["Snapshots", "Stamp", "Taken"]
+
+AT_ONCE = 1 << 20
+SETTLED = 0.1
+"""Seconds after which a file's times tell that it was not written again: clocks of file systems are coarse."""
+
+Stamp = tuple[int, ...]
+"""Where a file lies, its size and its times: another one tells of another content."""
+
+
+class Taken(NamedTuple):
+    """The model of a copy. ``stamp`` is None where the file may have changed since without showing it."""
+
+    model: FactorModel
+    digest: str
+    path: Path
+    stamp: Stamp | None
+
+
+class Snapshots:
+    """Copies of one model file in a folder of their own, by default beside it."""
+
+    def __init__(self, path: Path, folder: Path | None = None) -> None:
+        self.path = path
+        self.folder = folder or _beside(path) or Path(tempfile.mkdtemp(prefix="hatrix-"))
+
+    def stamp(self) -> Stamp | None:
+        """That of the file now; None where there is none."""
+        try:
+            found = self.path.stat()
+        except OSError:
+            return None
+        return found.st_dev, found.st_ino, found.st_size, found.st_mtime_ns, found.st_ctime_ns
+
+    def take(self) -> Taken:
+        """The model in the file: from the copy that another process made of it, or from a new one.
+
+        Raises
+        ------
+        ModelFileError
+            If the file is missing or no sound model, or cannot be copied.
+        """
+        with self._locked():
+            stamp, latest = self.stamp(), self._latest()
+            if stamp is not None and latest.get("stamp") == list(stamp):
+                if "fault" in latest:
+                    raise ModelFileError(latest["fault"])
+                copy = self._copy(latest["digest"])
+                if copy.exists():
+                    return Taken(hatrix.load(copy, verify=False), latest["digest"], copy, stamp)
+            return self._take_anew(stamp, latest)
+
+    def last(self) -> Taken | None:
+        """The model that was sound last, whatever the file holds now."""
+        with self._locked():
+            digest = str(self._latest().get("digest"))
+            copy = self._copy(digest)
+            return Taken(hatrix.load(copy, verify=False), digest, copy, None) if copy.exists() else None
+
+    def close(self) -> None:
+        """Remove the folder. Other processes keep what they have mapped, and make a new one when they need it."""
+        shutil.rmtree(self.folder, ignore_errors=True)
+
+    def _take_anew(self, stamp: Stamp | None, latest: dict[str, Any]) -> Taken:
+        temporary = self.folder / f"copying-{os.getpid()}"
+        try:
+            digest = _copied(self.path, temporary)
+            copy = self._copy(digest)
+            if copy.exists():
+                model = hatrix.load(copy, verify=False)
+            else:
+                model = hatrix.load(temporary)
+                temporary.replace(copy)
+        except OSError as error:
+            raise ModelFileError(f"{self.path} cannot be copied: {error.strerror or error}") from None
+        except ModelFileError as error:
+            fault = str(error).replace(str(temporary), str(self.path))
+            if self.is_certain(stamp):
+                self._note({**latest, "stamp": stamp, "fault": fault})
+            raise ModelFileError(fault) from None
+        finally:
+            temporary.unlink(missing_ok=True)
+        certain = stamp if self.is_certain(stamp) else None
+        self._note({"stamp": certain, "digest": digest})
+        for old in self.folder.glob("*.hatrix"):
+            if old != copy:
+                with suppress(OSError):
+                    old.unlink()
+        return Taken(model, digest, copy, certain)
+
+    def is_certain(self, stamp: Stamp | None) -> bool:
+        """Whether the file is what it was at that stamp: one written a moment ago may be written again unseen."""
+        return stamp is not None and stamp == self.stamp() and time.time_ns() - stamp[3] > SETTLED * 1e9
+
+    def _copy(self, digest: str) -> Path:
+        return self.folder / f"{digest}.hatrix"
+
+    def _latest(self) -> dict[str, Any]:
+        try:
+            found = json.loads((self.folder / "latest.json").read_text())
+        except (OSError, ValueError):
+            return {}
+        return found if isinstance(found, dict) else {}
+
+    def _note(self, facts: dict[str, Any]) -> None:
+        temporary = self.folder / f"noting-{os.getpid()}"
+        temporary.write_text(json.dumps(facts))
+        temporary.replace(self.folder / "latest.json")
+
+    @contextmanager
+    def _locked(self) -> Iterator[None]:
+        """Alone among the processes that use the folder."""
+        lock = self.folder / "lock"
+        while True:
+            try:
+                self.folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+                file = open(lock, "a")  # noqa: SIM115  (closed below, which lets the lock go)
+            except FileNotFoundError:  # removed in between
+                continue
+            except OSError as error:
+                raise ModelFileError(f"{self.folder} cannot be written: {error.strerror or error}") from None
+            with file:
+                _lock(file.fileno())
+                if not _is_same(file.fileno(), lock):  # the folder was removed while we waited
+                    continue
+                yield
+                return
+
+
+def _lock(file: int) -> None:
+    try:
+        from fcntl import LOCK_EX, flock
+    except ImportError:  # Windows, where one process serves
+        return
+    flock(file, LOCK_EX)
+
+
+def _is_same(file: int, path: Path) -> bool:
+    """Whether an open file is still the one of that name."""
+    try:
+        return os.path.samestat(os.fstat(file), path.stat())
+    except FileNotFoundError:
+        return False
+
+
+def _beside(path: Path) -> Path | None:
+    """A folder beside the file that is ours alone; None where there can be none."""
+    home = Path(os.path.realpath(path)).parent
+    folder = home / f".{path.name}.served"
+    try:
+        folder.mkdir(mode=0o700, exist_ok=True)
+        found = folder.lstat()
+    except OSError:
+        return None
+    ours = stat.S_ISDIR(found.st_mode) and not (hasattr(os, "getuid") and found.st_uid != os.getuid())
+    return folder if ours and not found.st_mode & 0o022 and os.access(folder, os.W_OK) else None
+
+
+def _copied(source: Path, target: Path) -> str:
+    """Copy a file; the SHA-256 of what was copied."""
+    digest = hashlib.sha256()
+    try:
+        mode = source.stat().st_mode
+    except FileNotFoundError:
+        raise ModelFileError(f"{source} does not exist") from None
+    if not stat.S_ISREG(mode):
+        what = "a folder: give the model file in it" if stat.S_ISDIR(mode) else "not a file on disk"
+        raise ModelFileError(f"{source} is {what}")
+    with open(source, "rb") as file, open(target, "wb") as copy:
+        while part := file.read(AT_ONCE):
+            digest.update(part)
+            copy.write(part)
+    return digest.hexdigest()
