@@ -103,4 +103,6 @@ def create_app(
 
 def _routers(*, page: bool) -> list[Any]:
     """The rooms of the API: each module has a router of its own."""
-    return []
+    from hatrix.app import views
+
+    return [views.router()] if page else []
