@@ -25,6 +25,10 @@ class ModelFileError(HatrixError, ValueError):
     """A model file is damaged, foreign or of an unknown version."""
 
 
+class StoreError(HatrixError, OSError):
+    """The feedback store cannot be reached, read or written, or is not what it should be."""
+
+
 class DivergenceError(HatrixError, ArithmeticError):
     """Training left the finite numbers."""
 

@@ -10,11 +10,26 @@ from fastapi.exceptions import RequestValidationError
 from fastapi.responses import JSONResponse
 from starlette.exceptions import HTTPException
 
-from hatrix.errors import HatrixError
+from hatrix.errors import HatrixError, StoreError
 
-__all__ = ["Problem", "install", "reply"]
+__all__ = ["CODES", "Problem", "install", "invalid", "reply", "responses"]
 
-CODES = {404: "not-found", 405: "method-not-allowed"}
+MEDIA = "application/problem+json"
+OF_STATUS = {404: "not-found", 405: "method-not-allowed", 413: "too-large"}
+CODES = {
+    400: ("bad-host",),
+    401: ("unauthorized",),
+    403: ("forbidden",),
+    404: ("unknown-item", "unknown-user", "not-found"),
+    405: ("method-not-allowed",),
+    408: ("timeout",),
+    409: ("no-seen", "no-store", "bad-model"),
+    413: ("too-large",),
+    415: ("unsupported-media-type",),
+    422: ("validation", "unsupported", "bad-request"),
+    503: ("overloaded", "store-unavailable"),
+}
+"""The codes of each status."""
 
 
 class Problem(Exception):
@@ -33,10 +48,31 @@ def reply(
         "type": "about:blank",
         "title": HTTPStatus(status).phrase,
         "status": status,
-        "detail": detail,
+        "detail": printable(detail),
         "code": code,
     }
-    return JSONResponse(body | more, status, headers, media_type="application/problem+json")
+    return JSONResponse(body | more, status, headers, media_type=MEDIA)
+
+
+def printable(text: str) -> str:
+    """The text as UTF-8 can carry it: half a character becomes a question mark."""
+    return text.encode(errors="replace").decode()
+
+
+def invalid(errors: list[Any]) -> Problem:
+    """What the first of pydantic's errors says."""
+    first = errors[0]
+    where = ".".join(str(part) for part in first["loc"]) or "body"
+    return Problem(422, "validation", f"{where}: {first['msg']}")
+
+
+def responses(*statuses: int) -> dict[int | str, dict[str, Any]]:
+    """Errors that an operation can end with, for its description."""
+    schema = {"$ref": "#/components/schemas/Problem"}
+    return {
+        status: {"description": ", ".join(CODES[status]), "content": {MEDIA: {"schema": schema}}}
+        for status in sorted({*statuses, 422, 503})
+    }
 
 
 def install(app: FastAPI) -> None:
@@ -46,6 +82,10 @@ def install(app: FastAPI) -> None:
     async def _problem(_: Request, error: Problem) -> JSONResponse:
         return reply(error.status, error.code, error.detail, error.headers)
 
+    @app.exception_handler(StoreError)
+    async def _no_store(_: Request, error: StoreError) -> JSONResponse:
+        return reply(503, "store-unavailable", str(error), {"Retry-After": "1"})
+
     @app.exception_handler(HatrixError)
     async def _mistake(_: Request, error: HatrixError) -> JSONResponse:
         return reply(422, "bad-request", str(error))
@@ -53,10 +93,14 @@ def install(app: FastAPI) -> None:
     @app.exception_handler(RequestValidationError)
     async def _invalid(_: Request, error: RequestValidationError) -> JSONResponse:
         first = error.errors()[0]
-        where = ".".join(str(part) for part in first["loc"][1:]) or str(first["loc"][0])
-        return reply(422, "validation", f"{where}: {first['msg']}")
+        found = invalid([{**first, "loc": first["loc"][1:] or first["loc"]}])
+        return reply(found.status, found.code, found.detail)
 
     @app.exception_handler(HTTPException)
     async def _http(_: Request, error: HTTPException) -> JSONResponse:
-        code = CODES.get(error.status_code, "bad-request")
+        code = OF_STATUS.get(error.status_code, "bad-request")
         return reply(error.status_code, code, str(error.detail), dict(error.headers or {}))
+
+    @app.exception_handler(Exception)
+    async def _bug(_: Request, __: Exception) -> JSONResponse:
+        return reply(500, "internal", "a mistake of the service, which its log describes")

@@ -4,22 +4,33 @@ from __future__ import annotations
 
 from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from threading import Lock
+from typing import TYPE_CHECKING, NamedTuple
+from weakref import WeakKeyDictionary
 
-from fastapi import FastAPI, Request
+from fastapi import APIRouter, FastAPI, Request
 
 import hatrix
-from hatrix.app import problems
+from hatrix.app import catalogue, collecting, explaining, problems, recommending, reference
 from hatrix.app.live import Live
+from hatrix.app.shelf import Shelf
 from hatrix.models.model import FactorModel
 
 if TYPE_CHECKING:
+    from hatrix.app.feedback import Feedback
     from hatrix.app.live import Served
     from hatrix.app.store import Store
 
 __all__ = ["Service", "create_app", "service_of"]
+
+
+class Beside(NamedTuple):
+    """What belongs to one served model and is made once for it."""
+
+    shelf: Shelf
+    feedback: Feedback | None
 
 
 @dataclass
@@ -31,11 +42,24 @@ class Service:
     token: str | None
     writes: bool
     test: Path | None
+    _beside: WeakKeyDictionary[Served, Beside] = field(default_factory=WeakKeyDictionary)
+    _lock: Lock = field(default_factory=Lock)
 
     @property
     def served(self) -> Served:
         """What a request is answered from: take it once."""
         return self.live.current
+
+    def beside(self, served: Served) -> Beside:
+        """What belongs to a served model; kept for as long as that is."""
+        found = self._beside.get(served)
+        if found is None:
+            with self._lock:
+                found = self._beside.get(served)
+                if found is None:
+                    feedback = None if self.store is None else _feedback(self.store, served.model)
+                    found = self._beside[served] = Beside(Shelf(served.model), feedback)
+        return found
 
 
 def service_of(request: Request) -> Service:
@@ -92,17 +116,41 @@ def create_app(
         else Live.open(Path(model))
     )
     app = FastAPI(
-        title="hatrix", version=hatrix.__version__, lifespan=lifespan, docs_url=None, redoc_url=None
+        title="hatrix",
+        version=hatrix.__version__,
+        lifespan=lifespan,
+        openapi_url=None,
+        docs_url=None,
+        redoc_url=None,
+        redirect_slashes=False,
     )
-    app.state.service = Service(live, store, token, writes, None if test is None else Path(test))  # type: ignore[arg-type]
+    app.state.service = Service(
+        live, _opened(store, live.current.model), token, writes, None if test is None else Path(test)
+    )
     problems.install(app)
     for router in _routers(page=page):
         app.include_router(router)
+    app.openapi = lambda: reference.describe(app)  # type: ignore[method-assign]
     return app
 
 
-def _routers(*, page: bool) -> list[Any]:
+def _routers(*, page: bool) -> list[APIRouter]:
     """The rooms of the API: each module has a router of its own."""
     from hatrix.app import views
 
-    return [views.router()] if page else []
+    api = [recommending.router, explaining.router, catalogue.router, collecting.router, reference.router]
+    return [*api, views.router()] if page else api
+
+
+def _opened(store: Store | str | None, model: FactorModel) -> Store | None:
+    if not isinstance(store, str):
+        return store
+    from hatrix.app.store import Store
+
+    return Store.open(store, users=model.users.kind, items=model.items.kind)
+
+
+def _feedback(store: Store, model: FactorModel) -> Feedback:
+    from hatrix.app.feedback import Feedback
+
+    return Feedback(store, model)

@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 
     Floats = NDArray[np.float64]
 
-__all__ = ["explain"]
+__all__ = ["carriers", "explain"]
 
 
 class _Reasons(NamedTuple):
@@ -96,6 +96,31 @@ def explain(
     if given is not None and reasons is not None and rank <= n and removals:
         frame.attrs["without"] = _without(model, user, item, given, reasons, unseen, scores, n, removals)
     return frame
+
+
+def carriers(
+    model: FactorModel, user: int, items: NDArray[np.int64]
+) -> tuple[list[int], list[float], NDArray[np.float64]]:
+    """What each training rating of a user contributes to the scores of some items: the ``rating`` parts of `explain`.
+
+    Parameters
+    ----------
+    model
+        A model with its training rows.
+    user, items
+        Row numbers; the user's is not of a cold one.
+
+    Returns
+    -------
+    items, values, contributions
+        Rows and values of the m ratings, and an array (m, len(items)).
+    """
+    given = _history(model, user)
+    if not len(given.other) or not model.flat.item_factors.shape[1]:
+        shares = np.zeros((len(given.other), len(items)))
+    else:
+        shares = _reasons(model, user, given).factors @ model.flat.item_factors[items].astype(np.float64).T
+    return given.other.tolist(), given.value.tolist(), shares
 
 
 def _scores(model: FactorModel, user: int) -> Floats:

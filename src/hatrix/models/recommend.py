@@ -23,7 +23,17 @@ if TYPE_CHECKING:
 
     Rows = tuple[NDArray[np.int64], NDArray[np.int32]]
 
-__all__ = ["Lists", "Recommender", "best", "recommend", "refuse_lists", "some_of", "whole", "with_attributes"]
+__all__ = [
+    "Lists",
+    "Recommender",
+    "basis_of",
+    "best",
+    "recommend",
+    "refuse_lists",
+    "some_of",
+    "whole",
+    "with_attributes",
+]
 
 WHY = {
     "bias": "the item biases, since nothing is known of the user",
@@ -256,17 +266,25 @@ class Recommender:
 
     def _for_nobody(self, n: int) -> tuple[str, NDArray[np.int64], NDArray[np.float64]]:
         """What the list of an unknown user is ranked by, and the list with its scores."""
-        model = self.model
+        model, basis = self.model, basis_of(self.model, -1)
         every = np.arange(len(model.items))
-        if model.posterior is not None:
-            basis, nobody = "prior", np.full(len(every), -1)
-            scores = model.factors.over_draws(nobody, every, None, self._reduced)
-        elif model.item_bias.any():
-            basis, scores = "bias", np.asarray(model.fallback + model.flat.item_bias, np.float64)
+        if basis == "prior":
+            scores = model.factors.over_draws(np.full(len(every), -1), every, None, self._reduced)
+        elif basis == "bias":
+            scores = np.asarray(model.fallback + model.flat.item_bias, np.float64)
         else:
-            basis, scores = "popularity", model.item_count.astype(np.float64)
+            scores = model.item_count.astype(np.float64)
         found = best(scores, n, self.candidates)
         return basis, found, scores[found]
+
+
+def basis_of(model: FactorModel, row: int) -> str:
+    """What the list of a user row (-1 for nobody) is ranked by: ``"model"``, or a key of `WHY`."""
+    if not _is_nobody(model, np.array([row]))[0]:
+        return "model" if model.user_count[row] else "prior"
+    if model.posterior is not None:
+        return "prior"
+    return "bias" if model.item_bias.any() else "popularity"
 
 
 def best(

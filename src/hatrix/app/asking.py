@@ -1,0 +1,190 @@
+"""What a handler needs of a request: the model it is answered from, who asks, the body, and the right to write."""
+
+from __future__ import annotations
+
+import hmac
+from collections.abc import Callable
+from functools import cached_property
+from typing import TYPE_CHECKING, Annotated, Any, TypeVar
+
+from fastapi import Depends, Query, Request, Response
+from pydantic import BaseModel, ValidationError
+from pydantic_core import to_json
+from starlette.concurrency import run_in_threadpool
+
+from hatrix.app import problems
+from hatrix.app.problems import Problem
+from hatrix.app.schemas import LONGEST_ID
+from hatrix.app.shelf import label_of, row_of
+from hatrix.errors import StoreError
+
+if TYPE_CHECKING:
+    from hatrix.app.feedback import Feedback
+    from hatrix.app.service import Service
+    from hatrix.app.shelf import Shelf
+    from hatrix.data.ids import Ids
+    from hatrix.models.model import FactorModel
+
+__all__ = [
+    "Ask",
+    "Asked",
+    "Item",
+    "User",
+    "answer",
+    "answered",
+    "ask_of",
+    "may_administer",
+    "may_write",
+    "takes",
+]
+
+Body = TypeVar("Body", bound=BaseModel)
+User = Annotated[str, Query(min_length=1, description="Id of a user, as in the data.")]
+Item = Annotated[str, Query(min_length=1, description="Id of an item, as in the data.")]
+
+
+class Ask:
+    """What one request is answered from: one model, taken once, and what belongs to it."""
+
+    def __init__(self, service: Service) -> None:
+        self.service, self.served = service, service.served
+        self.stale: str | None = None
+
+    @property
+    def model(self) -> FactorModel:
+        return self.served.model
+
+    @cached_property
+    def shelf(self) -> Shelf:
+        return self.service.beside(self.served).shelf
+
+    @cached_property
+    def feedback(self) -> Feedback | None:
+        """The feedback that has come since the model was made, up to this moment. It may wait for the store.
+
+        A store that fails does not keep the model from answering, with what is known: see `stale`.
+        """
+        feedback = self.service.beside(self.served).feedback
+        if feedback is not None:
+            try:
+                feedback.refresh()
+            except StoreError as error:
+                self.stale = f"the latest feedback may be missing: {error}"
+        return feedback
+
+    def item_row(self, item: int | str) -> int:
+        """The row of an item that has to exist."""
+        row = row_of(self.model.items, item)
+        if row < 0:
+            raise Problem(404, "unknown-item", f"the model knows no item {shown(item)}")
+        return row
+
+    def reply(self, body: dict[str, Any], status: int = 200) -> Response:
+        """The body with the model's version."""
+        return answer({"model": self.served.version, **body}, status)
+
+
+def ask_of(request: Request) -> Ask:
+    return Ask(request.app.state.service)
+
+
+async def _asked(request: Request) -> Ask:  # a coroutine, so that no thread is taken for it
+    return ask_of(request)
+
+
+Asked = Annotated[Ask, Depends(_asked)]
+
+
+def answer(body: dict[str, Any], status: int = 200) -> Response:
+    """The body as JSON; numbers that JSON lacks become null."""
+    return Response(to_json(body, inf_nan_mode="null"), status, media_type="application/json")
+
+
+async def answered(
+    request: Request, schema: type[Body], handler: Callable[[Ask, Body], Response]
+) -> Response:
+    """Read the body, then check it and handle it in a thread: neither holds up other requests."""
+    kind = request.headers.get("content-type", "").split(";")[0].strip().lower()
+    if kind != "application/json":
+        raise Problem(415, "unsupported-media-type", "send the body as Content-Type: application/json")
+    data = await request.body()
+    ask = ask_of(request)
+
+    def handle() -> Response:
+        try:
+            body = schema.model_validate_json(data)
+        except ValidationError as error:
+            raise problems.invalid(error.errors(include_url=False, include_input=False)) from None
+        return handler(ask, body)
+
+    return await run_in_threadpool(handle)
+
+
+def takes(schema: type[BaseModel]) -> dict[str, Any]:
+    """The body of an operation, for its description."""
+    reference = {"schema": {"$ref": f"#/components/schemas/{schema.__name__}"}}
+    return {"requestBody": {"required": True, "content": {"application/json": reference}}}
+
+
+def new_label(ids: Ids, given: int | str, what: str) -> int | str:
+    """An id that may be new, as one of the model's kind.
+
+    Raises
+    ------
+    Problem
+        If it is none, or one that a store cannot keep.
+    """
+    label = label_of(ids, given)
+    if label is None:
+        raise Problem(
+            422, "validation", f"{what} {shown(given)}: the ids of this model are whole numbers of 64 bits"
+        )
+    if isinstance(label, str) and (not label or len(label) > LONGEST_ID or "\0" in label):
+        raise Problem(
+            422, "validation", f"{what}: an id has 1 to {LONGEST_ID} characters, none of them U+0000"
+        )
+    return label
+
+
+def shown(given: int | str) -> str:
+    """An id in a message, cut where it is long."""
+    text = repr(given)
+    return text if len(text) <= 80 else f"{text[:80]}…"
+
+
+def may_write(request: Request) -> None:
+    """Refuse who may not write feedback."""
+    service: Service = request.app.state.service
+    if service.writes:
+        _refuse_pages(request)
+    else:
+        _refuse_without_token(request, service)
+
+
+def may_administer(request: Request) -> None:
+    """Refuse who may not have the model reloaded."""
+    service: Service = request.app.state.service
+    if service.token is None and service.writes:
+        _refuse_pages(request)
+    else:
+        _refuse_without_token(request, service)
+
+
+def _refuse_without_token(request: Request, service: Service) -> None:
+    if service.token is None:
+        raise Problem(403, "forbidden", "this service has no token, so nothing can be changed through it")
+    given = request.headers.get("authorization", "").encode("latin-1")
+    kind, _, bearer = given.partition(b" ")
+    if kind.lower() != b"bearer" or not hmac.compare_digest(bearer.strip(), service.token.encode()):
+        raise Problem(
+            401,
+            "unauthorized",
+            "send the token, as Authorization: Bearer TOKEN",
+            **{"WWW-Authenticate": "Bearer"},
+        )
+
+
+def _refuse_pages(request: Request) -> None:
+    """Where no token is needed, any page in a browser on this machine could write: those of other origins may not."""
+    if request.headers.get("sec-fetch-site", "none") not in ("none", "same-origin"):
+        raise Problem(403, "forbidden", "pages of other origins may not write")

@@ -1,0 +1,217 @@
+"""What the model knows: items, users, what resembles them, and the model itself."""
+
+from __future__ import annotations
+
+from typing import Annotated, Any, Literal
+
+import numpy as np
+from fastapi import APIRouter, Query, Response
+
+import hatrix
+from hatrix.app import schemas
+from hatrix.app.asking import Ask, Asked, Item, User, shown
+from hatrix.app.personal import user_of
+from hatrix.app.problems import Problem, responses
+from hatrix.app.schemas import MOST_N
+from hatrix.app.shelf import plain
+from hatrix.models.recommend import basis_of
+from hatrix.models.similar import similar
+
+__all__ = ["router"]
+
+LONGEST_TEXT = 200
+
+router = APIRouter(prefix="/v1", tags=["catalogue"])
+
+Length = Annotated[int, Query(ge=1, le=MOST_N)]
+Text = Annotated[str, Query(max_length=LONGEST_TEXT)]
+Offset = Annotated[int, Query(ge=0, le=10**9)]
+Metric = Annotated[
+    Literal["cosine", "dot"],
+    Query(description="Compare the direction of factors, or their product, which favours large ones."),
+]
+
+
+@router.get("/items", response_model=schemas.Items, responses=responses(), name="search items")
+def items(ask: Asked, q: Text = "", n: Length = 20, offset: Offset = 0) -> Response:
+    """Items whose title has all words of `q` (without titles: whose id has them), popular ones first."""
+    shelf = ask.shelf
+    found = shelf.find_items(q) if q.strip() else shelf.popular.tolist()
+    rows = found[offset : offset + n]
+    counts = ask.model.item_count[rows].tolist()
+    listed = [{**shelf.item(row), "ratings": count} for row, count in zip(rows, counts, strict=True)]
+    return ask.reply({"total": len(found), "offset": offset, "items": listed})
+
+
+@router.get("/item", response_model=schemas.ItemPage, responses=responses(404), name="item")
+def item(ask: Asked, item: Item) -> Response:
+    """An item: its attributes, and how many ratings it has."""
+    row = ask.item_row(item)
+    model, shelf, seen = ask.model, ask.shelf, ask.model.seen
+    values = None if seen is None else seen.value[seen.item == row]
+    return ask.reply(
+        {
+            **shelf.item(row),
+            "ratings": int(model.item_count[row]),
+            "rank": int(shelf.place[row]) + 1,
+            "bias": float(model.flat.item_bias[row]) if model.item_bias.any() else None,
+            "mean": None if values is None or not len(values) else float(values.mean()),
+        }
+    )
+
+
+@router.get(
+    "/similar-items", response_model=schemas.Neighbours, responses=responses(404), name="similar items"
+)
+def similar_items(ask: Asked, item: Item, n: Length = 10, metric: Metric = "cosine") -> Response:
+    """The items that resemble an item."""
+    row = ask.item_row(item)
+    shelf, label = ask.shelf, ask.shelf.item_labels[row]
+    rows, scores, short = _similar(ask, "item", row, label, n, metric)
+    found = [{**shelf.item(other), "score": score} for other, score in zip(rows, scores, strict=True)]
+    return ask.reply({"item": label, "metric": metric, "items": found, "short": short})
+
+
+@router.get(
+    "/similar-users", response_model=schemas.Neighbours, responses=responses(404), name="similar users"
+)
+def similar_users(ask: Asked, user: User, n: Length = 10, metric: Metric = "cosine") -> Response:
+    """The users that resemble a user, by what the model was trained on."""
+    person = user_of(ask, user)
+    if person.trained < 0:
+        raise Problem(404, "unknown-user", f"the model knows no user {shown(user)}")
+    rows, scores, short = _similar(ask, "user", person.trained, person.label, n, metric)
+    labels = ask.model.users.decode(rows).tolist()
+    found = [
+        {"user": label, "score": score}
+        for label, score in zip(labels, scores, strict=True)
+        if ask.feedback is None or not ask.feedback.deleted(label)
+    ]
+    return ask.reply({"user": person.label, "metric": metric, "users": found, "short": short})
+
+
+def _similar(
+    ask: Ask, side: Literal["item", "user"], row: int, label: Any, n: int, metric: str
+) -> tuple[list[int], list[float], str | None]:
+    """Rows and scores of the nearest, and why they are fewer than n."""
+    model = ask.model
+    ids, factors = (model.items, model.item_factors) if side == "item" else (model.users, model.user_factors)
+    if not factors.shape[1]:
+        raise Problem(
+            422, "unsupported", f"a {model.recipe.name} model has no factors, so no {side} resembles another"
+        )
+    if not factors[row].any():
+        return (
+            [],
+            [],
+            f"0 of {n}: the {side} has no training ratings, so it is not known which {side}s resemble it",
+        )
+    frame = similar(model, side, label, n, metric)
+    short: dict[Any, str] = frame.attrs["short"]
+    return (
+        ids.encode(frame[side].to_numpy()).tolist(),
+        frame["score"].tolist(),
+        next(iter(short.values()), None),
+    )
+
+
+@router.get("/users", response_model=schemas.Users, responses=responses(), name="search users")
+def users(ask: Asked, q: Text = "", n: Length = 20, offset: Offset = 0) -> Response:
+    """Users whose id has `q` in it, active ones first. Those that have come since training are found by their whole id."""
+    shelf, model = ask.shelf, ask.model
+    rows = shelf.find_users(q) if q.strip() else shelf.active.tolist()
+    labels = model.users.labels[rows].tolist()
+    counts = model.user_count[rows].tolist()
+    found = [
+        {"user": label, "ratings": count}
+        for label, count in zip(labels, counts, strict=True)
+        if ask.feedback is None or not ask.feedback.deleted(label)
+    ]
+    if q.strip():
+        person = user_of(ask, q.strip())
+        if person.new and person.label not in labels:
+            found.insert(0, {"user": person.label, "ratings": 0})
+    return ask.reply({"total": len(found), "offset": offset, "users": found[offset : offset + n]})
+
+
+@router.get("/user", response_model=schemas.UserPage, responses=responses(404), name="user")
+def user(
+    ask: Asked, user: User, n: Annotated[int, Query(ge=1, le=MOST_N, description="Ratings shown.")] = 100
+) -> Response:
+    """A user: what they have rated, in training and since."""
+    person, shelf = user_of(ask, user), ask.shelf
+    model, row = person.model, person.row
+    if row < 0 and not person.new:
+        raise Problem(404, "unknown-user", f"neither the model nor the feedback knows a user {shown(user)}")
+    rated: dict[int, tuple[float, str]] = {}
+    if row >= 0 and model.seen is not None:
+        rows = model.seen.of(row)
+        values = zip(model.seen.item[rows].tolist(), model.seen.value[rows].tolist(), strict=True)
+        rated = {item: (value, "training") for item, value in values}
+    known = ask.model.items.encode(list(person.new)).tolist() if person.new else []
+    rated |= {
+        item: (value, "feedback") for item, value in zip(known, person.new.values(), strict=True) if item >= 0
+    }
+    order = sorted(rated, key=lambda item: (-rated[item][0], shelf.place[item]))
+    history = [{**shelf.item(item), "rating": rated[item][0], "source": rated[item][1]} for item in order[:n]]
+    attributes = {}
+    if person.trained >= 0 and shelf.of_users:
+        of_user = {name: column[person.trained] for name, column in shelf.of_users.items()}
+        attributes = {"attributes": of_user}
+    return ask.reply(
+        {
+            "user": person.label,
+            "basis": person.basis(basis_of(model, row)),
+            "ratings": len(rated) if model.seen is not None else None,
+            "bias": float(model.flat.user_bias[row]) if row >= 0 and model.user_bias.any() else None,
+            "mean": float(np.mean([value for value, _ in rated.values()])) if rated else None,
+            **attributes,
+            "history": history,
+            "total": len(rated),
+            "warnings": person.warnings,
+        }
+    )
+
+
+@router.get("/model", response_model=schemas.Card, responses=responses(), name="model card")
+def model(ask: Asked) -> Response:
+    """The model card: what was trained, on how much, and what the model can do."""
+    model, shelf = ask.model, ask.shelf
+    n_ratings = int(model.user_count.sum())
+    draws = model.user_bias.shape[1] if model.posterior is not None else None
+    drift = model.drift
+    records = model.history.to_dict("records")
+    return ask.reply(
+        {
+            "algorithm": model.recipe.name,
+            "task": model.task,
+            "hyperparameters": model.recipe.model_dump(mode="json"),
+            "seed": model.seed,
+            "data": model.data_name,
+            "users": len(model.users),
+            "items": len(model.items),
+            "ratings": n_ratings,
+            "factors": model.user_factors.shape[1] // (draws or 1),
+            "draws": draws,
+            "density": n_ratings / max(1, len(model.users) * len(model.items)),
+            "mean": model.fallback,
+            "scale": model.scale,
+            "levels": shelf.levels,
+            "user_ids": model.users.kind,
+            "item_ids": model.items.kind,
+            "has_titles": shelf.titles is not None,
+            "has_attributes": bool(shelf.attributes),
+            "has_seen": model.seen is not None,
+            "has_factors": bool(model.user_factors.shape[1]),
+            "has_intervals": model.posterior is not None,
+            "has_time": model.time is not None,
+            "calibrated": model.posterior is not None and bool(len(model.posterior.calibration)),
+            "attributes": shelf.filters,
+            "history": [{str(name): plain(value) for name, value in record.items()} for record in records],
+            "drift": None if drift is None else {**drift._asdict(), "share": drift.share, "due": drift.due},
+            "notes": list(model.notes),
+            "feedback": ask.service.store is not None,
+            "loaded": ask.served.loaded.isoformat(),
+            "hatrix": hatrix.__version__,
+        }
+    )
