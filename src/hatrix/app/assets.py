@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import gzip
 import hashlib
+import json
 from functools import cache, cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -12,6 +13,7 @@ from fastapi import Request, Response
 
 import hatrix.evaluation
 from hatrix.app.problems import Problem
+from hatrix.evaluation import charts
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -62,7 +64,9 @@ def files() -> Mapping[str, Text]:
     libraries = Path(hatrix.evaluation.__file__).parent / "vendor"
     found = {path.relative_to(here).as_posix(): path for path in sorted(here.rglob("*")) if path.is_file()}
     found |= {f"vendor/vega/{path.name}": path for path in sorted(libraries.glob("*"))}
-    return {name: _read(path) for name, path in found.items() if path.suffix in TYPES}
+    read = {name: _read(path) for name, path in found.items() if path.suffix in TYPES}
+    look = json.dumps(charts.theme(), separators=(",", ":")).encode()
+    return {**read, "look.json": Text(look, TYPES[".json"])}
 
 
 def _read(path: Path) -> Text:

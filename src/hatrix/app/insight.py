@@ -35,6 +35,7 @@ LEFT_OUT = ("worst", "reproduce")
 """Sections that the page has a better form of, or none."""
 OF_THIS_PROCESS = ("Versions", "Python")
 """Facts of a report that are true where it is written, and not where a model file is read."""
+FOLDED = ("Hyper-parameters",)
 LISTED, MOST_LISTED = 10, 20_000
 
 
@@ -220,7 +221,11 @@ class Insight:
         parts = [
             part._replace(
                 facts=[fact for fact in part.facts if fact[0] not in OF_THIS_PROCESS]
-                + ([("Version served", self.served.version)] if part.facts else [])
+                + ([("Version served", self.served.version)] if part.facts else []),
+                tables=[
+                    table._replace(folded=table.caption) if table.caption in FOLDED else table
+                    for table in part.tables
+                ],
             )
             for part in section.parts
         ]

@@ -7,35 +7,25 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from hatrix.app.insight import LISTED
+from hatrix.app.shelf import row_of
 from hatrix.evaluation import data_charts
 from hatrix.evaluation.anatomy import MOST_LEVELS, by_count
 from hatrix.evaluation.layout import figure
 from hatrix.evaluation.ranking import RankingEvaluation
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     import pandas as pd
     from numpy.typing import NDArray
 
     from hatrix.app.insight import Insight
-    from hatrix.data.ids import Ids
     from hatrix.evaluation.evaluate import Evaluation
     from hatrix.models.model import FactorModel
 
-__all__ = ["SLICES", "audience", "histogram", "row_of", "starters", "test_rows"]
+__all__ = ["audience", "histogram", "starters", "test_rows"]
 
-SLICES = ("all", "rating", "activity", "popularity", "genre", "decade", "period", "user", "item")
 SHOWN, STARTERS, WELL_KNOWN = 12, 18, 150
-
-
-def row_of(ids: Ids, text: str) -> int:
-    """The row number of an id as it stands in an address; -1 where it is unknown."""
-    if ids.kind == "str":
-        return int(ids.encode([text])[0])
-    try:
-        number = int(text)
-    except ValueError:
-        return -1
-    return int(ids.encode([number])[0]) if str(number) == text and abs(number) < 1 << 63 else -1
 
 
 def title_of(model: FactorModel, row: int) -> str | None:
@@ -46,14 +36,19 @@ def title_of(model: FactorModel, row: int) -> str | None:
     return title if isinstance(title, str) and title else None
 
 
-def test_rows(insight: Insight, by: str, key: str, n: int, offset: int) -> dict[str, Any]:
-    """The test rows of a slice, those furthest off first; of models that rank, what their lists miss first."""
+def test_rows(
+    insight: Insight, by: str, key: str, n: int, offset: int, gone: Callable[[Any], bool]
+) -> dict[str, Any]:
+    """The test rows of a slice, those furthest off first; of models that rank, what their lists miss first.
+
+    Rows of users who are gone are left out.
+    """
     found = insight.evaluation
     if isinstance(found, RankingEvaluation):
         rows, told = _ranked(found, by, key, n, offset)
     else:
         rows, told = _predicted(found, by, key, n, offset)
-    return {"slice": by, "key": key, "count": rows, "rows": told}
+    return {"slice": by, "key": key, "count": rows, "rows": [row for row in told if not gone(row["user"])]}
 
 
 def _predicted(
@@ -118,18 +113,19 @@ def _ranked(
     ]
 
 
-def audience(insight: Insight, item: int) -> dict[str, Any]:
-    """How an item was rated, and who is recommended it: the users whose list of ten has it."""
+def audience(insight: Insight, item: int, gone: Callable[[Any], bool]) -> dict[str, Any]:
+    """How an item was rated, and who is recommended it: the users whose list of ten has it, but for those gone."""
     model, lists = insight.model, insight.lists
     told: dict[str, Any] = {"figures": [], "raters": []}
     if model.seen is not None:
         at = np.flatnonzero(model.seen.item == item)
         value = model.seen.value[at]
         user = np.searchsorted(model.seen.start, at, "right") - 1
-        first = np.lexsort((model.user_count[user], -value))[:SHOWN]
-        told["raters"] = [
+        first = np.lexsort((model.user_count[user], -value))[: 2 * SHOWN]
+        raters = (
             {"user": _plain(model.users.labels[user[row]]), "rating": float(value[row])} for row in first
-        ]
+        )
+        told["raters"] = [one for one in raters if not gone(one["user"])][:SHOWN]
         if model.scale is not None and len(value):
             chart = data_charts.counts(
                 histogram(value, insight.levels),
@@ -139,14 +135,15 @@ def audience(insight: Insight, item: int) -> dict[str, Any]:
             )
             told["figures"] = [figure("ratings", "Ratings that it was given", chart)._asdict()]
     have = slice(lists.start[item], lists.start[item + 1])
+    first = [
+        {"user": _plain(model.users.labels[user]), "place": int(place)}
+        for user, place in zip(lists.user[have][: 2 * SHOWN], lists.place[have][: 2 * SHOWN], strict=True)
+    ]
     told["listed"] = {
         "users": lists.users,
         "length": LISTED,
         "count": int(have.stop - have.start),
-        "first": [
-            {"user": _plain(model.users.labels[user]), "place": int(place)}
-            for user, place in zip(lists.user[have][:SHOWN], lists.place[have][:SHOWN], strict=True)
-        ],
+        "first": [one for one in first if not gone(one["user"])][:SHOWN],
     }
     return told
 

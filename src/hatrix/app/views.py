@@ -10,25 +10,24 @@ from concurrent.futures import Future
 from contextlib import suppress
 from typing import Annotated, Any, Literal, NamedTuple
 
-from fastapi import APIRouter, Depends, Query, Request, Response
+from fastapi import APIRouter, Query, Request, Response
 from pydantic_core import to_json
 from starlette.concurrency import run_in_threadpool
 
 from hatrix.app import assets
+from hatrix.app.asking import Ask, Asked, Item
 from hatrix.app.census import census
 from hatrix.app.insight import Insight
-from hatrix.app.problems import Problem
+from hatrix.app.problems import responses
 from hatrix.app.projection import Projection, project
-from hatrix.app.rows import audience, row_of, starters, test_rows
-from hatrix.app.service import Service, service_of
+from hatrix.app.rows import audience, starters, test_rows
 from hatrix.errors import HatrixError
 
 __all__ = ["router"]
 
 KEPT, WAIT = 2, 1.0
-WORKING = {202: {"description": "It is being worked out: ask again after Retry-After seconds."}}
+WORKING = {**responses(), 202: {"description": "It is being worked out: ask again after Retry-After seconds."}}
 FRESH = {"Cache-Control": "no-cache"}
-Asked = Annotated[Service, Depends(service_of)]
 
 Make = Callable[[Insight], dict[str, Any]]
 
@@ -46,17 +45,17 @@ def router() -> APIRouter:
         return assets.reply(request, name)
 
     @routes.get("/v1/overview", tags=["page"], summary="The model card, figures and training curves", responses=WORKING)
-    async def overview(request: Request, service: Asked) -> Response:
-        return await insights.kept(request, service, "overview", Insight.overview)
+    async def overview(request: Request, ask: Asked) -> Response:
+        return await insights.kept(request, ask, "overview", Insight.overview)
 
     @routes.get("/v1/errors", tags=["page"], summary="Where the model is wrong on the test rows", responses=WORKING)
-    async def errors(request: Request, service: Asked) -> Response:
-        return await insights.kept(request, service, "errors", Insight.errors)
+    async def errors(request: Request, ask: Asked) -> Response:
+        return await insights.kept(request, ask, "errors", Insight.errors)
 
     @routes.get("/v1/errors/rows", tags=["page"], summary="The test rows of a slice, the worst first", responses=WORKING)
     async def rows(
         request: Request,
-        service: Asked,
+        ask: Asked,
         slice: Literal["all", "rating", "activity", "popularity", "genre", "decade", "period", "user", "item"] = "all",
         key: Annotated[str, Query(max_length=512, description="Label of the slice, as its chart has it.")] = "",
         n: Annotated[int, Query(ge=1, le=200)] = 50,
@@ -65,36 +64,40 @@ def router() -> APIRouter:
         def find(insight: Insight) -> dict[str, Any]:
             if insight.untested is not None:
                 return {"untested": insight.untested, "count": 0, "rows": []}
-            return {"untested": None, **test_rows(insight, slice, key, n, offset)}
+            return {"untested": None, **test_rows(insight, slice, key, n, offset, _gone(ask))}
 
-        return await insights.found(request, service, "test", lambda insight: insight.untested, find)
+        return await insights.found(request, ask, "test", lambda insight: insight.untested, find)
 
     @routes.get("/v1/map", tags=["page"], summary="Items in two dimensions", responses=WORKING)
-    async def atlas(request: Request, service: Asked) -> Response:
-        return await insights.kept(request, service, "map", _map)
+    async def atlas(request: Request, ask: Asked) -> Response:
+        return await insights.kept(request, ask, "map", _map)
 
     @routes.get("/v1/data", tags=["page"], summary="The training data: sparsity and long tail", responses=WORKING)
-    async def data(request: Request, service: Asked) -> Response:
-        return await insights.kept(request, service, "data", census)
+    async def data(request: Request, ask: Asked) -> Response:
+        return await insights.kept(request, ask, "data", census)
 
     @routes.get("/v1/starters", tags=["page"], summary="Known items that differ, to be rated first", responses=WORKING)
-    async def first(request: Request, service: Asked) -> Response:
-        return await insights.kept(request, service, "starters", lambda insight: starters(insight.model))
+    async def first(request: Request, ask: Asked) -> Response:
+        return await insights.kept(request, ask, "starters", lambda insight: starters(insight.model))
 
     @routes.get(
         "/v1/audience", tags=["page"], summary="How an item was rated, and whose list has it", responses=WORKING
     )
     async def listed(
-        request: Request, service: Asked, item: Annotated[str, Query(min_length=1, max_length=512)]
+        request: Request, ask: Asked, item: Item
     ) -> Response:
-        row = row_of(service.served.model.items, item)
-        if row < 0:
-            raise Problem(404, "unknown-item", f"the model knows no item {item!r}")
+        row = ask.item_row(item)
         return await insights.found(
-            request, service, "lists", lambda insight: insight.lists, lambda insight: audience(insight, row)
+            request, ask, "lists", lambda insight: insight.lists, lambda insight: audience(insight, row, _gone(ask))
         )
 
     return routes
+
+
+def _gone(ask: Ask) -> Callable[[Any], bool]:
+    """Whether a user was deleted, and is not to be shown."""
+    feedback = ask.feedback
+    return (lambda _: False) if feedback is None else feedback.deleted
 
 
 class Insights:
@@ -104,29 +107,29 @@ class Insights:
         self._lock = threading.Lock()
         self._kept: dict[str, _Kept] = {}
 
-    async def kept(self, request: Request, service: Service, name: str, make: Make) -> Response:
+    async def kept(self, request: Request, ask: Ask, name: str, make: Make) -> Response:
         """The part of that name; 202 while it is not there yet."""
-        kept = self._of(service)
+        kept = self._of(ask)
         future = self._part(kept, name, lambda: _text(kept.insight, make(kept.insight)))
         if await _in_time(future):
             return assets.answer(request, future.result(), FRESH)
         return _working(kept)
 
     async def found(
-        self, request: Request, service: Service, name: str, prepare: Callable[[Insight], Any], make: Make
+        self, request: Request, ask: Ask, name: str, prepare: Callable[[Insight], Any], make: Make
     ) -> Response:
         """What is quickly made from a part that is kept."""
-        kept = self._of(service)
+        kept = self._of(ask)
         if await _in_time(self._part(kept, name, lambda: prepare(kept.insight))):
             text = await run_in_threadpool(lambda: _text(kept.insight, make(kept.insight)))
             return assets.answer(request, text, FRESH)
         return _working(kept)
 
-    def _of(self, service: Service) -> _Kept:
-        served = service.served
+    def _of(self, ask: Ask) -> _Kept:
+        served = ask.served
         with self._lock:
             if served.version not in self._kept:
-                self._kept[served.version] = _Kept(Insight(served, service.test), threading.Lock(), {})
+                self._kept[served.version] = _Kept(Insight(served, ask.service.test), threading.Lock(), {})
                 for old in list(self._kept)[:-KEPT]:
                     del self._kept[old]
             return self._kept[served.version]

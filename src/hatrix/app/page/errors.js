@@ -5,7 +5,7 @@ import { Empty, ItemLink, Loading, Reply, Sections, Table, Trouble, UserLink, ma
 import { to } from "./route.js";
 
 const BY = { "by-users": "activity", "by-items": "popularity" };
-const SHOWN = 20;
+const SHOWN = 12;
 const WORDS = {
   rating: (key, unit) => `ratings of ${key} ${unit}`,
   activity: (key) => `users with ${key} training rows`,

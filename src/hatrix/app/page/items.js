@@ -82,8 +82,8 @@ function Audience({ item, card }) {
   return html`<${Reply} of=${audience} lines=${6}>${({ figures, raters, listed }) => html`
     ${figures.map((figure) => html`<${Figure} key=${figure.key} figure=${figure} />`)}
     <h2>Who would get it</h2>
-    <p>${listed.count === 0 ? "It is in nobody’s list" : `It is in the list of ${many(listed.count, "user")}`} of ${listed.length},
-      of ${many(listed.users, "list")} looked at${listed.count ? ` (${((100 * listed.count) / Math.max(1, listed.users)).toFixed(1)} %)` : ""}.</p>
+    <p>${listed.count === 0 ? `It is in none of ${many(listed.users, "list")} of ${listed.length}.`
+      : `It is in the list of ${listed.length} of ${many(listed.count, "user")}: ${((100 * listed.count) / Math.max(1, listed.users)).toFixed(1)} % of those looked at.`}</p>
     ${listed.first.length > 0 && html`<${Walk} class="chips" label="Users whose list has it">${listed.first.map((one) => html`<li key=${one.user}>
       <a href=${to("users", one.user)} data-stop>user <bdi>${one.user}</bdi> <small>place ${one.place}</small></a></li>`)}</${Walk}>`}
     ${raters.length > 0 && html`<h3>${card.task === "ranking" ? "Some who have it" : "Some who rated it"}</h3>

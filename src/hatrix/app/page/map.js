@@ -72,8 +72,7 @@ function Atlas({ told, route, card }) {
         ${asked && chosen === null && html`<p class="hint">Item <bdi>${asked}</bdi> is not on the map.</p>`}
         ${chosen === null ? !q && html`<p class="hint">Press an item for its neighbours. Drag to move, turn the wheel or pinch to zoom; with the keyboard, arrows move and + and − zoom.</p>`
           : html`<h2><a href=${to("items", told.item[chosen])}><bdi>${title(chosen)}</bdi></a></h2>
-            <p class="hint">${told.genres?.[chosen] && html`<bdi>${told.genres[chosen].replaceAll("|", ", ")}</bdi> · `}${many(told.count[chosen], card.task === "ranking" ? "row" : "rating")}
-              <button type="button" class="link" onClick=${() => choose(null)}>Close</button></p>
+            <p class="hint">${told.genres?.[chosen] && html`<bdi>${told.genres[chosen].replaceAll("|", ", ")}</bdi> · `}${many(told.count[chosen], card.task === "ranking" ? "row" : "rating")} · <button type="button" class="link" onClick=${() => choose(null)}>Close</button></p>
             <h3>Nearest in all ${card.factors} factors</h3>
             ${near.error ? html`<${Trouble} error=${near.error} retry=${near.retry} />`
               : html`<${Similar} item=${told.item[chosen]} onPick=${(item) => (at.has(String(item)) ? choose(at.get(String(item))) : (location.hash = to("items", item)))} />`}`}
@@ -97,11 +96,12 @@ function Plane({ told, of, hidden, found, chosen, neighbours, title, onChoose })
     if (shown.length) return COLOURS[shown[0]];
     return of[row].length || hidden.has(-1) ? null : OTHER;
   };
-  const unit = () => (Math.min(view.current.width, view.current.height) / 2 - 16) * view.current.zoom;
-  const placed = (row) => [
-    view.current.width / 2 + (told.x[row] - view.current.x) * unit(),
-    view.current.height / 2 - (told.y[row] - view.current.y) * unit(),
-  ];
+  // A map has no directions, so that it may fill its room in both.
+  const unit = () => [view.current.width, view.current.height].map((size) => (size / 2 - 18) * view.current.zoom);
+  const placed = (row) => {
+    const [across, up] = unit();
+    return [view.current.width / 2 + (told.x[row] - view.current.x) * across, view.current.height / 2 - (told.y[row] - view.current.y) * up];
+  };
   const radius = (row) => (1.6 + 6 * Math.sqrt(told.count[row] / most)) * Math.min(3, view.current.zoom ** 0.4);
 
   const draw = () => {
@@ -201,8 +201,9 @@ function Plane({ told, of, hidden, found, chosen, neighbours, title, onChoose })
     now.zoom = Math.max(1, Math.min(FURTHEST, now.zoom * by));
     const dx = x - now.width / 2;
     const dy = y - now.height / 2;
-    now.x += dx / before - dx / unit();
-    now.y -= dy / before - dy / unit();
+    const after = unit();
+    now.x += dx / before[0] - dx / after[0];
+    now.y -= dy / before[1] - dy / after[1];
     keep();
     soon();
   };
@@ -263,8 +264,9 @@ function Plane({ told, of, hidden, found, chosen, neighbours, title, onChoose })
         moved = 99;
       } else {
         moved += Math.abs(x - before[0]) + Math.abs(y - before[1]);
-        view.current.x -= (x - before[0]) / tools.current.unit();
-        view.current.y += (y - before[1]) / tools.current.unit();
+        const [across, up] = tools.current.unit();
+        view.current.x -= (x - before[0]) / across;
+        view.current.y += (y - before[1]) / up;
         tools.current.keep();
         setHover(null);
         soon();
@@ -296,8 +298,9 @@ function Plane({ told, of, hidden, found, chosen, neighbours, title, onChoose })
   const key = (event) => {
     const pan = { ArrowLeft: [-1, 0], ArrowRight: [1, 0], ArrowUp: [0, 1], ArrowDown: [0, -1] }[event.key];
     if (pan) {
-      view.current.x += (pan[0] * 60) / unit();
-      view.current.y += (pan[1] * 60) / unit();
+      const [across, up] = unit();
+      view.current.x += (pan[0] * 60) / across;
+      view.current.y += (pan[1] * 60) / up;
       keep();
       soon();
     } else if (event.key === "+" || event.key === "=") middle(1.5);

@@ -132,7 +132,7 @@ function More({ q, ratings, give, card, likes }) {
 function List({ ratings, card, clear, likes }) {
   const [state, setState] = useState({ told: null, error: null, took: null });
   const text = write(ratings);
-  const attempt = useRef(0);
+  const [attempt, setAttempt] = useState(0);
   const fetchList = (signal) => {
     const started = performance.now();
     const body = {
@@ -154,15 +154,14 @@ function List({ ratings, card, clear, likes }) {
     const control = new AbortController();
     fetchList(control.signal);
     return () => control.abort();
-  }, [text, attempt.current]);
+  }, [text, attempt]);
   if (!text) {
     return html`<${Empty} title="Nothing yet">${likes ? "Like" : "Rate"} one item to see the first recommendations.</${Empty}>`;
   }
-  if (state.error) return html`<${Trouble} error=${state.error} retry=${() => { attempt.current += 1; setState({ told: null, error: null, took: null }); }} />`;
+  if (state.error) return html`<${Trouble} error=${state.error} retry=${() => setAttempt(attempt + 1)} />`;
   if (!state.told) return html`<p class="hint" role="status">…</p>`;
   const { items, short, warnings } = state.told;
-  return html`<p class="hint" data-took=${Math.round(state.took)}>From ${many(ratings.size, likes ? "like" : "rating")}, in ${Math.max(1, Math.round(state.took))} ms.
-      <button type="button" class="link" onClick=${clear}>Begin again</button></p>
+  return html`<p class="hint" data-took=${Math.round(state.took)}>From ${many(ratings.size, likes ? "like" : "rating")}, in ${Math.max(1, Math.round(state.took))} ms. ${" "}<button type="button" class="link" onClick=${clear}>Begin again</button></p>
     ${[short, ...warnings].filter(Boolean).map((words) => html`<p class="hint" key=${words}>${words}</p>`)}
     <${Walk} ordered class="recommended" label="Recommendations">${items.map((one) => html`<li key=${one.item}>
       <div class="row"><a class="item" href=${to("items", one.item)} data-stop><bdi>${name(one)}</bdi></a>

@@ -28,7 +28,7 @@ function Found({ route }) {
 
 function User({ id, route, card }) {
   const n = LENGTHS.includes(Number(route.query.get("n"))) ? Number(route.query.get("n")) : 10;
-  const user = useReply(address("v1/user", { user: id }));
+  const user = useReply(address("v1/user", { user: id, n: 1000 }));
   const held = useReply(address("v1/errors/rows", { slice: "user", key: id, n: 200 }));
   useTitle(`User ${id}`);
   return html`<p class="back"><a href=${to("users")}>Users</a></p>
