@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 
     Counts = NDArray[np.int64]
 
-__all__ = ["gini", "lorenz", "census"]
+__all__ = ["census", "gini", "lorenz"]
 
 POINTS = 101
 
@@ -82,7 +82,7 @@ def census(insight: Insight) -> dict[str, Any]:
         "read": insight.recorded.get("read"),
         "unread": None
         if insight.recorded.get("read")
-        else "How the source was read is in the metrics.json that `hatrix run` writes beside the model, and that is not here.",
+        else "How the source was read stands in the metrics.json that `hatrix run` writes beside the model: it is not here.",
     }
 
 

@@ -90,7 +90,8 @@ def run(
     /,
     *,
     out: Annotated[
-        Path, Parameter(converter=file_path, help=f"folder for {MODEL}, {REPORT}, {METRICS}, {HISTORY} and {TEST}")
+        Path,
+        Parameter(converter=file_path, help=f"folder for {MODEL}, {REPORT}, {METRICS}, {HISTORY} and {TEST}"),
     ],
     recipe: Algorithm,
     parting: Parting = Parting(),  # noqa: B008

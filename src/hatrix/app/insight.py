@@ -107,7 +107,8 @@ class Insight:
     @cached_property
     def evaluation(self) -> Evaluation | RankingEvaluation:
         """The errors, or the rankings, on the test rows."""
-        return self._measured(self.model)
+        found: Evaluation | RankingEvaluation = self._measured(self.model)
+        return found
 
     def _measured(self, model: FactorModel) -> Any:
         if self.test is None:
@@ -175,7 +176,9 @@ class Insight:
             tiles.append(Tile("Training", f"{seconds:.3g} s", f"{len(model.history):,} epochs"))
         ranks = model.task == "ranking"
         trained = ranking_sections.training(model) if ranks else sections.training(model, unit)
-        facts = [fact for fact in sections.facts_of(model, 0, None) if fact[0] not in ("Test ratings", "Split")]
+        facts = [
+            fact for fact in sections.facts_of(model, 0, None) if fact[0] not in ("Test ratings", "Split")
+        ]
         return Story(
             title=f"{name} on {model.data_name}",
             lead=f"{name} was trained on {many} by {len(model.users):,} users of {len(model.items):,} items.",
@@ -184,7 +187,11 @@ class Insight:
             warnings=list(model.notes),
             sections=[
                 Section(
-                    "run", "The run", "What was done", (), [Part(facts=facts), *sections.hyper_parameters(model)],
+                    "run",
+                    "The run",
+                    "What was done",
+                    (),
+                    [Part(facts=facts), *sections.hyper_parameters(model)],
                 ),
                 trained,
             ],
@@ -281,4 +288,3 @@ def _section(section: Section) -> dict[str, Any]:
             for part in section.parts
         ],
     }
-

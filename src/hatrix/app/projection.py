@@ -45,7 +45,7 @@ def project(model: FactorModel) -> Projection:
     length = np.linalg.norm(rows, axis=1)
     rated, rows = rated[length > 0], rows[length > 0] / length[length > 0, None]
     if rows.shape[1] < 2 or len(rows) < 3 or np.ptp(rows, axis=0).max(initial=0.0) == 0:
-        raise DataError(f"{model.recipe.name} has no factors that would tell where an item lies")
+        raise DataError(f"A {model.recipe.name} model has no factors that tell where an item lies")
     reduced = _principal(rows, WIDEST)
     if len(rows) >= FEWEST:
         try:

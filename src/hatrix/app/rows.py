@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -51,9 +52,7 @@ def test_rows(
     return {"slice": by, "key": key, "count": rows, "rows": [row for row in told if not gone(row["user"])]}
 
 
-def _predicted(
-    found: Evaluation, by: str, key: str, n: int, offset: int
-) -> tuple[int, list[dict[str, Any]]]:
+def _predicted(found: Evaluation, by: str, key: str, n: int, offset: int) -> tuple[int, list[dict[str, Any]]]:
     model, test = found.model, found.test
     if by == "all":
         rows = np.arange(len(test))
@@ -135,7 +134,7 @@ def audience(insight: Insight, item: int, gone: Callable[[Any], bool]) -> dict[s
             )
             told["figures"] = [figure("ratings", "Ratings that it was given", chart)._asdict()]
     have = slice(lists.start[item], lists.start[item + 1])
-    first = [
+    getters = [
         {"user": _plain(model.users.labels[user]), "place": int(place)}
         for user, place in zip(lists.user[have][: 2 * SHOWN], lists.place[have][: 2 * SHOWN], strict=True)
     ]
@@ -143,7 +142,7 @@ def audience(insight: Insight, item: int, gone: Callable[[Any], bool]) -> dict[s
         "users": lists.users,
         "length": LISTED,
         "count": int(have.stop - have.start),
-        "first": [one for one in first if not gone(one["user"])][:SHOWN],
+        "first": [one for one in getters if not gone(one["user"])][:SHOWN],
     }
     return told
 
@@ -168,7 +167,11 @@ def starters(model: FactorModel) -> dict[str, Any]:
     found = known[chosen]
     return {
         "items": [
-            {"item": _plain(model.items.labels[row]), "title": title_of(model, row), "count": int(model.item_count[row])}
+            {
+                "item": _plain(model.items.labels[row]),
+                "title": title_of(model, row),
+                "count": int(model.item_count[row]),
+            }
             for row in found.tolist()
         ]
     }
@@ -183,7 +186,7 @@ def histogram(value: NDArray[np.float64], levels: list[float] | None) -> pd.Data
         if len(distinct) <= MOST_LEVELS:
             return pd.DataFrame({"label": distinct, "count": count})
         count, edges = np.histogram(value, 10)
-        labels = [f"{low:.3g} to {high:.3g}" for low, high in zip(edges[:-1], edges[1:], strict=True)]
+        labels = [f"{low:.3g} to {high:.3g}" for low, high in itertools.pairwise(edges)]
         return pd.DataFrame({"label": labels, "count": count})
     places = np.searchsorted(np.asarray(levels), value)
     return pd.DataFrame({"label": levels, "count": np.bincount(places, minlength=len(levels))})

@@ -27,7 +27,17 @@ if TYPE_CHECKING:
     from hatrix.models.fit import Algorithm
     from hatrix.models.model import FactorModel
 
-__all__ = ["Name", "Source", "aligned", "facts_of", "load", "recipe_named", "staged", "train", "write_parquet"]
+__all__ = [
+    "Name",
+    "Source",
+    "aligned",
+    "facts_of",
+    "load",
+    "recipe_named",
+    "staged",
+    "train",
+    "write_parquet",
+]
 
 Source = Annotated[str, Parameter(help="a data set (see hatrix data list), or a file of ratings")]
 Name = Annotated[

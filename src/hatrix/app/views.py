@@ -26,7 +26,10 @@ from hatrix.errors import HatrixError
 __all__ = ["router"]
 
 KEPT, WAIT = 2, 1.0
-WORKING = {**responses(), 202: {"description": "It is being worked out: ask again after Retry-After seconds."}}
+WORKING = {
+    **responses(),
+    202: {"description": "It is being worked out: ask again after Retry-After seconds."},
+}
 FRESH = {"Cache-Control": "no-cache"}
 
 Make = Callable[[Insight], dict[str, Any]]
@@ -44,20 +47,36 @@ def router() -> APIRouter:
     async def file(request: Request, name: str) -> Response:
         return assets.reply(request, name)
 
-    @routes.get("/v1/overview", tags=["page"], summary="The model card, figures and training curves", responses=WORKING)
+    @routes.get(
+        "/v1/overview",
+        tags=["page"],
+        summary="The model card, figures and training curves",
+        responses=WORKING,
+    )
     async def overview(request: Request, ask: Asked) -> Response:
         return await insights.kept(request, ask, "overview", Insight.overview)
 
-    @routes.get("/v1/errors", tags=["page"], summary="Where the model is wrong on the test rows", responses=WORKING)
+    @routes.get(
+        "/v1/errors", tags=["page"], summary="Where the model is wrong on the test rows", responses=WORKING
+    )
     async def errors(request: Request, ask: Asked) -> Response:
         return await insights.kept(request, ask, "errors", Insight.errors)
 
-    @routes.get("/v1/errors/rows", tags=["page"], summary="The test rows of a slice, the worst first", responses=WORKING)
+    @routes.get(
+        "/v1/errors/rows",
+        tags=["page"],
+        summary="The test rows of a slice, the worst first",
+        responses=WORKING,
+    )
     async def rows(
         request: Request,
         ask: Asked,
-        slice: Literal["all", "rating", "activity", "popularity", "genre", "decade", "period", "user", "item"] = "all",
-        key: Annotated[str, Query(max_length=512, description="Label of the slice, as its chart has it.")] = "",
+        slice: Literal[
+            "all", "rating", "activity", "popularity", "genre", "decade", "period", "user", "item"
+        ] = "all",
+        key: Annotated[
+            str, Query(max_length=512, description="Label of the slice, as its chart has it.")
+        ] = "",
         n: Annotated[int, Query(ge=1, le=200)] = 50,
         offset: Annotated[int, Query(ge=0, le=1_000_000_000)] = 0,
     ) -> Response:
@@ -72,23 +91,32 @@ def router() -> APIRouter:
     async def atlas(request: Request, ask: Asked) -> Response:
         return await insights.kept(request, ask, "map", _map)
 
-    @routes.get("/v1/data", tags=["page"], summary="The training data: sparsity and long tail", responses=WORKING)
+    @routes.get(
+        "/v1/data", tags=["page"], summary="The training data: sparsity and long tail", responses=WORKING
+    )
     async def data(request: Request, ask: Asked) -> Response:
         return await insights.kept(request, ask, "data", census)
 
-    @routes.get("/v1/starters", tags=["page"], summary="Known items that differ, to be rated first", responses=WORKING)
+    @routes.get(
+        "/v1/starters", tags=["page"], summary="Known items that differ, to be rated first", responses=WORKING
+    )
     async def first(request: Request, ask: Asked) -> Response:
         return await insights.kept(request, ask, "starters", lambda insight: starters(insight.model))
 
     @routes.get(
-        "/v1/audience", tags=["page"], summary="How an item was rated, and whose list has it", responses=WORKING
+        "/v1/audience",
+        tags=["page"],
+        summary="How an item was rated, and whose list has it",
+        responses=WORKING,
     )
-    async def listed(
-        request: Request, ask: Asked, item: Item
-    ) -> Response:
+    async def listed(request: Request, ask: Asked, item: Item) -> Response:
         row = ask.item_row(item)
         return await insights.found(
-            request, ask, "lists", lambda insight: insight.lists, lambda insight: audience(insight, row, _gone(ask))
+            request,
+            ask,
+            "lists",
+            lambda insight: insight.lists,
+            lambda insight: audience(insight, row, _gone(ask)),
         )
 
     return routes
@@ -177,7 +205,9 @@ def _later(work: Callable[[], Any], turn: threading.Lock) -> Future[Any]:
     def run() -> None:
         if hasattr(os, "setpriority"):
             with suppress(OSError):
-                os.setpriority(os.PRIO_PROCESS, threading.get_native_id(), 10)  # on Linux, of this thread alone
+                os.setpriority(
+                    os.PRIO_PROCESS, threading.get_native_id(), 10
+                )  # on Linux, of this thread alone
         try:
             with turn:
                 made = work()
@@ -196,10 +226,13 @@ def _map(insight: Insight) -> dict[str, Any]:
     try:
         found = project(model)
     except HatrixError as error:
-        return {"missing": f"There is no map: {error}."}
-    return {"missing": None, "method": found.method, "left_out": _left_out(insight, found), **_columns(insight, found)} | (
-        {"genres": None} if table is None or "genres" not in table else {}
-    )
+        return {"missing": f"{error}."}
+    return {
+        "missing": None,
+        "method": found.method,
+        "left_out": _left_out(insight, found),
+        **_columns(insight, found),
+    } | ({"genres": None} if table is None or "genres" not in table else {})
 
 
 def _left_out(insight: Insight, found: Projection) -> int:

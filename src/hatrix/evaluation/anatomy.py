@@ -118,13 +118,8 @@ class Anatomy:
         """
         if by == "genre":
             return (self._genres or {}).get(label, np.empty(0, np.int64))
-        parts = {
-            "rating": lambda: self._ratings,
-            "activity": lambda: self._activity,
-            "popularity": lambda: self._popularity,
-            "decade": lambda: self._decades,
-            "period": lambda: self._periods,
-        }[by]()
+        names = {"rating": "_ratings", "activity": "_activity", "popularity": "_popularity"}
+        parts: _Parts | None = getattr(self, (names | {"decade": "_decades", "period": "_periods"})[by])
         if parts is None or label not in parts.labels:
             return np.empty(0, np.int64)
         return parts.rows[parts.part == parts.labels.index(label)]

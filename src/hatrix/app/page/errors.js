@@ -1,7 +1,7 @@
 // Where the model is wrong: slices of the test rows, and the rows behind each.
 import { html, useEffect, useRef } from "./vendor/htm-preact.module.js";
 import { address, useReply } from "./api.js";
-import { Empty, ItemLink, Loading, Reply, Sections, Table, Trouble, UserLink, many, number, plain, signed, useTitle } from "./parts.js";
+import { Empty, ItemLink, Loading, Reply, Sections, Trouble, many, number, plain, signed, useTitle } from "./parts.js";
 import { to } from "./route.js";
 
 const BY = { "by-users": "activity", "by-items": "popularity" };
@@ -27,7 +27,7 @@ export function Errors({ route, card }) {
   const key = route.query.get("key") ?? "";
   const n = Math.min(200, Number(route.query.get("n")) || SHOWN);
   const unit = card.scale?.[1] === 5 ? "stars" : "points";
-  return html`<h1>Where it is wrong</h1>
+  return html`<h1>Errors</h1>
     <${Reply} of=${errors} lines=${8}>${(told) => {
       if (told.untested) return html`<${Empty} title="There is nothing to measure on">${told.untested}</${Empty}>`;
       const shown = told.sections.flatMap((section) => section.parts.flatMap((part) => part.figures.map((figure) => sliceOf(figure.key))));
@@ -47,12 +47,12 @@ export function Errors({ route, card }) {
 
 function Costly({ rows }) {
   return html`<h3>The ${rows.length} items that cost most</h3>
-    <details><summary>Ordered by their part in the squared error</summary><div class="scroll" role="region" tabindex="0" aria-label="Items that cost most">
-    <table class="wide"><thead><tr><th scope="col">item</th><th scope="col" class="number">test ratings</th>
+    <div class="scroll" role="region" tabindex="0" aria-label="Items that cost most">
+    <table class="wide"><caption>Ordered by their part in the squared error</caption><thead><tr><th scope="col">item</th><th scope="col" class="number">test ratings</th>
       <th scope="col" class="number">RMSE</th><th scope="col" class="number">bias</th><th scope="col" class="number">of the squared error</th></tr></thead>
     <tbody>${rows.map((row) => html`<tr key=${row.item}><th scope="row"><${ItemLink} of=${row} /></th><td class="number">${row.count}</td>
       <td class="number">${number(row.rmse)}</td><td class="number">${signed(row.bias)}</td>
-      <td class="number">${(100 * row.share).toFixed(2)} %</td></tr>`)}</tbody></table></div></details>`;
+      <td class="number">${(100 * row.share).toFixed(2)} %</td></tr>`)}</tbody></table></div>`;
 }
 
 /** The test rows of a slice. `still` rows do not come into view by themselves. */
@@ -74,7 +74,7 @@ export function Rows({ by, name, n = SHOWN, unit = "", ranks = false, still = fa
           : html`<th scope="col" class="number">actual</th><th scope="col" class="number">predicted</th><th scope="col" class="number">error</th>`}</tr></thead>
       <tbody>${rows.map((row) => html`<tr key=${`${row.user} ${row.item}`}>
         ${without !== "item" && html`<td class="name">${row.known_item ? html`<${ItemLink} of=${row} />` : html`<bdi>${row.item}</bdi> (unknown)`}</td>`}
-        ${without !== "user" && html`<td>${row.known_user ? html`<${UserLink} user=${row.user} />` : html`user <bdi>${row.user}</bdi> (unknown)`}</td>`}
+        ${without !== "user" && html`<td>${row.known_user ? html`<a href=${to("users", row.user)}><bdi>${row.user}</bdi></a>` : html`<bdi>${row.user}</bdi> (unknown)`}</td>`}
         ${ranks ? html`<td class="number">${row.place ?? "missed"}</td>`
           : html`<td class="number">${plain(row.rating)}</td><td class="number">${number(row.predicted)}</td>
             <td class=${`number ${row.error > 0 ? "high" : "low"}`}>${signed(row.error)}</td>`}</tr>`)}</tbody></table></div>

@@ -40,7 +40,7 @@ function Item({ id, card }) {
     <${Reply} of=${item} lines=${8}>${(told) => html`
       <h1><bdi>${name(told)}</bdi></h1>
       <${Attributes} of=${told.attributes} />
-      <p class="ways"><a class="button quiet" href=${to("map", null, { item: told.item })}>On the map</a>
+      <p class="ways">${card.has_factors && html`<a class="button quiet" href=${to("map", null, { item: told.item })}>On the map</a>`}
         <a class="button quiet" href=${to("rate", null, { r: `${told.item}:${best(card)}` })}>What goes with it</a></p>
       <div class="columns"><div>
         <h2>What is known of it</h2>
@@ -83,7 +83,7 @@ function Audience({ item, card }) {
     ${figures.map((figure) => html`<${Figure} key=${figure.key} figure=${figure} />`)}
     <h2>Who would get it</h2>
     <p>${listed.count === 0 ? `It is in none of ${many(listed.users, "list")} of ${listed.length}.`
-      : `It is in the list of ${listed.length} of ${many(listed.count, "user")}: ${((100 * listed.count) / Math.max(1, listed.users)).toFixed(1)} % of those looked at.`}</p>
+      : `${many(listed.count, "user")} ${listed.count === 1 ? "has" : "have"} it in the list of ${listed.length}: ${((100 * listed.count) / Math.max(1, listed.users)).toFixed(1)} % of those looked at.`}</p>
     ${listed.first.length > 0 && html`<${Walk} class="chips" label="Users whose list has it">${listed.first.map((one) => html`<li key=${one.user}>
       <a href=${to("users", one.user)} data-stop>user <bdi>${one.user}</bdi> <small>place ${one.place}</small></a></li>`)}</${Walk}>`}
     ${raters.length > 0 && html`<h3>${card.task === "ranking" ? "Some who have it" : "Some who rated it"}</h3>

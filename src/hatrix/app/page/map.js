@@ -137,7 +137,7 @@ function Plane({ told, of, hidden, found, chosen, neighbours, title, onChoose })
       context.arc(x, y, loud.has(row) ? Math.max(4, r) : r, 0, 2 * Math.PI);
       context.fill();
     };
-    for (const row of order) if (!loud.has(row)) dot(row, quiet ? 0.16 : 0.72);
+    for (const row of order) if (!loud.has(row)) dot(row, quiet ? 0.2 : 0.72);
     for (const row of order) if (loud.has(row)) dot(row, 0.95);
     context.globalAlpha = 1;
     if (chosen !== null) {

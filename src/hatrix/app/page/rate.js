@@ -55,6 +55,8 @@ export function Rate({ route, card }) {
     go({ r: write(ratings), s: [...skipped].map(encodeURIComponent).join(",") });
   };
   const likes = card.task === "ranking" || !card.scale;
+  const list = useList(ratings, card);
+  const beside = useRef(null);
   return html`<h1>Rate a few</h1>
     <p class="lead">${likes ? "Say what you like" : "Rate what you know"}, skip the rest; the list follows at once. Nothing is stored: your
       ${likes ? " choices" : " ratings"} stand in the address of this page.</p>
@@ -65,9 +67,11 @@ export function Rate({ route, card }) {
       <h3>Others</h3>
       <${Search} label="Search items to rate" value=${q} into="#more" placeholder=${card.has_titles ? "A title you know" : "An id"} onSearch=${(text) => go({ q: text })} />
       ${q && html`<${More} q=${q} ratings=${ratings} give=${give} card=${card} likes=${likes} />`}
-    </div><div class="beside" aria-live="polite">
+      ${list.told?.items.length > 0 && html`<button type="button" class="peek" onClick=${() => beside.current.scrollIntoView()}>
+        <span>Best for you: <bdi>${name(list.told.items[0])}</bdi></span><b>See all</b></button>`}
+    </div><div class="beside" aria-live="polite" ref=${beside}>
       <h2>Recommended to you</h2>
-      <${List} ratings=${ratings} card=${card} clear=${() => replace(to("rate"))} likes=${likes} />
+      <${List} list=${list} ratings=${ratings} card=${card} clear=${() => replace(to("rate"))} likes=${likes} />
     </div></div>`;
 }
 
@@ -90,7 +94,7 @@ function Other({ id, ...rest }) {
 function Card({ one, value, give, skip, card, likes }) {
   return html`<li class=${value === undefined ? "" : "given"} data-item=${one.item}><${ItemLink} of=${one} />
     <span class="choose">
-      ${likes ? html`<button type="button" class="like" aria-pressed=${value !== undefined} onClick=${() => give(one.item, value === undefined ? 1 : null)}>Like</button>`
+      ${likes ? html`<button type="button" class="like" aria-pressed=${value !== undefined} onClick=${() => give(one.item, value === undefined ? card.scale?.[1] ?? 1 : null)}>Like</button>`
         : html`<${Stars} value=${value} label=${name(one)} card=${card} onGive=${(stars) => give(one.item, stars)} />`}
       ${skip && html`<button type="button" class="skip-it" aria-label=${`Skip ${name(one)}`} onClick=${() => skip(one.item)}>Skip</button>`}</span></li>`;
 }
@@ -129,7 +133,8 @@ function More({ q, ratings, give, card, likes }) {
         give=${give} card=${card} likes=${likes} />`)}</ul>`}</${Reply}>`;
 }
 
-function List({ ratings, card, clear, likes }) {
+/** The list for these ratings, and how long it took. */
+function useList(ratings, card) {
   const [state, setState] = useState({ told: null, error: null, took: null });
   const text = write(ratings);
   const [attempt, setAttempt] = useState(0);
@@ -155,13 +160,17 @@ function List({ ratings, card, clear, likes }) {
     fetchList(control.signal);
     return () => control.abort();
   }, [text, attempt]);
-  if (!text) {
+  return { ...state, retry: () => setAttempt(attempt + 1) };
+}
+
+function List({ list, ratings, card, clear, likes }) {
+  if (!ratings.size) {
     return html`<${Empty} title="Nothing yet">${likes ? "Like" : "Rate"} one item to see the first recommendations.</${Empty}>`;
   }
-  if (state.error) return html`<${Trouble} error=${state.error} retry=${() => setAttempt(attempt + 1)} />`;
-  if (!state.told) return html`<p class="hint" role="status">…</p>`;
-  const { items, short, warnings } = state.told;
-  return html`<p class="hint" data-took=${Math.round(state.took)}>From ${many(ratings.size, likes ? "like" : "rating")}, in ${Math.max(1, Math.round(state.took))} ms. ${" "}<button type="button" class="link" onClick=${clear}>Begin again</button></p>
+  if (list.error) return html`<${Trouble} error=${list.error} retry=${list.retry} />`;
+  if (!list.told) return html`<p class="hint" role="status">…</p>`;
+  const { items, short, warnings } = list.told;
+  return html`<p class="hint" data-took=${Math.round(list.took)}>From ${many(ratings.size, likes ? "like" : "rating")}, in ${Math.max(1, Math.round(list.took))} ms. ${" "}<button type="button" class="link" onClick=${clear}>Begin again</button></p>
     ${[short, ...warnings].filter(Boolean).map((words) => html`<p class="hint" key=${words}>${words}</p>`)}
     <${Walk} ordered class="recommended" label="Recommendations">${items.map((one) => html`<li key=${one.item}>
       <div class="row"><a class="item" href=${to("items", one.item)} data-stop><bdi>${name(one)}</bdi></a>
