@@ -27,7 +27,7 @@ if TYPE_CHECKING:
 
 __all__ = ["LISTED", "Insight", "Lists"]
 
-TEST, METRICS = "test.parquet", "metrics.json"
+METRICS = "metrics.json"
 LENGTHS = (20, 5, 10, 50)
 ABOUT_MODEL = ("run", "training", "sure")
 """Sections of the report that the overview shows; most others are about errors."""
@@ -53,8 +53,7 @@ class Insight:
 
     def __init__(self, served: Served, test: Path | None) -> None:
         self.served, self.model = served, served.model
-        beside = None if served.path is None else served.path.parent / TEST
-        self._file = test or (beside if beside is not None and beside.is_file() else None)
+        self._file = test
 
     @property
     def test(self) -> Ratings | None:

@@ -95,7 +95,8 @@ def create_app(
     max_concurrent
         Requests worked on at once; more are refused with 503.
     test
-        Held-out ratings (a file as ``hatrix run`` leaves it) that the page measures errors on.
+        Held-out ratings (a file as ``hatrix run`` leaves it) that the page measures errors on; by default the
+        ``test.parquet`` beside a model file, if there is one.
     page
         Serve the web page, too.
     access_log
@@ -124,6 +125,9 @@ def create_app(
         redoc_url=None,
         redirect_slashes=False,
     )
+    if test is None and not isinstance(model, Live | FactorModel):
+        beside = Path(model).with_name("test.parquet")
+        test = beside if beside.is_file() else None
     app.state.service = Service(
         live, _opened(store, live.current.model), token, writes, None if test is None else Path(test)
     )

@@ -117,12 +117,14 @@ class Anatomy:
             As in the column ``slice`` of that table.
         """
         if by == "genre":
-            return (self._genres or {}).get(label, np.empty(0, np.int64))
+            found: dict[str, NDArray[np.int64]] = self._genres or {}
+            return found.get(label, np.empty(0, np.int64))
         names = {"rating": "_ratings", "activity": "_activity", "popularity": "_popularity"}
         parts: _Parts | None = getattr(self, (names | {"decade": "_decades", "period": "_periods"})[by])
         if parts is None or label not in parts.labels:
             return np.empty(0, np.int64)
-        return parts.rows[parts.part == parts.labels.index(label)]
+        chosen: NDArray[np.int64] = parts.rows[parts.part == parts.labels.index(label)]
+        return chosen
 
     def _cut(self, parts: _Parts) -> pd.DataFrame:
         return self._slices(parts.part, parts.labels, parts.rows)
