@@ -137,11 +137,11 @@ def new_label(ids: Ids, given: int | str, what: str) -> int | str:
     label = label_of(ids, given)
     if label is None:
         raise Problem(
-            422, "validation", f"{what} {shown(given)}: the ids of this model are whole numbers of 64 bits"
+            422, "bad-request", f"{what} {shown(given)}: the ids of this model are whole numbers of 64 bits"
         )
     if isinstance(label, str) and (not label or len(label) > LONGEST_ID or "\0" in label):
         raise Problem(
-            422, "validation", f"{what}: an id has 1 to {LONGEST_ID} characters, none of them U+0000"
+            422, "bad-request", f"{what}: an id has 1 to {LONGEST_ID} characters, none of them U+0000"
         )
     return label
 

@@ -19,7 +19,7 @@ from hatrix.models.similar import similar
 
 __all__ = ["router"]
 
-LONGEST_TEXT = 200
+LONGEST_TEXT = 500
 
 router = APIRouter(prefix="/v1", tags=["catalogue"])
 

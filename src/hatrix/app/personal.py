@@ -101,13 +101,13 @@ def checked_rating(model: FactorModel, item: int | str, rating: float) -> None:
         if not low <= rating <= high:
             raise Problem(
                 422,
-                "validation",
+                "bad-request",
                 f"the rating of item {shown(item)} is {rating:g}: give one from {low:g} to {high:g}",
             )
     elif not 0 < rating <= MOST_COUNTED:
         raise Problem(
             422,
-            "validation",
+            "bad-request",
             f"the count of item {shown(item)} is {rating:g}: give one above 0, up to {MOST_COUNTED:,.0f}",
         )
 

@@ -246,7 +246,7 @@ def _with_feedback(ask: Ask, labels: list[Any]) -> dict[Any, Person]:
     ]
     if len(changed) > MOST_FOLDED:
         raise Problem(
-            422,
+            413,
             "too-large",
             f"{len(changed):,} of the users have new feedback, and at most {MOST_FOLDED} are folded in at once: "
             "ask for fewer users",

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, StrictInt, StrictStr
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field
 
 __all__ = [
     "MOST_LISTED",
@@ -45,14 +45,23 @@ LONGEST_ID = 500
 LATEST = 253_402_300_799
 """The last second of the year 9999."""
 
-Id = Annotated[StrictInt | StrictStr, Field(description="As in the data: a whole number or a text.")]
+
+def _whole(value: Any) -> Any:
+    """JSON does not tell 7.0 from 7."""
+    return int(value) if isinstance(value, float) and value.is_integer() else value
+
+
+Length = Annotated[int, Field(ge=1, le=MOST_N), BeforeValidator(_whole)]
+Id = Annotated[
+    int | str, BeforeValidator(_whole), Field(description="As in the data: a whole number or a text.")
+]
 Basis = Literal["model", "fold-in", "bias", "popularity", "prior"]
 Share = Annotated[float, Field(gt=0, lt=1, allow_inf_nan=False)]
-Seconds = Annotated[StrictInt, Field(ge=0, le=LATEST, description="Seconds since 1970.")]
+Seconds = Annotated[int, Field(ge=0, le=LATEST, description="Seconds since 1970."), BeforeValidator(_whole)]
 
 
 class _Request(BaseModel):
-    model_config = ConfigDict(extra="forbid", allow_inf_nan=False)
+    model_config = ConfigDict(extra="forbid", allow_inf_nan=False, strict=True)
 
 
 class _Reply(BaseModel):
@@ -80,7 +89,7 @@ class VisitorRequest(_Request):
     )
 
     ratings: list[Rating] = Field(max_length=MOST_RATINGS)
-    n: StrictInt = Field(10, ge=1, le=MOST_N)
+    n: Length = 10
     where: str | None = Field(None, max_length=LONGEST_WHERE)
     among: list[Id] | None = Field(None, max_length=MOST_LISTED)
     exclude: list[Id] | None = Field(None, max_length=MOST_LISTED)
@@ -116,9 +125,9 @@ class VisitorExplanationRequest(_Request):
 
     ratings: list[Rating] = Field(max_length=MOST_RATINGS)
     item: Id
-    n: StrictInt = Field(10, ge=1, le=MOST_N)
-    removals: StrictInt = Field(3, ge=0, le=10)
-    top: StrictInt = Field(50, ge=1, le=MOST_N)
+    n: Length = 10
+    removals: Annotated[int, Field(ge=0, le=10), BeforeValidator(_whole)] = 3
+    top: Length = 50
 
 
 class FeedbackRequest(_Request):
