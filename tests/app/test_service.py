@@ -409,7 +409,8 @@ def test_the_card(name, fitted):
     assert body["has_intervals"] == (name == "bayesian-mf")
     assert body["has_titles"]
     assert body["has_attributes"]
-    assert body["attributes"][2] == {"name": "genres", "type": str(model.item_table["genres"].dtype), "values": ["Comedy", "Crime", "Drama"]}  # fmt: skip
+    kinds = str(model.item_table["genres"].dtype), ["Comedy", "Crime", "Drama"]
+    assert body["attributes"][2] == {"name": "genres", "type": kinds[0], "values": kinds[1]}
     assert len(body["history"]) == len(model.history)
     assert body["feedback"] is False
 

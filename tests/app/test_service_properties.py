@@ -257,7 +257,7 @@ def test_every_problem_is_one_of_those_documented(served):
         reply = client.request("PATCH", path)
         assert refusal(reply)[:2] == (405, "method-not-allowed")
         assert reply.headers["allow"]
-        for operation in operations.values():
+        for operation in operations.values() if path.startswith("/v1/") else ():
             assert {"422", "503"} <= operation["responses"].keys()
 
 

@@ -13,7 +13,7 @@ import schemathesis
 from hypothesis import HealthCheck, given, settings
 from hypothesis.errors import Unsatisfiable
 from schemathesis import GenerationMode
-from schemathesis.specs.openapi.checks import positive_data_acceptance
+from schemathesis.specs.openapi.checks import negative_data_rejection, positive_data_acceptance
 
 import hatrix as hx
 from served import Client, serving
@@ -53,7 +53,7 @@ OPERATIONS = [
 
 @pytest.fixture(scope="module")
 def described(client: Client) -> schemathesis.BaseSchema:
-    return schemathesis.openapi.from_asgi("/openapi.json", client.app)
+    return schemathesis.openapi.from_asgi("/openapi.json", client.app, headers={"Host": "localhost"})
 
 
 def test_all_operations_are_tried(described: schemathesis.BaseSchema) -> None:
@@ -68,14 +68,16 @@ def test_all_operations_are_tried(described: schemathesis.BaseSchema) -> None:
 def test_replies_are_as_described(
     method: str, path: str, mode: GenerationMode, described: schemathesis.BaseSchema
 ) -> None:
-    @settings(max_examples=25, deadline=None, suppress_health_check=list(HealthCheck))
+    @settings(max_examples=25, deadline=None, derandomize=True, suppress_health_check=list(HealthCheck))
     @given(case=described[path][method].as_strategy(generation_mode=mode))
     def ask(case: schemathesis.Case) -> None:
-        reply = case.call()
+        reply = case.call(base_url="http://localhost")
         # What fits the schema is accepted, unless this model cannot do it: a rating off its scale, an id of the other kind.
         if mode is GenerationMode.POSITIVE and reply.status_code == 422:
             assert reply.json()["code"] in ("bad-request", "unsupported")
             case.validate_response(reply, excluded_checks=[positive_data_acceptance])
+        elif method != "POST":  # a query is text: what a wrong value is written as may well be right
+            case.validate_response(reply, excluded_checks=[negative_data_rejection])
         else:
             case.validate_response(reply)
 

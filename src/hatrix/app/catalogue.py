@@ -32,7 +32,7 @@ Metric = Annotated[
 ]
 
 
-@router.get("/items", response_model=schemas.Items, responses=responses(), name="search items")
+@router.get("/items", response_model=schemas.Items, responses=responses(), summary="Search items")
 def items(ask: Asked, q: Text = "", n: Length = 20, offset: Offset = 0) -> Response:
     """Items whose title has all words of `q` (without titles: whose id has them), popular ones first."""
     shelf = ask.shelf
@@ -43,7 +43,7 @@ def items(ask: Asked, q: Text = "", n: Length = 20, offset: Offset = 0) -> Respo
     return ask.reply({"total": len(found), "offset": offset, "items": listed})
 
 
-@router.get("/item", response_model=schemas.ItemPage, responses=responses(404), name="item")
+@router.get("/item", response_model=schemas.ItemPage, responses=responses(404), summary="An item")
 def item(ask: Asked, item: Item) -> Response:
     """An item: its attributes, and how many ratings it has."""
     row = ask.item_row(item)
@@ -61,7 +61,10 @@ def item(ask: Asked, item: Item) -> Response:
 
 
 @router.get(
-    "/similar-items", response_model=schemas.Neighbours, responses=responses(404), name="similar items"
+    "/similar-items",
+    response_model=schemas.Neighbours,
+    responses=responses(404),
+    summary="Items that resemble an item",
 )
 def similar_items(ask: Asked, item: Item, n: Length = 10, metric: Metric = "cosine") -> Response:
     """The items that resemble an item."""
@@ -73,7 +76,10 @@ def similar_items(ask: Asked, item: Item, n: Length = 10, metric: Metric = "cosi
 
 
 @router.get(
-    "/similar-users", response_model=schemas.Neighbours, responses=responses(404), name="similar users"
+    "/similar-users",
+    response_model=schemas.Neighbours,
+    responses=responses(404),
+    summary="Users that resemble a user",
 )
 def similar_users(ask: Asked, user: User, n: Length = 10, metric: Metric = "cosine") -> Response:
     """The users that resemble a user, by what the model was trained on."""
@@ -115,7 +121,7 @@ def _similar(
     )
 
 
-@router.get("/users", response_model=schemas.Users, responses=responses(), name="search users")
+@router.get("/users", response_model=schemas.Users, responses=responses(), summary="Search users")
 def users(ask: Asked, q: Text = "", n: Length = 20, offset: Offset = 0) -> Response:
     """Users whose id has `q` in it, active ones first. Those that have come since training are found by their whole id."""
     shelf, model = ask.shelf, ask.model
@@ -134,7 +140,7 @@ def users(ask: Asked, q: Text = "", n: Length = 20, offset: Offset = 0) -> Respo
     return ask.reply({"total": len(found), "offset": offset, "users": found[offset : offset + n]})
 
 
-@router.get("/user", response_model=schemas.UserPage, responses=responses(404), name="user")
+@router.get("/user", response_model=schemas.UserPage, responses=responses(404), summary="A user")
 def user(
     ask: Asked, user: User, n: Annotated[int, Query(ge=1, le=MOST_N, description="Ratings shown.")] = 100
 ) -> Response:
@@ -173,7 +179,7 @@ def user(
     )
 
 
-@router.get("/model", response_model=schemas.Card, responses=responses(), name="model card")
+@router.get("/model", response_model=schemas.Card, responses=responses(), summary="The model card")
 def model(ask: Asked) -> Response:
     """The model card: what was trained, on how much, and what the model can do."""
     model, shelf = ask.model, ask.shelf

@@ -32,7 +32,7 @@ SECURED: dict[str, Any] = {"security": [{}, {"token": []}]}
     openapi_extra=takes(FeedbackRequest) | SECURED,
     dependencies=[Depends(may_write)],
     tags=["feedback"],
-    name="give feedback",
+    summary="Store ratings",
 )
 async def give(request: Request) -> Response:
     """Store ratings of a user, who may be new. They are on disk when this replies, and count from the next request on.
@@ -61,7 +61,11 @@ def _give(ask: Ask, body: FeedbackRequest) -> Response:
 
 
 @router.get(
-    "/feedback", response_model=schemas.Feedback, responses=responses(409), tags=["feedback"], name="feedback"
+    "/feedback",
+    response_model=schemas.Feedback,
+    responses=responses(409),
+    tags=["feedback"],
+    summary="Ratings stored",
 )
 def kept(ask: Asked, user: User) -> Response:
     """The ratings stored of a user since their last deletion, the latest of each item."""
@@ -90,7 +94,7 @@ def kept(ask: Asked, user: User) -> Response:
     openapi_extra=SECURED,
     dependencies=[Depends(may_write)],
     tags=["feedback"],
-    name="delete a user",
+    summary="Delete a user",
 )
 def forget(ask: Asked, user: User) -> Response:
     """Delete a user's feedback, and leave what the model was trained on of them out of all answers.
@@ -115,7 +119,7 @@ def _feedback(ask: Ask) -> Feedback:
     openapi_extra=SECURED,
     dependencies=[Depends(may_administer)],
     tags=["operation"],
-    name="reload",
+    summary="Read the model file again",
 )
 async def reload(request: Request) -> Response:
     """Read the model's file again, and serve it if it has changed and is sound."""

@@ -20,7 +20,12 @@ __all__ = ["router"]
 router = APIRouter(prefix="/v1", tags=["recommendations"])
 
 
-@router.get("/explanation", response_model=schemas.Explanation, responses=responses(404), name="explain")
+@router.get(
+    "/explanation",
+    response_model=schemas.Explanation,
+    responses=responses(404),
+    summary="Why an item has its score",
+)
 def explain(
     ask: Asked,
     user: User,
@@ -45,7 +50,7 @@ def explain(
     response_model=schemas.Explanation,
     responses=responses(404, 413, 415),
     openapi_extra=takes(VisitorExplanationRequest),
-    name="explain to a visitor",
+    summary="The same for a visitor",
 )
 async def explain_to_visitor(request: Request) -> Response:
     """The same for an unknown visitor with a few ratings. Nothing is stored."""

@@ -35,7 +35,10 @@ Share = Annotated[float, Query(gt=0, lt=1, allow_inf_nan=False)]
 
 
 @router.get(
-    "/recommendations", response_model=schemas.Recommendations, responses=responses(409), name="recommend"
+    "/recommendations",
+    response_model=schemas.Recommendations,
+    responses=responses(409),
+    summary="Items for a user",
 )
 def for_user(
     ask: Asked,
@@ -76,7 +79,7 @@ def for_user(
     response_model=schemas.Recommendations,
     responses=responses(413, 415),
     openapi_extra=takes(VisitorRequest),
-    name="recommend to a visitor",
+    summary="Items for a visitor",
 )
 async def for_visitor(request: Request) -> Response:
     """The items that an unknown visitor with a few ratings would rate highest. Nothing is stored."""
@@ -184,7 +187,7 @@ def _because(ask: Ask, person: Person, rows: NDArray[np.int64]) -> list[list[dic
     response_model=schemas.Predictions,
     responses=responses(413, 415),
     openapi_extra=takes(PredictionsRequest),
-    name="predict",
+    summary="Predictions for pairs",
 )
 async def predict(request: Request) -> Response:
     """Predictions for pairs of users and items, in their order."""

@@ -108,6 +108,8 @@ def create_app(
     @asynccontextmanager
     async def lifespan(_: FastAPI) -> AsyncIterator[None]:
         yield
+        if isinstance(store, str) and service.store is not None:
+            service.store.close()
 
     live = (
         model
@@ -128,7 +130,7 @@ def create_app(
     if test is None and not isinstance(model, Live | FactorModel):
         beside = Path(model).with_name("test.parquet")
         test = beside if beside.is_file() else None
-    app.state.service = Service(
+    app.state.service = service = Service(
         live, _opened(store, live.current.model), token, writes, None if test is None else Path(test)
     )
     problems.install(app)

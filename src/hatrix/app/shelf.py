@@ -30,6 +30,10 @@ class Shelf:
     def __init__(self, model: FactorModel) -> None:
         self.model = model
 
+    def prepare(self) -> None:
+        """Work out what the first requests would wait for."""
+        _ = self.titles, self.attributes, self.item_labels, self.place, self._item_keys, self.levels
+
     @cached_property
     def titles(self) -> list[str | None] | None:
         """The title of each item row, None where it has none."""
