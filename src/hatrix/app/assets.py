@@ -76,7 +76,7 @@ def _read(path: Path) -> Text:
     return Text(data, TYPES[path.suffix])
 
 
-def reply(request: Request, name: str, *, policy: bool = False) -> Response:
+def reply(request: Request, name: str) -> Response:
     """A file of the page.
 
     Raises
@@ -88,7 +88,7 @@ def reply(request: Request, name: str, *, policy: bool = False) -> Response:
     if text is None:
         raise Problem(404, "not-found", "the page has no such file")
     headers = {"Cache-Control": "no-cache"}
-    if policy:
+    if name.endswith(".html"):
         headers |= {"Content-Security-Policy": POLICY, "Referrer-Policy": "no-referrer"}
     return answer(request, text, headers)
 

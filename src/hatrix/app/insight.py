@@ -253,6 +253,24 @@ class Insight:
         }
 
     @cached_property
+    def places(self) -> NDArray[np.int64]:
+        """For each held-out item of a ranking, its place in the longest list of its user, from 1; 0 where it is missed."""
+        found = self.evaluation
+        if not isinstance(found, RankingEvaluation):
+            return np.empty(0, np.int64)
+        owner, item = found.held.owner, found.held.item
+        place = np.zeros(len(item), np.int64)
+        for at in range(found.lists.shape[1]):
+            place[found.lists[owner, at] == item] = at + 1
+        return place
+
+    def measured(self) -> bool:
+        """Whether there are figures of test rows; what their rows are found by is there then, too."""
+        if self.untested is None:
+            _ = self.places
+        return self.untested is None
+
+    @cached_property
     def lists(self) -> Lists:
         """The ten items recommended to each user; of many users, to 20,000 drawn of them."""
         from hatrix.models.recommend import Recommender

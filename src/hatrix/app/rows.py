@@ -46,7 +46,7 @@ def test_rows(
     """
     found = insight.evaluation
     if isinstance(found, RankingEvaluation):
-        rows, told = _ranked(found, by, key, n, offset)
+        rows, told = _ranked(found, insight.places, by, key, n, offset)
     else:
         rows, told = _predicted(found, by, key, n, offset)
     return {"slice": by, "key": key, "count": rows, "rows": [row for row in told if not gone(row["user"])]}
@@ -61,7 +61,8 @@ def _predicted(found: Evaluation, by: str, key: str, n: int, offset: int) -> tup
         rows = np.flatnonzero(column == row_of(ids, key))
     else:
         rows = found.anatomy.rows_of(by, key)
-    error = found.predicted[rows] - test.value[rows]
+    predicted = found.predicted
+    error = predicted[rows] - test.value[rows]
     shown = rows[np.argsort(-np.abs(error), kind="stable")[offset : offset + n]]
     return len(rows), [
         {
@@ -69,8 +70,8 @@ def _predicted(found: Evaluation, by: str, key: str, n: int, offset: int) -> tup
             "item": _plain(test.items.labels[test.item[row]]),
             "title": title_of(model, int(found.item[row])),
             "rating": float(test.value[row]),
-            "predicted": float(found.predicted[row]),
-            "error": float(found.predicted[row] - test.value[row]),
+            "predicted": float(predicted[row]),
+            "error": float(predicted[row] - test.value[row]),
             "known_user": int(found.user[row]) >= 0,
             "known_item": int(found.item[row]) >= 0,
         }
@@ -79,12 +80,10 @@ def _predicted(found: Evaluation, by: str, key: str, n: int, offset: int) -> tup
 
 
 def _ranked(
-    found: RankingEvaluation, by: str, key: str, n: int, offset: int
+    found: RankingEvaluation, place: NDArray[np.int64], by: str, key: str, n: int, offset: int
 ) -> tuple[int, list[dict[str, Any]]]:
     model, held = found.model, found.held
     user = held.users[held.owner]
-    hit = found.lists[held.owner] == held.item[:, None]
-    place = np.where(hit.any(axis=1), hit.argmax(axis=1) + 1, 0)
     if by == "all":
         rows = np.arange(len(user))
     elif by == "user":

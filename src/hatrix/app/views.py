@@ -25,7 +25,7 @@ from hatrix.errors import HatrixError
 
 __all__ = ["router"]
 
-KEPT, WAIT = 2, 1.0
+KEPT, WAIT, LOW = 2, 1.0, 10
 WORKING = {
     **responses(),
     202: {"description": "It is being worked out: ask again after Retry-After seconds."},
@@ -41,7 +41,7 @@ def router() -> APIRouter:
 
     @routes.get("/", include_in_schema=False)
     async def page(request: Request) -> Response:
-        return assets.reply(request, "index.html", policy=True)
+        return assets.reply(request, "index.html")
 
     @routes.get("/page/{name:path}", include_in_schema=False)
     async def file(request: Request, name: str) -> Response:
@@ -85,7 +85,7 @@ def router() -> APIRouter:
                 return {"untested": insight.untested, "count": 0, "rows": []}
             return {"untested": None, **test_rows(insight, slice, key, n, offset, _gone(ask))}
 
-        return await insights.found(request, ask, "test", lambda insight: insight.untested, find)
+        return await insights.found(request, ask, "rows", Insight.measured, find)
 
     @routes.get("/v1/map", tags=["page"], summary="Items in two dimensions", responses=WORKING)
     async def atlas(request: Request, ask: Asked) -> Response:
@@ -205,9 +205,7 @@ def _later(work: Callable[[], Any], turn: threading.Lock) -> Future[Any]:
     def run() -> None:
         if hasattr(os, "setpriority"):
             with suppress(OSError):
-                os.setpriority(
-                    os.PRIO_PROCESS, threading.get_native_id(), 10
-                )  # on Linux, of this thread alone
+                os.setpriority(os.PRIO_PROCESS, threading.get_native_id(), LOW)  # on Linux, of this thread
         try:
             with turn:
                 made = work()
