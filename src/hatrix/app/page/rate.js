@@ -135,7 +135,7 @@ function More({ q, ratings, give, card, likes }) {
 
 /** The list for these ratings, and how long it took. */
 function useList(ratings, card) {
-  const [state, setState] = useState({ told: null, error: null, took: null });
+  const [state, setState] = useState({ told: null, error: null, took: null, from: 0 });
   const text = write(ratings);
   const [attempt, setAttempt] = useState(0);
   const fetchList = (signal) => {
@@ -145,15 +145,15 @@ function useList(ratings, card) {
       ...(card.has_intervals ? { interval: SURE } : {}),
     };
     ask("v1/recommendations", { body, signal }).then(
-      (told) => setState({ told, error: null, took: performance.now() - started }),
+      (told) => setState({ told, error: null, took: performance.now() - started, from: body.ratings.length }),
       (error) => {
-        if (!signal.aborted) setState({ told: null, error, took: null });
+        if (!signal.aborted) setState({ told: null, error, took: null, from: 0 });
       },
     );
   };
   useEffect(() => {
     if (!text) {
-      setState({ told: null, error: null, took: null });
+      setState({ told: null, error: null, took: null, from: 0 });
       return undefined;
     }
     const control = new AbortController();
@@ -170,7 +170,7 @@ function List({ list, ratings, card, clear, likes }) {
   if (list.error) return html`<${Trouble} error=${list.error} retry=${list.retry} />`;
   if (!list.told) return html`<p class="hint" role="status">…</p>`;
   const { items, short, warnings } = list.told;
-  return html`<p class="hint" data-took=${Math.round(list.took)}>From ${many(ratings.size, likes ? "like" : "rating")}, in ${Math.max(1, Math.round(list.took))} ms. ${" "}<button type="button" class="link" onClick=${clear}>Begin again</button></p>
+  return html`<p class="hint" data-took=${Math.round(list.took)}>From ${many(list.from, likes ? "like" : "rating")}, in ${Math.max(1, Math.round(list.took))} ms. ${" "}<button type="button" class="link" onClick=${clear}>Begin again</button></p>
     ${[short, ...warnings].filter(Boolean).map((words) => html`<p class="hint" key=${words}>${words}</p>`)}
     <${Walk} ordered class="recommended" label="Recommendations">${items.map((one) => html`<li key=${one.item}>
       <div class="row"><a class="item" href=${to("items", one.item)} data-stop><bdi>${name(one)}</bdi></a>
