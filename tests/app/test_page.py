@@ -11,6 +11,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 
 import hatrix as hx
@@ -473,6 +474,38 @@ def test_a_bare_model_says_what_it_cannot_show(
     page.locator(".cards").first.get_by_role("radio").nth(4).click()
     page.locator(".recommended > li").first.wait_for()
     seen.go("data", ".chart[data-chart='tail'] svg")
+    content(seen)
+
+
+def test_ids_may_be_any_text_or_large_number(
+    look: Callable[..., Visit], serve: Callable[..., str], tmp_path: Path
+) -> None:
+    odd = ["a/b?c#d", "100 %", "x:5,y", "ä ö", "<b>", "+1"]
+    rng = np.random.default_rng(0)
+    user, item = rng.integers(0, 40, 900), rng.integers(0, 30, 900)
+    names = [*odd, *(f"u{n}" for n in range(40))]
+    ratings = hx.Ratings.from_columns(
+        np.array(names, object)[user], item + (1 << 60), rng.integers(1, 11, 900) / 2
+    )
+    seen = look(serve(folder(tmp_path, hx.ALS(factors=3), ratings)))
+    for name in odd:
+        page = seen.go("users", "#found")
+        page.get_by_label("Search users").fill(name)
+        page.locator("#found li:only-child, #found li", has_text=name).first.locator("a").click()
+        page.locator(".recommended > li").first.wait_for()
+        assert page.locator("h1").inner_text() == f"User {name}"
+    page.locator(".recommended .item").first.click()
+    page.locator(".facts", has_text="1152921504606").wait_for()
+    page.locator("h1", has_text="1152921504606").wait_for()
+    large = page.locator("h1").inner_text().removeprefix("item ")
+    assert int(large) - (1 << 60) in range(30)
+    page.get_by_role("link", name="What goes with it").click()
+    page.locator(".recommended > li").first.wait_for()
+    assert (
+        page.locator(f".cards li[data-item='{large}'] [aria-checked=true][aria-label='5 stars']").count() == 1
+    )
+    page.locator(".cards").first.get_by_role("radio", name="3.5 stars").last.click()
+    page.locator(".hint", has_text="From 2 ratings").wait_for()
     content(seen)
 
 

@@ -7,7 +7,7 @@ import os
 import threading
 from collections.abc import Callable
 from concurrent.futures import Future
-from contextlib import suppress
+from contextlib import AbstractContextManager, nullcontext, suppress
 from typing import Annotated, Any, Literal, NamedTuple
 
 from fastapi import APIRouter, Query, Request, Response
@@ -30,6 +30,8 @@ WORKING = {
     **responses(),
     202: {"description": "It is being worked out: ask again after Retry-After seconds."},
 }
+TAKING_TURNS = ("overview", "errors", "rows")
+"""Parts that are made from one evaluation."""
 FRESH = {"Cache-Control": "no-cache"}
 
 Make = Callable[[Insight], dict[str, Any]]
@@ -166,8 +168,7 @@ class Insights:
         with self._lock:
             future = kept.parts.get(name)
             if future is None or (future.done() and future.exception()):
-                # All parts but the map are made from each other.
-                future = kept.parts[name] = _later(work, threading.Lock() if name == "map" else kept.turn)
+                future = kept.parts[name] = _later(work, kept.turn if name in TAKING_TURNS else nullcontext())
             return future
 
 
@@ -198,7 +199,7 @@ def _text(insight: Insight, made: dict[str, Any]) -> assets.Text:
     return assets.Text(body, "application/json")
 
 
-def _later(work: Callable[[], Any], turn: threading.Lock) -> Future[Any]:
+def _later(work: Callable[[], Any], turn: AbstractContextManager[Any]) -> Future[Any]:
     """Do the work in a thread of low priority that does not hold up the end of the process."""
     future: Future[Any] = Future()
 

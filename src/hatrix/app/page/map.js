@@ -102,7 +102,8 @@ function Plane({ told, of, hidden, found, chosen, neighbours, title, onChoose })
     const [across, up] = unit();
     return [view.current.width / 2 + (told.x[row] - view.current.x) * across, view.current.height / 2 - (told.y[row] - view.current.y) * up];
   };
-  const radius = (row) => (1.6 + 6 * Math.sqrt(told.count[row] / most)) * Math.min(3, view.current.zoom ** 0.4);
+  const crowded = Math.max(0.5, Math.min(1, Math.sqrt(1600 / told.item.length)));
+  const radius = (row) => crowded * (1.6 + 6 * Math.sqrt(told.count[row] / most)) * Math.min(3, view.current.zoom ** 0.4);
 
   const draw = () => {
     const { width, height } = view.current;

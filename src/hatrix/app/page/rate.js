@@ -109,7 +109,10 @@ function levels(card) {
 function Stars({ value, label, card, onGive }) {
   const root = useRef(null);
   const choice = levels(card);
-  const stars = choice.every((one, at) => one === at + 1) && choice.length <= 5;
+  const whole = choice.length === 5 && choice.every((one, at) => one === at + 1);
+  const halves = choice.length === 10 && choice.every((one, at) => one === (at + 1) / 2);
+  const stars = whole || halves;
+  const said = (one) => (stars ? `${plain(one)} star${one === 1 ? "" : "s"}` : plain(one));
   const walk = (event) => {
     const step = { ArrowRight: 1, ArrowLeft: -1 }[event.key];
     if (!step) return;
@@ -121,9 +124,14 @@ function Stars({ value, label, card, onGive }) {
   return html`<span class=${stars ? "stars" : "levels"} role="radiogroup" aria-label=${`Rating of ${label}`} ref=${root} onKeyDown=${walk}>
     ${choice.map((one, at) => html`<button type="button" key=${one} role="radio" aria-checked=${one === value}
       tabindex=${one === value || (value === undefined && at === 0) ? 0 : -1}
-      class=${value !== undefined && one <= value ? "on" : ""} aria-label=${stars ? many(one, "star") : plain(one)} title=${stars ? many(one, "star") : plain(one)}
-      onClick=${() => onGive(one === value ? null : one)}>${stars ? "★" : plain(one)}</button>`)}</span>`;
+      class=${value !== undefined && one <= value ? "on" : ""} aria-label=${said(one)} title=${said(one)}
+      onClick=${() => onGive(one === value ? null : one)}>${stars ? html`<${Star} part=${whole ? "whole" : at % 2 ? "right" : "left"} />` : plain(one)}</button>`)}</span>`;
 }
+
+const PARTS = { whole: "0 0 24 24", left: "0 0 12 24", right: "12 0 12 24" };
+
+const Star = ({ part }) => html`<svg viewBox=${PARTS[part]} class=${part} aria-hidden="true"><path
+  d="m12 2.2 3 6.4 6.9.9-5 4.9 1.2 7-6.1-3.4-6.1 3.4 1.2-7-5-4.9 6.9-.9z" /></svg>`;
 
 function More({ q, ratings, give, card, likes }) {
   const found = useReply(address("v1/items", { q, n: 8 }));
