@@ -22,7 +22,7 @@ from hatrix.models import ALGORITHMS, algorithm
 from hatrix.models.fit import Algorithm
 from hatrix.models.hyperparameters import bounds
 
-FILES = ["history.csv", "metrics.json", "model.hatrix", "report.html"]
+FILES = ["history.csv", "metrics.json", "model.hatrix", "report.html", "test.parquet"]
 
 
 @pytest.fixture
@@ -185,7 +185,7 @@ def test_flags_stand_anywhere(
 # ------------------------------------------------------------------------------------------------ run
 
 
-def test_run_writes_four_files_and_says_where_the_report_is(
+def test_run_writes_its_files_and_says_where_the_report_is(
     hatrix: Callable[..., Outcome], ratings_file: Path, tmp_path: Path
 ) -> None:
     (tmp_path / "there").mkdir()
@@ -211,6 +211,9 @@ def test_run_writes_four_files_and_says_where_the_report_is(
     assert len((tmp_path / "there" / "history.csv").read_text().splitlines()) == 6
     model = hx.load(tmp_path / "there" / "model.hatrix")
     assert (model.recipe.name, model.seed, int(model.user_count.sum())) == ("mf", 7, 640)
+    held_out = hx.read(tmp_path / "there" / "test.parquet")
+    assert hx.evaluate(model, held_out, bootstrap=1).rmse == pytest.approx(metrics["rmse"])
+    assert metrics["read"]["accepted"] == 800
 
 
 def test_run_as_json_prints_what_metrics_json_holds(

@@ -289,6 +289,17 @@ def test_slices_count_every_rating_once(result):
         assert np.average(table.mae, weights=table["count"]) == pytest.approx(result.mae)
 
 
+@pytest.mark.parametrize("by", ["rating", "activity", "popularity", "genre", "decade", "period"])
+def test_the_rows_of_a_slice_are_those_that_its_figures_are_of(result, by):
+    table, error = getattr(result.anatomy, f"by_{by}"), result.predicted - result.test.value
+    for row in table.itertuples():
+        rows = result.anatomy.rows_of(by, row.slice)
+        assert len(set(rows.tolist())) == len(rows) == row.count
+        assert np.sqrt((error[rows] ** 2).mean()) == pytest.approx(row.rmse)
+        assert error[rows].mean() == pytest.approx(row.bias)
+    assert len(result.anatomy.rows_of(by, "no such slice")) == 0
+
+
 def test_residuals_and_calibration_equal_loops(result):
     frame, anatomy = result.predictions(), result.anatomy
     for row in anatomy.residuals.itertuples():

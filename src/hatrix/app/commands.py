@@ -6,6 +6,7 @@ import shlex
 import time
 import warnings
 from collections.abc import Mapping, Sequence
+from dataclasses import asdict
 from enum import Enum
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -26,7 +27,7 @@ from hatrix.app.flags import (
     refuse_unwritable,
     with_recipe,
 )
-from hatrix.app.steps import Name, Source, aligned, facts_of, load, recipe_named, staged, train
+from hatrix.app.steps import Name, Source, aligned, facts_of, load, recipe_named, staged, train, write_parquet
 from hatrix.errors import ParameterError
 
 if TYPE_CHECKING:
@@ -44,6 +45,8 @@ else:
 __all__ = ["command_line"]
 
 MODEL, REPORT, METRICS, HISTORY = "model.hatrix", "report.html", "metrics.json", "history.csv"
+TEST = "test.parquet"
+"""The held-out rows, which the page of ``hatrix serve`` measures the model on."""
 DEFAULT = "biased-mf"
 LENGTHS = (20, 5, 10, 50)
 """Of the lists that rankings are measured on; the first is the one that figures without a length are about."""
@@ -88,7 +91,8 @@ def run(
     /,
     *,
     out: Annotated[
-        Path, Parameter(converter=file_path, help=f"folder for {MODEL}, {REPORT}, {METRICS} and {HISTORY}")
+        Path,
+        Parameter(converter=file_path, help=f"folder for {MODEL}, {REPORT}, {METRICS}, {HISTORY} and {TEST}"),
     ],
     recipe: Algorithm,
     parting: Parting = Parting(),  # noqa: B008
@@ -103,7 +107,7 @@ def run(
     parting.check()
     ranks = ranking.applies(recipe)
     training.check(recipe, source)
-    with staged(out, (MODEL, REPORT, METRICS, HISTORY), source) as stage:
+    with staged(out, (MODEL, REPORT, METRICS, HISTORY, TEST), source) as stage:
         ratings = load(source, columns, output, recipe)
         split = parting.part(ratings, training.seed)
         output.note(f"training {algorithm} on {len(split.train):,} of them ({split.protocol})")
@@ -117,12 +121,14 @@ def run(
             baselines[baseline.name] = _measured(other, split.test, ranking, training.seed, training.threads)
         model.save(stage / MODEL, seen=not training.no_seen)
         model.history.to_csv(stage / HISTORY, index=False)
+        write_parquet(split.test.to_frame(), stage / TEST)
         result.report(stage / REPORT, baselines=baselines, protocol=split.protocol, command=invoked)
         facts = {
             **facts_of(model),
             "n_train": len(split.train),
             "n_test": len(split.test),
             "split": split.protocol,
+            "read": None if ratings.report is None else asdict(ratings.report),
             **result.to_dict(),
             "train_seconds": seconds,
             "seconds": time.perf_counter() - started,

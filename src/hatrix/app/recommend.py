@@ -12,7 +12,7 @@ from cyclopts import Parameter
 
 import hatrix
 from hatrix.app.flags import Output, above_zero, dumps, file_path, refuse_unwritable, whole
-from hatrix.app.steps import aligned, staged
+from hatrix.app.steps import aligned, staged, write_parquet
 from hatrix.errors import ParameterError
 
 if TYPE_CHECKING:
@@ -283,12 +283,7 @@ def _answer(frame: pd.DataFrame, name: str, out: Path | None, model: Path, outpu
         elif _ends(out, ".csv"):
             frame.to_csv(stage / out.name, index=False)
         else:
-            import duckdb
-
-            with duckdb.connect() as connection:
-                connection.register("frame", frame)
-                quoted = str(stage / out.name).replace("'", "''")
-                connection.execute(f"COPY (SELECT * FROM frame) TO '{quoted}' (FORMAT parquet)")
+            write_parquet(frame, stage / out.name)
     summary = {**frame.attrs, "out": str(out), "rows": len(frame)}
     output.result(summary, f"{len(frame):,} rows: {out}")
 

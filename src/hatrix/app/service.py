@@ -107,7 +107,8 @@ def create_app(
     max_concurrent
         Requests worked on at once; more are refused with 503.
     test
-        Held-out ratings (a file as ``hatrix run`` leaves it) that the page measures errors on.
+        Held-out ratings (a file as ``hatrix run`` leaves it) that the page measures errors on; by default the
+        ``test.parquet`` beside a model file, if there is one.
     page
         Serve the web page, too.
     access_log
@@ -149,6 +150,9 @@ def create_app(
     batches = Batches(
         live, feedback=lambda served: service.beside(served).feedback, observe=metrics.batch.observe
     )
+    if test is None and not isinstance(model, Live | FactorModel):
+        beside = Path(model).with_name("test.parquet")
+        test = beside if beside.is_file() else None
     log = AccessLog() if access_log else None
     service = Service(
         live,
@@ -181,9 +185,11 @@ async def _get_ready(service: Service) -> None:
     service.ready = True
 
 
-def _routers(*, page: bool) -> list[APIRouter]:  # noqa: ARG001
+def _routers(*, page: bool) -> list[APIRouter]:
     """The rooms of the API: each module has a router of its own."""
-    return [
+    from hatrix.app import views
+
+    api = [
         recommending.router,
         explaining.router,
         catalogue.router,
@@ -191,6 +197,7 @@ def _routers(*, page: bool) -> list[APIRouter]:  # noqa: ARG001
         operations.router,
         reference.router,
     ]
+    return [*api, views.router()] if page else api
 
 
 def _opened(store: Store | str | None, model: FactorModel) -> Store | None:

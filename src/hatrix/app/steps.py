@@ -21,11 +21,23 @@ from hatrix.app.flags import Columns, Output, Training, refuse_unwritable
 from hatrix.errors import DataError, ParameterError
 
 if TYPE_CHECKING:
+    import pandas as pd
+
     from hatrix.data.ratings import Ratings
     from hatrix.models.fit import Algorithm
     from hatrix.models.model import FactorModel
 
-__all__ = ["Name", "Source", "aligned", "facts_of", "load", "recipe_named", "staged", "train"]
+__all__ = [
+    "Name",
+    "Source",
+    "aligned",
+    "facts_of",
+    "load",
+    "recipe_named",
+    "staged",
+    "train",
+    "write_parquet",
+]
 
 Source = Annotated[str, Parameter(help="a data set (see hatrix data list), or a file of ratings")]
 Name = Annotated[
@@ -90,6 +102,16 @@ def staged(folder: Path, names: Iterable[str], source: str) -> Iterator[Path]:
             os.replace(stage / name, folder / name)
     finally:
         shutil.rmtree(stage, ignore_errors=True)
+
+
+def write_parquet(frame: pd.DataFrame, path: Path) -> None:
+    """Write a frame as a Parquet file."""
+    import duckdb
+
+    with duckdb.connect() as connection:
+        connection.register("frame", frame)
+        quoted = str(path).replace("'", "''")
+        connection.execute(f"COPY (SELECT * FROM frame) TO '{quoted}' (FORMAT parquet)")
 
 
 def facts_of(model: FactorModel) -> dict[str, Any]:

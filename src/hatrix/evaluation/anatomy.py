@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import itertools
 from functools import cached_property
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 
@@ -29,6 +29,14 @@ COSTLIEST = 20
 MOST_PERIODS = 36
 MOST_GENRES = 40
 MOST_BARS = 400
+
+
+class _Parts(NamedTuple):
+    """Test ratings, by position, and which of the labelled parts each belongs to."""
+
+    part: NDArray[np.int64]
+    labels: list[str]
+    rows: NDArray[np.int64]
 
 
 class Anatomy:
@@ -64,31 +72,91 @@ class Anatomy:
     @cached_property
     def by_rating(self) -> pd.DataFrame:
         """By the true rating; ratings of many values are cut into ten ranges."""
-        levels, part = np.unique(self._test.value, return_inverse=True)
-        if len(levels) <= MOST_LEVELS:
-            return self._slices(part, _written(levels))
-        edges = np.unique(np.quantile(self._test.value, np.linspace(0, 1, 11)))
-        part = np.clip(np.searchsorted(edges, self._test.value, "right") - 1, 0, len(edges) - 2)
-        return self._slices(part, [f"{low} to {high}" for low, high in itertools.pairwise(_written(edges))])
+        return self._cut(self._ratings)
 
     @cached_property
     def by_activity(self) -> pd.DataFrame:
         """By how many training ratings the user has."""
-        return self._by_count(self._model.user_count, self._evaluation.user)
+        return self._cut(self._activity)
 
     @cached_property
     def by_popularity(self) -> pd.DataFrame:
         """By how many training ratings the item has."""
-        return self._by_count(self._model.item_count, self._evaluation.item)
-
-    def _by_count(self, count: NDArray[np.int64], row: NDArray[np.int64]) -> pd.DataFrame:
-        return self._slices(*by_count(np.where(row >= 0, count[row], 0)))
+        return self._cut(self._popularity)
 
     @cached_property
     def by_genre(self) -> pd.DataFrame | None:
         """By the item's genre, the 40 most rated; an item of several genres counts in each."""
         import pandas as pd
 
+        if self._genres is None:
+            return None
+        tables = [
+            self._slices(np.zeros(len(rows), np.int64), [name], rows) for name, rows in self._genres.items()
+        ]
+        return pd.concat(tables, ignore_index=True) if tables else None
+
+    @cached_property
+    def by_decade(self) -> pd.DataFrame | None:
+        """By the decade in which the item was released; by centuries or more where there are over 36 decades."""
+        return None if self._decades is None else self._cut(self._decades)
+
+    @cached_property
+    def by_period(self) -> pd.DataFrame | None:
+        """By the month, quarter, year, decade ... in which the rating was given, the finest with at most 36."""
+        return None if self._periods is None else self._cut(self._periods)
+
+    def rows_of(self, by: str, label: str) -> NDArray[np.int64]:
+        """Positions of the test ratings that a slice is of; none where there is no such slice.
+
+        Parameters
+        ----------
+        by
+            ``"rating"``, ``"activity"``, ``"popularity"``, ``"genre"``, ``"decade"`` or ``"period"``.
+        label
+            As in the column ``slice`` of that table.
+        """
+        if by == "genre":
+            found: dict[str, NDArray[np.int64]] = self._genres or {}
+            return found.get(label, np.empty(0, np.int64))
+        names = {"rating": "_ratings", "activity": "_activity", "popularity": "_popularity"}
+        parts: _Parts | None = getattr(self, (names | {"decade": "_decades", "period": "_periods"})[by])
+        if parts is None or label not in parts.labels:
+            return np.empty(0, np.int64)
+        chosen: NDArray[np.int64] = parts.rows[parts.part == parts.labels.index(label)]
+        return chosen
+
+    def _cut(self, parts: _Parts) -> pd.DataFrame:
+        return self._slices(parts.part, parts.labels, parts.rows)
+
+    @cached_property
+    def _everything(self) -> NDArray[np.int64]:
+        return np.arange(len(self._error))
+
+    @cached_property
+    def _ratings(self) -> _Parts:
+        levels, part = np.unique(self._test.value, return_inverse=True)
+        if len(levels) <= MOST_LEVELS:
+            return _Parts(part, _written(levels), self._everything)
+        edges = np.unique(np.quantile(self._test.value, np.linspace(0, 1, 11)))
+        part = np.clip(np.searchsorted(edges, self._test.value, "right") - 1, 0, len(edges) - 2)
+        labels = [f"{low} to {high}" for low, high in itertools.pairwise(_written(edges))]
+        return _Parts(part, labels, self._everything)
+
+    @cached_property
+    def _activity(self) -> _Parts:
+        return self._by_count(self._model.user_count, self._evaluation.user)
+
+    @cached_property
+    def _popularity(self) -> _Parts:
+        return self._by_count(self._model.item_count, self._evaluation.item)
+
+    def _by_count(self, count: NDArray[np.int64], row: NDArray[np.int64]) -> _Parts:
+        return _Parts(*by_count(np.where(row >= 0, count[row], 0)), self._everything)
+
+    @cached_property
+    def _genres(self) -> dict[str, NDArray[np.int64]] | None:
+        """Positions of the test ratings of each genre."""
         genres = self._column("genres")
         if genres is None:
             return None
@@ -100,17 +168,15 @@ class Anatomy:
         rated = self._test.item_count
         count = {name: int(rated[items].sum()) for name, items in members.items()}
         names = sorted((name for name in members if count[name]), key=lambda name: (-count[name], name))
-        tables = []
+        found = {}
         for name in names[:MOST_GENRES]:
             has = np.zeros(len(genres), bool)
             has[members[name]] = True
-            rows = np.flatnonzero(has[self._test.item])
-            tables.append(self._slices(np.zeros(len(rows), np.int64), [name], rows))
-        return pd.concat(tables, ignore_index=True) if tables else None
+            found[name] = np.flatnonzero(has[self._test.item])
+        return found
 
     @cached_property
-    def by_decade(self) -> pd.DataFrame | None:
-        """By the decade in which the item was released; by centuries or more where there are over 36 decades."""
+    def _decades(self) -> _Parts | None:
         import pandas as pd
 
         years = self._column("year")
@@ -122,11 +188,10 @@ class Anatomy:
         if not len(rows):
             return None
         first, part, width = _steps(year[rows].astype(np.int64), (10, 100, 1000, 10_000, 100_000))
-        return self._slices(part, [_years(start, width) for start in first], rows)
+        return _Parts(part, [_years(start, width) for start in first], rows)
 
     @cached_property
-    def by_period(self) -> pd.DataFrame | None:
-        """By the month, quarter, year, decade ... in which the rating was given, the finest with at most 36."""
+    def _periods(self) -> _Parts | None:
         if self._test.time is None:
             return None
         moment = seconds(self._test.time)
@@ -135,7 +200,7 @@ class Anatomy:
             return None
         month = moment[rows].astype("datetime64[s]").astype("datetime64[M]").astype(np.int64) + 1970 * 12
         first, part, width = _steps(month, (1, 3, 12, 120, 1200, 12_000))
-        return self._slices(part, [_months(start, width) for start in first], rows)
+        return _Parts(part, [_months(start, width) for start in first], rows)
 
     def _column(self, name: str) -> NDArray[Any] | None:
         """A column of the test data's item table, or of the model's, by test item; missing values are None."""

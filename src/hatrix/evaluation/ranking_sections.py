@@ -28,8 +28,9 @@ if TYPE_CHECKING:
     import pandas as pd
 
     from hatrix.evaluation.ranking import RankingEvaluation
+    from hatrix.models.model import FactorModel
 
-__all__ = ["headline", "label", "story", "versus"]
+__all__ = ["headline", "label", "story", "training", "versus"]
 
 FOLDED, MOST_EPOCHS = "The numbers", 100
 FIGURES = ("ndcg", "recall", "precision", "hit_rate", "map", "mrr", "auc")
@@ -71,7 +72,7 @@ def story(
         warnings=[*evaluation.warnings, *model.notes],
         sections=[
             _run(evaluation, baselines, protocol),
-            _training(evaluation),
+            training(model),
             *_lengths(evaluation, baselines),
             _users(evaluation),
             _items(evaluation),
@@ -190,8 +191,9 @@ def _figure(value: float) -> str:
     return f"{value:.4f}" if math.isfinite(value) else "–"
 
 
-def _training(evaluation: RankingEvaluation) -> Section:
-    history = evaluation.model.history
+def training(model: FactorModel) -> Section:
+    """The objective and the validation by epoch."""
+    history = model.history
     if not len(history):
         return Section("training", "Training", "How it learned", ("The model has no training history.",), ())
     figures: list[Figure] = []
@@ -206,7 +208,7 @@ def _training(evaluation: RankingEvaluation) -> Section:
     if "valid_ndcg" in history:
         best = int(history["valid_ndcg"].argmax())
         words += f" Validation was best after epoch {best + 1:,} ({history['valid_ndcg'].iloc[best]:.4f})"
-        kept = getattr(evaluation.model.recipe, "patience", None) is not None
+        kept = getattr(model.recipe, "patience", None) is not None
         words += ", and the model is the one of that epoch." if kept else "."
     return Section("training", "Training", "How it learned", [words], [Part(figures=figures, tables=[table])])
 

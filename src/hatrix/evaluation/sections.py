@@ -32,7 +32,7 @@ if TYPE_CHECKING:
     from hatrix.evaluation.evaluate import Evaluation
     from hatrix.models.model import FactorModel
 
-__all__ = ["facts_of", "hyper_parameters", "reproduce", "seconds_of", "story"]
+__all__ = ["facts_of", "hyper_parameters", "reproduce", "seconds_of", "story", "training"]
 
 AT_FIRST, MOST_EPOCHS = 15, 100
 FOLDED = "The numbers"
@@ -93,7 +93,7 @@ def story(
         warnings=[*evaluation.warnings, *model.notes],
         sections=[
             _run(evaluation, baselines, mean, protocol),
-            _training(evaluation, unit),
+            training(model, unit),
             *([uncertainty_sections.section(evaluation, unit)] if evaluation.uncertainty else []),
             _where(evaluation, unit),
             _rounded(evaluation, unit),
@@ -187,8 +187,9 @@ def hyper_parameters(model: FactorModel) -> list[Part]:
     return [Part(tables=[Table("Hyper-parameters", heads, rows)])] if rows else []
 
 
-def _training(evaluation: Evaluation, unit: str) -> Section:
-    history = evaluation.model.history
+def training(model: FactorModel, unit: str) -> Section:
+    """Errors by epoch."""
+    history = model.history
     if not len(history):
         return Section("training", "Training", "How it learned", ("The model has no training history.",), ())
     figures = []
@@ -203,7 +204,7 @@ def _training(evaluation: Evaluation, unit: str) -> Section:
         "seconds": ".2f",
     }
     table = Table("Training history", *columns(shown, formats), folded=FOLDED)
-    restored = getattr(evaluation.model.recipe, "patience", None) is not None
+    restored = getattr(model.recipe, "patience", None) is not None
     words = [findings.trained(history, restored=restored)]
     return Section("training", "Training", "How it learned", words, [Part(figures=figures, tables=[table])])
 

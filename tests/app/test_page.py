@@ -1,0 +1,553 @@
+"""The page in a real browser: every screen, on a desk and on a phone, in light and in dark, and a way through Rate."""
+
+from __future__ import annotations
+
+import shutil
+import socket
+import threading
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+import hatrix as hx
+from catalogue import HOSTILE, films, folder
+
+pytest.importorskip("uvicorn", reason="the extra serve is not installed")
+import uvicorn
+
+from hatrix.app.service import create_app
+
+CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
+SCREENS = {
+    "overview": "h1:has-text('BiasedMF on films')",
+    "errors": ".chart[data-chart='by_rating-error'] svg",
+    "map": ".plane canvas[data-drawn]",
+    "items": "#found li a",
+    "items/1": ".ranked li a",
+    "users": "#found li a",
+    "users/1": ".recommended > li",
+    "rate": ".cards li",
+    "data": ".chart[data-chart='tail'] svg",
+}
+READY = """() => !document.querySelector('.loading')
+    && ![...document.querySelectorAll('.chart')].some(chart => chart.dataset.state === 'drawing'
+        && chart.getBoundingClientRect().top < innerHeight && chart.getBoundingClientRect().bottom > 0)"""
+
+
+@pytest.fixture(scope="module")
+def browser() -> Iterator[Any]:
+    if CHROMIUM is None:
+        pytest.skip("no Chromium here: install it to look at the page in a browser")
+    playwright = pytest.importorskip("playwright.sync_api", reason="playwright is not installed")
+    flags = ["--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run", "--disable-sync"]
+    flags += ["--disable-background-networking", "--disable-component-update"]
+    with playwright.sync_playwright() as driver:
+        chromium = driver.chromium.launch(executable_path=CHROMIUM, args=flags)
+        yield chromium
+        chromium.close()
+
+
+class Server:
+    """The service of a model, in a thread."""
+
+    def __init__(self, model: Any, **options: Any) -> None:
+        self.app = create_app(model, **options)
+        with socket.socket() as free:
+            free.bind(("127.0.0.1", 0))
+            self.port = free.getsockname()[1]
+        self.server = uvicorn.Server(
+            uvicorn.Config(self.app, host="127.0.0.1", port=self.port, log_level="error")
+        )
+        self.thread = threading.Thread(target=self.server.run, daemon=True)
+        self.thread.start()
+        deadline = time.monotonic() + 30
+        while not self.server.started:
+            assert time.monotonic() < deadline, "the service does not start"
+            time.sleep(0.02)
+
+    @property
+    def url(self) -> str:
+        return f"http://127.0.0.1:{self.port}/"
+
+    def stop(self) -> None:
+        self.server.should_exit = True
+        self.thread.join(10)
+
+
+@pytest.fixture(scope="module")
+def serve(browser: Any) -> Iterator[Callable[..., str]]:  # noqa: ARG001 - nothing is served where nobody looks
+    running: list[Server] = []
+
+    def start(model: Any, **options: Any) -> str:
+        running.append(Server(model, **options))
+        return running[-1].url
+
+    yield start
+    for server in running:
+        server.stop()
+
+
+@pytest.fixture(scope="module")
+def rated(serve: Callable[..., str], tmp_path_factory: pytest.TempPathFactory) -> str:
+    return serve(folder(tmp_path_factory.mktemp("rated"), hx.BiasedMF(factors=6), films()))
+
+
+@dataclass
+class Visit:
+    """A look at the service, and what the browser had to complain of."""
+
+    page: Any
+    base: str
+    complaints: list[str] = field(default_factory=list)
+    elsewhere: list[str] = field(default_factory=list)
+
+    def go(self, where: str, sign: str | None = None) -> Any:
+        """Open a screen and wait until it has drawn itself."""
+        self.page.goto(f"{self.base}#/{where}")
+        self.page.wait_for_timeout(60)  # for the address to be heard of, where the page is open already
+        self.ready(sign)
+        return self.page
+
+    def ready(self, sign: str | None = None) -> None:
+        if sign:
+            self.page.locator(sign).first.wait_for(timeout=60_000)
+        deadline = time.monotonic() + 60
+        while not self.page.evaluate(READY):
+            assert time.monotonic() < deadline, f"{self.page.url} is never done"
+            self.page.wait_for_timeout(50)
+
+
+@pytest.fixture
+def look(browser: Any) -> Iterator[Callable[..., Visit]]:
+    contexts = []
+
+    def visit(base: str, width: int = 1280, scheme: str = "light", **options: Any) -> Visit:
+        context = browser.new_context(
+            viewport={"width": width, "height": 800}, color_scheme=scheme, **options
+        )
+        contexts.append(context)
+        seen = Visit(context.new_page(), base)
+        seen.page.on("console", lambda message: seen.complaints.append(f"{message.type}: {message.text}"))
+        seen.page.on("pageerror", lambda error: seen.complaints.append(str(error)))
+        seen.page.on("dialog", lambda dialog: seen.complaints.append(f"dialog: {dialog.message}"))
+        seen.page.on(
+            "request",
+            lambda request: (
+                None if request.url.startswith((base, "about:")) else seen.elsewhere.append(request.url)
+            ),
+        )
+        seen.page.add_init_script(
+            "document.addEventListener('securitypolicyviolation', e => console.error('policy', e.violatedDirective))"
+        )
+        return seen
+
+    yield visit
+    for context in contexts:
+        context.close()
+
+
+def content(seen: Visit) -> None:
+    """Nothing was complained of, nothing came from elsewhere, no data ran as code, and the page fits its width."""
+    assert seen.complaints == []
+    assert seen.elsewhere == []
+    assert seen.page.evaluate("window.hit") is None
+    assert seen.page.evaluate("document.documentElement.scrollWidth <= innerWidth")
+
+
+@pytest.mark.parametrize("scheme", ["light", "dark"])
+@pytest.mark.parametrize("width", [375, 1280])
+def test_every_screen_draws_itself_and_complains_of_nothing(
+    look: Callable[..., Visit], rated: str, width: int, scheme: str
+) -> None:
+    seen = look(rated, width, scheme)
+    for where, sign in SCREENS.items():
+        page = seen.go(where, sign)
+        content(seen)
+        assert page.locator("h1").count() == 1, where
+        assert page.locator(".trouble, .empty h3:has-text('broke')").count() == 0, where
+        current = page.locator("nav a[aria-current=page]").inner_text().lower()
+        assert current == where.split("/")[0]
+        assert page.title().endswith("hatrix")
+
+
+def test_text_has_contrast_in_light_and_dark(look: Callable[..., Visit], rated: str) -> None:
+    measure = """() => {
+        const c = document.createElement('canvas').getContext('2d', { willReadFrequently: true });
+        const rgb = color => { c.fillStyle = color; c.fillRect(0, 0, 1, 1);
+            return [...c.getImageData(0, 0, 1, 1).data].slice(0, 3); };
+        const light = color => rgb(color).map(c => c / 255)
+            .map(c => c <= 0.03928 ? c / 12.92 : ((c + 0.055) / 1.055) ** 2.4)
+            .reduce((sum, c, i) => sum + c * [0.2126, 0.7152, 0.0722][i], 0);
+        const behind = node => {
+            for (let n = node; n; n = n.parentElement) {
+                const colour = getComputedStyle(n).backgroundColor;
+                if (!/rgba\\(.*, 0\\)/.test(colour) && colour !== 'transparent') return colour;
+            }
+            return getComputedStyle(document.body).backgroundColor;
+        };
+        const low = [];
+        const kinds = 'h1, h2, h3, p, a, th, td, small, figcaption, dt, dd, li, summary, button';
+        for (const node of document.querySelectorAll(kinds)) {
+            if (!node.innerText?.trim() || /^[★\\s]*$/.test(node.innerText)) continue;
+            const [page, text] = [light(behind(node)), light(getComputedStyle(node).color)];
+            const ratio = (Math.max(page, text) + 0.05) / (Math.min(page, text) + 0.05);
+            if (ratio < 4.5) low.push(`${node.tagName} ${node.className} ${node.innerText.slice(0, 30)} ${ratio}`);
+        }
+        return low;
+    }"""
+    for scheme in ("light", "dark"):
+        seen = look(rated, scheme=scheme)
+        for where, sign in SCREENS.items():
+            assert seen.go(where, sign).evaluate(measure) == [], (scheme, where)
+
+
+def test_the_look_is_chosen_and_kept(look: Callable[..., Visit], rated: str) -> None:
+    seen = look(rated, scheme="light")
+    page = seen.go("overview", SCREENS["overview"])
+    white = page.evaluate("getComputedStyle(document.body).backgroundColor")
+    page.get_by_role("button", name="Dark look").click()
+    dark = page.evaluate("getComputedStyle(document.body).backgroundColor")
+    assert dark != white
+    seen.go("data", SCREENS["data"])
+    assert page.evaluate("getComputedStyle(document.body).backgroundColor") == dark
+    page.get_by_role("button", name="Light look").click()
+    assert page.evaluate("getComputedStyle(document.body).backgroundColor") == white
+    content(seen)
+
+
+def test_a_bar_leads_to_its_rows_and_those_to_items_and_users(look: Callable[..., Visit], rated: str) -> None:
+    seen = look(rated)
+    page = seen.go("errors", SCREENS["errors"])
+    page.locator(".chart[data-chart='by_rating-error'] .mark-rect path").first.click()
+    rows = page.locator("[data-rows='rating=1']")
+    rows.locator("tbody tr").first.wait_for()
+    assert "slice=rating&key=1" in page.url
+    errors = [
+        abs(float(text.replace("−", "-"))) for text in rows.locator("tbody td:last-child").all_inner_texts()
+    ]
+    assert errors == sorted(errors, reverse=True)
+    assert set(rows.locator("tbody td:nth-child(3)").all_inner_texts()) == {"1"}
+    shared = page.url
+    rows.locator("tbody a").first.click()
+    page.wait_for_url("**/#/items/*")
+    page.go_back()
+    page.goto("about:blank")
+    page.goto(shared)
+    rows.locator("tbody a").nth(1).click()
+    page.wait_for_url("**/#/users/*")
+    seen.ready(".recommended > li")
+    content(seen)
+
+
+def test_numbers_lead_to_rows_without_a_mouse(look: Callable[..., Visit], rated: str) -> None:
+    seen = look(rated)
+    page = seen.go("errors", SCREENS["errors"])
+    part = page.locator(".part", has=page.locator("[data-chart='by_genre-error']"))
+    part.locator("summary").focus()
+    page.keyboard.press("Enter")
+    part.locator("tbody a", has_text="Horror").focus()
+    page.keyboard.press("Enter")
+    page.locator("[data-rows='genre=Horror'] tbody tr").first.wait_for()
+    content(seen)
+
+
+def test_items_are_searched_and_walked_by_keys(look: Callable[..., Visit], rated: str) -> None:
+    seen = look(rated)
+    page = seen.go("items", SCREENS["items"])
+    page.locator("body").press("/")
+    assert page.evaluate("document.activeElement.type") == "search"
+    page.keyboard.type("number 17")
+    page.wait_for_url("**q=number+17")
+    page.locator("#found li:only-child").wait_for()
+    page.keyboard.press("Control+A")
+    page.keyboard.type("number 1")
+    page.locator("#found li:nth-child(5)").wait_for()
+    page.keyboard.press("ArrowDown")
+    page.keyboard.press("ArrowDown")
+    second = page.locator("#found li:nth-child(2) a")
+    assert second.evaluate("link => link === document.activeElement")
+    name = second.locator("b").inner_text()
+    page.keyboard.press("Enter")
+    page.locator(f"h1:has-text('{name}')").wait_for()
+    seen.ready()
+    assert page.locator(".chart[data-chart='ratings'] svg").count() == 1
+    page.locator(".ranked a").first.focus()
+    page.keyboard.press("End")
+    assert page.locator(".ranked a").last.evaluate("link => link === document.activeElement")
+    content(seen)
+
+
+def test_the_content_is_one_key_away(look: Callable[..., Visit], rated: str) -> None:
+    seen = look(rated)
+    page = seen.go("overview", SCREENS["overview"])
+    page.keyboard.press("Tab")
+    assert page.evaluate("document.activeElement.className") == "skip"
+    page.keyboard.press("Enter")
+    assert page.evaluate("document.activeElement.id") == "main"
+    assert page.evaluate("location.hash") == "#/overview"
+
+
+def test_hostile_titles_are_text(look: Callable[..., Visit], rated: str) -> None:
+    seen = look(rated)
+    page = seen.go("items/4", f"h1:has-text('{HOSTILE}')")
+    assert page.locator("main img").count() == 0
+    content(seen)
+
+
+def test_a_user_is_seen_with_hits_parts_and_reasons(
+    look: Callable[..., Visit], rated: str, tmp_path: Path
+) -> None:
+    seen = look(rated)
+    page = seen.go("users/1?n=50", ".recommended > li")
+    page.locator(".hit .mark").first.wait_for()
+    held = page.evaluate("fetch('v1/errors/rows?slice=user&key=1&n=200').then(r => r.json())")["rows"]
+    listed = page.evaluate("fetch('v1/recommendations?user=1&n=50').then(r => r.json())")["items"]
+    hits = {row["item"] for row in held} & {one["item"] for one in listed}
+    assert hits
+    assert page.locator(".recommended > li.hit").count() == len(hits)
+    assert f"{len(hits)} of {len(held)} held-out" in page.locator("main").inner_text()
+    page.locator("button.why").first.click()
+    table = page.locator(".parts table").first
+    table.wait_for()
+    parts = [float(text.replace("−", "-")) for text in table.locator("td.number").all_inner_texts()]
+    score = float(table.locator("caption").inner_text().split("score of ")[1].split(",")[0])
+    assert sum(parts) == pytest.approx(score, abs=0.0006 * len(parts))
+    assert page.locator(".because").count() > 0
+    page.screenshot(path=tmp_path / "user.png")
+    content(seen)
+
+
+def test_a_way_through_rate(look: Callable[..., Visit], rated: str) -> None:
+    seen = look(rated)
+    page = seen.go("rate", SCREENS["rate"])
+    cards = page.locator(".cards").first.locator("li")
+    shown = cards.count()
+    assert 10 <= shown <= 20
+    assert "Rate one item" in page.locator(".beside").inner_text()
+    cards.nth(0).get_by_role("radio", name="5 stars").click()
+    page.locator(".recommended > li").nth(9).wait_for()
+    first = page.locator(".recommended .item").all_inner_texts()
+    cards.nth(1).get_by_role("radio", name="1 star").click()
+    page.locator(".hint", has_text="From 2 ratings").wait_for()
+    cards.nth(2).get_by_role("button", name="Skip").click()
+    page.locator(".hint", has_text="1 item skipped").wait_for()
+    assert cards.count() == shown - 1
+    cards.nth(2).get_by_role("radio", name="4 stars").click()
+    page.locator(".hint", has_text="From 3 ratings").wait_for()
+    last = page.locator(".recommended .item").all_inner_texts()
+    assert last != first
+    rated_titles = [cards.nth(at).locator(".item").inner_text() for at in range(3)]
+    assert not set(rated_titles) & set(last)
+    assert page.locator(".because").count() > 0
+    page.get_by_label("Search items to rate").fill("number 80")
+    more = page.locator("#more li").first
+    more.get_by_role("radio", name="5 stars").click()
+    page.locator(".hint", has_text="From 4 ratings").wait_for()
+    shared = page.url
+    page.goto("about:blank")
+    page.goto(shared)
+    page.locator(".hint", has_text="From 4 ratings").wait_for()
+    assert page.locator(".cards [aria-checked=true]").count() >= 4
+    page.get_by_role("button", name="Begin again").click()
+    page.locator(".empty", has_text="Nothing yet").wait_for()
+    content(seen)
+
+
+def test_the_list_follows_a_rating_at_once(look: Callable[..., Visit], rated: str) -> None:
+    seen = look(rated)
+    page = seen.go("rate", SCREENS["rate"])
+    cards = page.locator(".cards").first.locator("li")
+    took = []
+    for at in range(8):
+        cards.nth(at).get_by_role("radio", name="4 stars").click()
+        page.locator(".hint", has_text=f"From {at + 1} rating").wait_for()
+        took.append(int(page.locator("[data-took]").get_attribute("data-took")))
+    assert sorted(took)[len(took) // 2] < 100, took
+
+
+def test_stars_are_given_by_keys(look: Callable[..., Visit], rated: str) -> None:
+    seen = look(rated)
+    page = seen.go("rate", SCREENS["rate"])
+    page.locator(".stars button").first.focus()
+    for _ in range(3):
+        page.keyboard.press("ArrowRight")
+    page.keyboard.press("Enter")
+    page.locator(".cards [aria-checked=true][aria-label='4 stars']").wait_for()
+    content(seen)
+
+
+def test_the_map_is_searched_zoomed_and_pressed(look: Callable[..., Visit], rated: str) -> None:
+    seen = look(rated)
+    page = seen.go("map", SCREENS["map"])
+    pixels = "document.querySelector('canvas').toDataURL()"
+    before = page.evaluate(pixels)
+    page.get_by_role("button", name="Zoom in").click()
+    page.wait_for_timeout(200)
+    zoomed = page.evaluate(pixels)
+    assert zoomed != before
+    page.locator("canvas").focus()
+    page.keyboard.press("ArrowLeft")
+    page.wait_for_timeout(200)
+    assert page.evaluate(pixels) != zoomed
+    page.keyboard.press("0")
+    page.wait_for_timeout(200)
+    assert page.evaluate(pixels) == before
+    page.locator(".legend button").first.click()
+    page.wait_for_timeout(200)
+    assert page.evaluate(pixels) != before
+    assert page.locator(".legend button[aria-pressed=false]").count() == 1
+    page.get_by_label("Search the map").fill("number 12")
+    page.locator(".map aside button", has_text="Film Number 12").click()
+    page.locator(".map aside .ranked a, .map aside .ranked button").nth(10).wait_for()
+    assert "item=12" in page.url
+    near = page.evaluate("fetch('v1/similar-items?item=12&n=12').then(r => r.json())")["items"]
+    shown = page.locator(".map aside ol.ranked button").all_inner_texts()
+    assert shown == [one["title"] for one in near]
+    page.get_by_label("Search the map").fill("")
+    page.get_by_role("button", name="Close").click()
+    page.wait_for_timeout(200)
+    atlas = page.evaluate("fetch('v1/map').then(r => r.json())")
+    box = page.locator("canvas").bounding_box()
+    x = box["x"] + box["width"] / 2 + atlas["x"][0] * (box["width"] / 2 - 18)
+    y = box["y"] + box["height"] / 2 - atlas["y"][0] * (box["height"] / 2 - 18)
+    page.mouse.move(x, y)
+    page.locator(".tip").wait_for()
+    tip = page.locator(".tip b").inner_text()
+    page.mouse.click(x, y)
+    page.locator(f".map aside h2:has-text('{tip}')").wait_for()
+    content(seen)
+
+
+def test_a_model_that_ranks_takes_likes_and_shows_rankings(
+    look: Callable[..., Visit], serve: Callable[..., str], tmp_path: Path
+) -> None:
+    seen = look(serve(folder(tmp_path, hx.BPR(factors=4, epochs=10), films())))
+    page = seen.go("overview", "h1:has-text('BPR on films')")
+    assert "NDCG" in page.locator(".tiles").inner_text()
+    page = seen.go("errors", ".chart[data-chart='by-users'] svg")
+    page.locator(".chart[data-chart='by-users'] .mark-symbol path").first.click()
+    page.locator("[data-rows^='activity='] tbody tr").first.wait_for()
+    page = seen.go("rate", SCREENS["rate"])
+    assert page.get_by_role("radio").count() == 0
+    page.get_by_role("button", name="Like").first.click()
+    page.locator(".hint", has_text="From 1 like").wait_for()
+    assert page.locator(".recommended > li").count() == 10
+    for where in ("users/1", "items/1", "data", "map"):
+        seen.go(where)
+        content(seen)
+
+
+def test_a_posterior_tells_how_sure_it_is(
+    look: Callable[..., Visit], serve: Callable[..., str], tmp_path: Path
+) -> None:
+    recipe = hx.BayesianMF(factors=2, epochs=30, burn_in=10, draws=5)
+    seen = look(serve(folder(tmp_path, recipe, films(80, 50))))
+    page = seen.go("rate", SCREENS["rate"])
+    page.locator(".cards").first.get_by_role("radio", name="5 stars").first.click()
+    page.locator(".sure .range").first.wait_for()
+    assert page.locator(".sure").count() == page.locator(".recommended > li").count()
+    assert "with 80 %" in page.locator(".sure").first.inner_text()
+    page = seen.go("users/1", ".sure")
+    seen.go("overview", "h2:has-text('How sure it is')")
+    seen.go("map", SCREENS["map"])
+    content(seen)
+
+
+def test_a_bare_model_says_what_it_cannot_show(
+    look: Callable[..., Visit], serve: Callable[..., str], tmp_path: Path
+) -> None:
+    train = films(titles=False)
+    hx.Bias().fit(train, progress=False).save(tmp_path / "bare.hatrix", seen=False)
+    seen = look(serve(tmp_path / "bare.hatrix"))
+    assert "No figures of test ratings" in seen.go("overview", ".tiles").locator("main").inner_text()
+    assert "nothing to measure on" in seen.go("errors", ".empty").locator("main").inner_text()
+    assert "There is no map" in seen.go("map", ".empty").locator("main").inner_text()
+    assert "no titles" in seen.go("items", "#found").locator("main").inner_text()
+    assert "no factors" in seen.go("items/1", ".facts").locator("main").inner_text()
+    assert "without training rows" in seen.go("users/1", ".recommended").locator("main").inner_text()
+    page = seen.go("rate", SCREENS["rate"])
+    page.locator(".cards").first.get_by_role("radio").nth(4).click()
+    page.locator(".recommended > li").first.wait_for()
+    seen.go("data", ".chart[data-chart='tail'] svg")
+    content(seen)
+
+
+def test_ids_may_be_any_text_or_large_number(
+    look: Callable[..., Visit], serve: Callable[..., str], tmp_path: Path
+) -> None:
+    odd = ["a/b?c#d", "100 %", "x:5,y", "ä ö", "<b>", "+1"]
+    rng = np.random.default_rng(0)
+    user, item = rng.integers(0, 40, 900), rng.integers(0, 30, 900)
+    names = [*odd, *(f"u{n}" for n in range(40))]
+    ratings = hx.Ratings.from_columns(
+        np.array(names, object)[user], item + (1 << 60), rng.integers(1, 11, 900) / 2
+    )
+    seen = look(serve(folder(tmp_path, hx.ALS(factors=3), ratings)))
+    for name in odd:
+        page = seen.go("users", "#found")
+        page.get_by_label("Search users").fill(name)
+        page.locator("#found li:only-child, #found li", has_text=name).first.locator("a").click()
+        page.locator(".recommended > li").first.wait_for()
+        assert page.locator("h1").inner_text() == f"User {name}"
+    page.locator(".recommended .item").first.click()
+    page.locator(".facts", has_text="1152921504606").wait_for()
+    page.locator("h1", has_text="1152921504606").wait_for()
+    large = page.locator("h1").inner_text().removeprefix("item ")
+    assert int(large) - (1 << 60) in range(30)
+    page.get_by_role("link", name="What goes with it").click()
+    page.locator(".recommended > li").first.wait_for()
+    assert (
+        page.locator(f".cards li[data-item='{large}'] [aria-checked=true][aria-label='5 stars']").count() == 1
+    )
+    page.locator(".cards").first.get_by_role("radio", name="3.5 stars").last.click()
+    page.locator(".hint", has_text="From 2 ratings").wait_for()
+    content(seen)
+
+
+def test_what_is_not_there_is_said(look: Callable[..., Visit], rated: str) -> None:
+    seen = look(rated)
+    for where, words in (
+        ("items/no such", "no such item"),
+        ("users/no such", "no such user"),
+        ("nowhere", "no such screen"),
+        ("items?q=zzz", "Nothing found"),
+        ("users?q=zzz", "Nobody found"),
+        ("errors?slice=genre&key=Opera", "no such test rows"),
+    ):
+        page = seen.go(where, "main :is(.trouble, .empty, .rows)")
+        assert words in page.locator("main").inner_text()
+    assert all("404" in text for text in seen.complaints), seen.complaints
+
+
+def test_a_service_that_is_down_is_said_and_tried_again(look: Callable[..., Visit], rated: str) -> None:
+    seen = look(rated)
+    page = seen.go("overview", SCREENS["overview"])
+    page.context.set_offline(True)
+    page.locator("nav a", has_text="Data").click()
+    page.locator(".trouble", has_text="does not answer").wait_for()
+    page.context.set_offline(False)
+    page.get_by_role("button", name="Try again").click()
+    page.locator(SCREENS["data"]).wait_for()
+
+
+def test_another_model_is_told_of(look: Callable[..., Visit], browser: Any, tmp_path: Path) -> None:
+    assert browser
+    server = Server(folder(tmp_path / "one", hx.BiasedMF(factors=3), films(60, 40)))
+    other = folder(tmp_path / "two", hx.Bias(), films(60, 40))
+    try:
+        seen = look(server.url)
+        page = seen.go("overview", SCREENS["overview"])
+        live = server.app.state.service.live
+        live.current = create_app(other).state.service.live.current
+        page.locator("nav a", has_text="Items").click()
+        page.locator(".changed").wait_for()
+        page.get_by_role("button", name="Show it").click()
+        page.locator("footer", has_text="bias on films").wait_for()
+        content(seen)
+    finally:
+        server.stop()
