@@ -77,7 +77,7 @@ def _neighbours(rows: Floats) -> Floats:
 
 def _in_square(places: Floats) -> Floats:
     """The middle of each axis at 0 and nearly all within 1; what lies further out comes to lie on the edge."""
-    low, high = np.quantile(places, [0.003, 0.997], axis=0)
+    low, high = np.quantile(places, [0.001, 0.999], axis=0)
     reach = np.where(high > low, (high - low) / 2, 1.0)
     clipped: Floats = np.clip((places - (high + low) / 2) / reach, -1, 1)
     return clipped
