@@ -224,7 +224,7 @@ def swaps(folder: Path, items: int, count: int, clients: int) -> None:
         )
 
 
-def overload(folder: Path, items: int, seconds: float, limit: int = 128) -> None:
+def overload(folder: Path, items: int, seconds: float, limit: int = 64) -> None:
     path = folder / "model.hatrix"
     made_up(items, 0).save(path)
     with serving(path) as service:

@@ -99,7 +99,7 @@ class Guard:
         app: ASGIApp,
         *,
         hosts: Iterable[str] = LOOPBACK,
-        max_concurrent: int = 128,
+        max_concurrent: int = 64,
         metrics: Metrics | None = None,
         access_log: AccessLog | None = None,
         largest: int = LARGEST,

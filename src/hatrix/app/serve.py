@@ -75,7 +75,7 @@ def serve(
     max_concurrent: Annotated[
         int,
         Parameter(converter=whole(1), help="requests worked on at once by a process; more get status 503"),
-    ] = 128,
+    ] = 64,
     no_access_log: Annotated[bool, Parameter(help="write no line for each request")] = False,
     no_page: Annotated[bool, Parameter(help="serve the API alone")] = False,
     output: Output = Output(),  # noqa: B008

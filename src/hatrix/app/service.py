@@ -86,7 +86,7 @@ def create_app(
     *,
     token: str | None = None,
     allowed_hosts: Sequence[str] | None = None,
-    max_concurrent: int = 128,
+    max_concurrent: int = 64,
     test: str | Path | None = None,
     page: bool = True,
     access_log: bool = False,
