@@ -451,7 +451,7 @@ def test_a_posterior_tells_how_sure_it_is(
     page.locator(".cards").first.get_by_role("radio", name="5 stars").first.click()
     page.locator(".sure .range").first.wait_for()
     assert page.locator(".sure").count() == page.locator(".recommended > li").count()
-    assert "with 80 %" in page.locator(".sure").first.inner_text()
+    assert "80% sure" in page.locator(".sure").first.inner_text()
     page = seen.go("users/1", ".sure")
     seen.go("overview", "h2:has-text('How sure it is')")
     seen.go("map", SCREENS["map"])

@@ -21,6 +21,7 @@ from hatrix.app.insight import Insight
 from hatrix.app.problems import responses
 from hatrix.app.projection import Projection, project
 from hatrix.app.rows import audience, starters, test_rows
+from hatrix.app.schemas import MOST_N
 from hatrix.errors import HatrixError
 
 __all__ = ["router"]
@@ -79,7 +80,7 @@ def router() -> APIRouter:
         key: Annotated[
             str, Query(max_length=512, description="Label of the slice, as its chart has it.")
         ] = "",
-        n: Annotated[int, Query(ge=1, le=200)] = 50,
+        n: Annotated[int, Query(ge=1, le=MOST_N)] = 50,
         offset: Annotated[int, Query(ge=0, le=1_000_000_000)] = 0,
     ) -> Response:
         def find(insight: Insight) -> dict[str, Any]:
