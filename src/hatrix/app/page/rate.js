@@ -189,5 +189,5 @@ function List({ list, ratings, card, clear, likes }) {
         <span class="figure">${card.task === "rating" && one.rating !== undefined && one.rating !== null ? number(one.rating) : number(one.score, 3)}</span></div>
       ${one.low !== undefined && one.low !== null && html`<p class="sure"><${Range} low=${one.low} high=${one.high} at=${one.rating} scale=${card.scale} />
         <span>${100 * SURE}% sure: ${number(one.low, 1)} to ${number(one.high, 1)}</span></p>`}
-      <${Because} of=${one} /></li>`)}</${Walk}>`;
+      <${Because} of=${one} rated=${card.task === "rating" ? ratings : null} /></li>`)}</${Walk}>`;
 }

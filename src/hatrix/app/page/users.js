@@ -46,7 +46,8 @@ function User({ id, route, card }) {
       ${told.warnings.map((words) => html`<p class="note" key=${words}>${words}</p>`)}
       <div class="columns wide"><div>
         <h2>Recommended</h2>
-        <${List} user=${id} n=${n} card=${card} held=${held.data && !held.data.untested ? held.data : null} why=${route.query.get("why")} />
+        <${List} user=${id} n=${n} card=${card} rated=${card.task === "rating" ? new Map(told.history.map((one) => [String(one.item), one.rating])) : null}
+          held=${held.data && !held.data.untested ? held.data : null} why=${route.query.get("why")} />
       </div><div>
         <h2>${card.task === "ranking" ? "History" : "Rated"}</h2>
         <${History} told=${told} card=${card} />
@@ -84,7 +85,7 @@ export const meaning = (card) =>
 const bias = (value) =>
   Math.abs(value) < 0.005 ? "0: rates like the average user" : `${signed(value)}: rates ${value < 0 ? "below" : "above"} the average user`;
 
-function List({ user, n, card, held, why }) {
+function List({ user, n, card, rated, held, why }) {
   const go = (changed) => replace(to("users", user, { n: n === 10 ? null : n, why, ...changed }));
   const exclude = card.has_seen ? null : "false";
   const interval = card.has_intervals ? 0.8 : null;
@@ -106,7 +107,7 @@ function List({ user, n, card, held, why }) {
             <button type="button" class="why" data-stop aria-expanded=${isOpen} aria-label=${`Why ${name(one)}`} onClick=${() => go({ why: isOpen ? null : one.item })}>Why</button></div>
           ${one.low !== undefined && one.low !== null && html`<p class="sure"><${Range} low=${one.low} high=${one.high} at=${one.rating} scale=${card.scale} />
             <span>80% sure: ${number(one.low, 1)} to ${number(one.high, 1)}</span></p>`}
-          <${Because} of=${one} />
+          <${Because} of=${one} rated=${rated} />
           ${isOpen && html`<${Why} user=${user} item=${one.item} />`}</li>`;
       })}</${Walk}>`}
     </${Reply}>`;
@@ -118,10 +119,11 @@ function hitWords(items, hits, total) {
   return `${found === 0 ? "None" : found} of ${many(total, "held-out item")} ${found === 1 ? "is" : "are"} among these ${items.length}.`;
 }
 
-export function Because({ of }) {
+/** What carries a score; `rated` has the ratings, since a low one may speak for an item, too. */
+export function Because({ of, rated }) {
   const reasons = (of.because ?? []).filter((one) => one.contribution > 0).slice(0, 3);
   if (!reasons.length) return null;
-  return html`<p class="because">because of ${reasons.map((one, at) => html`${at > 0 && (at === reasons.length - 1 ? " and " : ", ")}<bdi>${name(one)}</bdi>`)}</p>`;
+  return html`<p class="because">because of ${reasons.map((one, at) => html`${at > 0 && (at === reasons.length - 1 ? " and " : ", ")}<bdi>${name(one)}</bdi>${rated?.has(String(one.item)) && html` <small>rated ${plain(rated.get(String(one.item)))}</small>`}`)}</p>`;
 }
 
 const PARTS = {
