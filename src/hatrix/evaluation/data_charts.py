@@ -42,7 +42,9 @@ def counts(table: pd.DataFrame, *, of: str, by: str, description: str) -> alt.La
         .mark_bar(opacity=0.85, cornerRadiusEnd=2, color=BLUE)
         .encode(
             alt.X("label:O", sort=None, title=by, axis=alt.Axis(labelAngle=0, labelOverlap=True)),
-            alt.Y("count:Q", title=of, axis=alt.Axis(tickCount=5, tickMinStep=1, format="~s", labelExpr=LABEL)),
+            alt.Y(
+                "count:Q", title=of, axis=alt.Axis(tickCount=5, tickMinStep=1, format="~s", labelExpr=LABEL)
+            ),
             tooltip=[
                 alt.Tooltip("label:O", title=by),
                 alt.Tooltip("count:Q", title=of, format=","),
