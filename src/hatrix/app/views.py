@@ -57,12 +57,14 @@ def router() -> APIRouter:
         responses=WORKING,
     )
     async def overview(request: Request, ask: Asked) -> Response:
+        """The model card, the figures of the test rows with their intervals, the training curves, and warnings."""
         return await insights.kept(request, ask, "overview", Insight.overview)
 
     @routes.get(
         "/v1/errors", tags=["page"], summary="Where the model is wrong on the test rows", responses=WORKING
     )
     async def errors(request: Request, ask: Asked) -> Response:
+        """Where the model is wrong: the report's charts as Vega-Lite, with their words and tables."""
         return await insights.kept(request, ask, "errors", Insight.errors)
 
     @routes.get(
@@ -83,6 +85,8 @@ def router() -> APIRouter:
         n: Annotated[int, Query(ge=1, le=MOST_N)] = 50,
         offset: Annotated[int, Query(ge=0, le=1_000_000_000)] = 0,
     ) -> Response:
+        """The test rows of a slice of the charts, of a user or of an item, those that are furthest off first."""
+
         def find(insight: Insight) -> dict[str, Any]:
             if insight.untested is not None:
                 return {"untested": insight.untested, "count": 0, "rows": []}
@@ -92,18 +96,21 @@ def router() -> APIRouter:
 
     @routes.get("/v1/map", tags=["page"], summary="Items in two dimensions", responses=WORKING)
     async def atlas(request: Request, ask: Asked) -> Response:
+        """Where items lie on the map, with their titles, genres and training rows, one list for each."""
         return await insights.kept(request, ask, "map", _map)
 
     @routes.get(
         "/v1/data", tags=["page"], summary="The training data: sparsity and long tail", responses=WORKING
     )
     async def data(request: Request, ask: Asked) -> Response:
+        """What the model was trained on: how sparse, how long its tail, and how it was read."""
         return await insights.kept(request, ask, "data", census)
 
     @routes.get(
         "/v1/starters", tags=["page"], summary="Known items that differ, to be rated first", responses=WORKING
     )
     async def first(request: Request, ask: Asked) -> Response:
+        """Items that a visitor is likely to know and that tell much of their taste."""
         return await insights.kept(request, ask, "starters", lambda insight: starters(insight.model))
 
     @routes.get(
@@ -113,6 +120,7 @@ def router() -> APIRouter:
         responses=WORKING,
     )
     async def listed(request: Request, ask: Asked, item: Item) -> Response:
+        """How an item was rated, by whom, and which users have it among their first ten recommendations."""
         row = ask.item_row(item)
         return await insights.found(
             request,
