@@ -54,6 +54,7 @@ def router() -> APIRouter:
         "/v1/overview",
         tags=["page"],
         summary="The model card, figures and training curves",
+        response_model=dict[str, Any],
         responses=WORKING,
     )
     async def overview(request: Request, ask: Asked) -> Response:
@@ -61,7 +62,11 @@ def router() -> APIRouter:
         return await insights.kept(request, ask, "overview", Insight.overview)
 
     @routes.get(
-        "/v1/errors", tags=["page"], summary="Where the model is wrong on the test rows", responses=WORKING
+        "/v1/errors",
+        tags=["page"],
+        summary="Where the model is wrong on the test rows",
+        response_model=dict[str, Any],
+        responses=WORKING,
     )
     async def errors(request: Request, ask: Asked) -> Response:
         """Where the model is wrong: the report's charts as Vega-Lite, with their words and tables."""
@@ -71,6 +76,7 @@ def router() -> APIRouter:
         "/v1/errors/rows",
         tags=["page"],
         summary="The test rows of a slice, the worst first",
+        response_model=dict[str, Any],
         responses=WORKING,
     )
     async def rows(
@@ -94,20 +100,34 @@ def router() -> APIRouter:
 
         return await insights.found(request, ask, "rows", Insight.measured, find)
 
-    @routes.get("/v1/map", tags=["page"], summary="Items in two dimensions", responses=WORKING)
+    @routes.get(
+        "/v1/map",
+        tags=["page"],
+        summary="Items in two dimensions",
+        response_model=dict[str, Any],
+        responses=WORKING,
+    )
     async def atlas(request: Request, ask: Asked) -> Response:
         """Where items lie on the map, with their titles, genres and training rows, one list for each."""
         return await insights.kept(request, ask, "map", _map)
 
     @routes.get(
-        "/v1/data", tags=["page"], summary="The training data: sparsity and long tail", responses=WORKING
+        "/v1/data",
+        tags=["page"],
+        summary="The training data: sparsity and long tail",
+        response_model=dict[str, Any],
+        responses=WORKING,
     )
     async def data(request: Request, ask: Asked) -> Response:
         """What the model was trained on: how sparse, how long its tail, and how it was read."""
         return await insights.kept(request, ask, "data", census)
 
     @routes.get(
-        "/v1/starters", tags=["page"], summary="Known items that differ, to be rated first", responses=WORKING
+        "/v1/starters",
+        tags=["page"],
+        summary="Known items that differ, to be rated first",
+        response_model=dict[str, Any],
+        responses=WORKING,
     )
     async def first(request: Request, ask: Asked) -> Response:
         """Items that a visitor is likely to know and that tell much of their taste."""
@@ -117,6 +137,7 @@ def router() -> APIRouter:
         "/v1/audience",
         tags=["page"],
         summary="How an item was rated, and whose list has it",
+        response_model=dict[str, Any],
         responses=WORKING,
     )
     async def listed(request: Request, ask: Asked, item: Item) -> Response:
