@@ -137,6 +137,7 @@ def test_rows_of_a_user_and_of_an_item(client: TestClient, result: hx.Evaluation
             assert len(rows) == (frame[side] == label).sum()
     one, two = (told(client, "/v1/errors/rows", n=5, offset=offset)["rows"] for offset in (0, 3))
     assert one[3:] == two[:2]
+    assert len(told(client, "/v1/errors/rows", n=1000)["rows"]) == min(1000, len(frame))
     assert told(client, "/v1/errors/rows", slice="user", key="nobody")["rows"] == []
     assert told(client, "/v1/errors/rows", slice="genre", key="no such")["count"] == 0
     assert client.get("/v1/errors/rows", params={"slice": "moon"}).json()["code"] == "validation"

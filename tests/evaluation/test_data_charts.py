@@ -31,6 +31,7 @@ def test_counts_have_a_bar_for_each_label_and_its_share() -> None:
     encoding = chart.to_dict()["layer"][0]["encoding"]
     assert (encoding["x"]["title"], encoding["y"]["title"]) == ("stars", "ratings")
     assert encoding["x"]["sort"] is None
+    assert encoding["y"]["axis"]["tickMinStep"] == 1  # there is no half of a rating
     assert len(encoding["tooltip"]) == 3
 
 

@@ -82,7 +82,7 @@ def census(insight: Insight) -> dict[str, Any]:
         "read": insight.recorded.get("read"),
         "unread": None
         if insight.recorded.get("read")
-        else "How the source was read stands in the metrics.json that `hatrix run` writes beside the model: it is not here.",
+        else "How the source was read stands in the metrics.json that hatrix run writes beside the model; it is not here.",
     }
 
 

@@ -65,7 +65,7 @@ class Insight:
         """The held-out rows, or None and why there are none."""
         if self._file is None:
             return None, (
-                "No test ratings are at hand. Serve the folder that `hatrix run` wrote, with its test.parquet, or name "
+                "No test ratings are at hand. Serve the folder that hatrix run wrote, with its test.parquet, or name "
                 "a file of ratings that the model was not trained on with --test."
             )
         try:

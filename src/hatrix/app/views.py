@@ -21,6 +21,7 @@ from hatrix.app.insight import Insight
 from hatrix.app.problems import responses
 from hatrix.app.projection import Projection, project
 from hatrix.app.rows import audience, starters, test_rows
+from hatrix.app.schemas import MOST_N
 from hatrix.errors import HatrixError
 
 __all__ = ["router"]
@@ -53,21 +54,29 @@ def router() -> APIRouter:
         "/v1/overview",
         tags=["page"],
         summary="The model card, figures and training curves",
+        response_model=dict[str, Any],
         responses=WORKING,
     )
     async def overview(request: Request, ask: Asked) -> Response:
+        """The model card, the figures of the test rows with their intervals, the training curves, and warnings."""
         return await insights.kept(request, ask, "overview", Insight.overview)
 
     @routes.get(
-        "/v1/errors", tags=["page"], summary="Where the model is wrong on the test rows", responses=WORKING
+        "/v1/errors",
+        tags=["page"],
+        summary="Where the model is wrong on the test rows",
+        response_model=dict[str, Any],
+        responses=WORKING,
     )
     async def errors(request: Request, ask: Asked) -> Response:
+        """Where the model is wrong: the report's charts as Vega-Lite, with their words and tables."""
         return await insights.kept(request, ask, "errors", Insight.errors)
 
     @routes.get(
         "/v1/errors/rows",
         tags=["page"],
         summary="The test rows of a slice, the worst first",
+        response_model=dict[str, Any],
         responses=WORKING,
     )
     async def rows(
@@ -79,9 +88,11 @@ def router() -> APIRouter:
         key: Annotated[
             str, Query(max_length=512, description="Label of the slice, as its chart has it.")
         ] = "",
-        n: Annotated[int, Query(ge=1, le=200)] = 50,
+        n: Annotated[int, Query(ge=1, le=MOST_N)] = 50,
         offset: Annotated[int, Query(ge=0, le=1_000_000_000)] = 0,
     ) -> Response:
+        """The test rows of a slice of the charts, of a user or of an item, those that are furthest off first."""
+
         def find(insight: Insight) -> dict[str, Any]:
             if insight.untested is not None:
                 return {"untested": insight.untested, "count": 0, "rows": []}
@@ -89,29 +100,48 @@ def router() -> APIRouter:
 
         return await insights.found(request, ask, "rows", Insight.measured, find)
 
-    @routes.get("/v1/map", tags=["page"], summary="Items in two dimensions", responses=WORKING)
+    @routes.get(
+        "/v1/map",
+        tags=["page"],
+        summary="Items in two dimensions",
+        response_model=dict[str, Any],
+        responses=WORKING,
+    )
     async def atlas(request: Request, ask: Asked) -> Response:
+        """Where items lie on the map, with their titles, genres and training rows, one list for each."""
         return await insights.kept(request, ask, "map", _map)
 
     @routes.get(
-        "/v1/data", tags=["page"], summary="The training data: sparsity and long tail", responses=WORKING
+        "/v1/data",
+        tags=["page"],
+        summary="The training data: sparsity and long tail",
+        response_model=dict[str, Any],
+        responses=WORKING,
     )
     async def data(request: Request, ask: Asked) -> Response:
+        """What the model was trained on: how sparse, how long its tail, and how it was read."""
         return await insights.kept(request, ask, "data", census)
 
     @routes.get(
-        "/v1/starters", tags=["page"], summary="Known items that differ, to be rated first", responses=WORKING
+        "/v1/starters",
+        tags=["page"],
+        summary="Known items that differ, to be rated first",
+        response_model=dict[str, Any],
+        responses=WORKING,
     )
     async def first(request: Request, ask: Asked) -> Response:
+        """Items that a visitor is likely to know and that tell much of their taste."""
         return await insights.kept(request, ask, "starters", lambda insight: starters(insight.model))
 
     @routes.get(
         "/v1/audience",
         tags=["page"],
         summary="How an item was rated, and whose list has it",
+        response_model=dict[str, Any],
         responses=WORKING,
     )
     async def listed(request: Request, ask: Asked, item: Item) -> Response:
+        """How an item was rated, by whom, and which users have it among their first ten recommendations."""
         row = ask.item_row(item)
         return await insights.found(
             request,

@@ -13,6 +13,9 @@ if TYPE_CHECKING:
 
 __all__ = ["counts", "long_tail"]
 
+LABEL = "datum.value === 0 ? '0' : datum.label"
+"""Labels of counts: without it, those in thousands begin with 0k."""
+
 
 def counts(table: pd.DataFrame, *, of: str, by: str, description: str) -> alt.LayerChart:
     """Columns over an ordered set of labels, each with its count and its share.
@@ -39,7 +42,9 @@ def counts(table: pd.DataFrame, *, of: str, by: str, description: str) -> alt.La
         .mark_bar(opacity=0.85, cornerRadiusEnd=2, color=BLUE)
         .encode(
             alt.X("label:O", sort=None, title=by, axis=alt.Axis(labelAngle=0, labelOverlap=True)),
-            alt.Y("count:Q", title=of, axis=alt.Axis(tickCount=5, format="~s")),
+            alt.Y(
+                "count:Q", title=of, axis=alt.Axis(tickCount=5, tickMinStep=1, format="~s", labelExpr=LABEL)
+            ),
             tooltip=[
                 alt.Tooltip("label:O", title=by),
                 alt.Tooltip("count:Q", title=of, format=","),

@@ -129,8 +129,8 @@ def _who(evaluation: RankingEvaluation) -> list[str]:
                 f"with {worst['slice']} ({worst['ndcg']:.3f})."
             )
     said.append(
-        f"Its lists hold {evaluation.coverage:.1%} of the items; 0 would spread places evenly and 1 give all to a few "
-        f"items: the Gini index is {evaluation.gini:.2f}."
+        f"Its lists hold {evaluation.coverage:.1%} of the items. The Gini index of their places is {evaluation.gini:.2f}, "
+        "where 0 is all items alike and 1 always the same few."
     )
     return said
 

@@ -58,7 +58,7 @@ export async function ask(path, { body, signal } = {}) {
       text = await response.text();
     } catch (error) {
       if (signal?.aborted) throw error;
-      throw new Failure(0, "unreachable", "The service does not answer.");
+      throw new Failure(0, "unreachable", "It may have been stopped, or the connection is down.");
     }
     if (response.status === 202) {
       await pause(Number(response.headers.get("Retry-After")) || 1, signal);

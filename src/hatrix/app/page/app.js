@@ -1,6 +1,6 @@
 // The frame around the screens: navigation, the look, keys, and what to say when the service changed.
-import { Component, html, render, useEffect, useState } from "./vendor/htm-preact.module.js";
-import { useReply } from "./api.js";
+import { Component, html, render, useEffect, useRef, useState } from "./vendor/htm-preact.module.js";
+import { ask, useReply } from "./api.js";
 import { DataScreen } from "./data.js";
 import { Errors } from "./errors.js";
 import { Items } from "./items.js";
@@ -8,7 +8,7 @@ import { MapScreen } from "./map.js";
 import { Overview } from "./overview.js";
 import { Empty, Loading, Trouble } from "./parts.js";
 import { Rate } from "./rate.js";
-import { to, useRoute } from "./route.js";
+import { height, to, useRoute } from "./route.js";
 import { Users } from "./users.js";
 
 const SCREENS = [
@@ -74,8 +74,52 @@ function slash(event) {
   if (event.target.closest("input, textarea, select, [contenteditable]")) return;
   event.preventDefault();
   const field = document.querySelector("[data-search]");
-  if (field) field.focus();
-  else location.hash = to("items");
+  if (field) {
+    field.focus();
+    return;
+  }
+  const come = () => requestAnimationFrame(() => document.querySelector("[data-search]")?.focus());
+  addEventListener("hashchange", come, { once: true });
+  location.hash = to("items");
+}
+
+const BACK_WITHIN = 2000;
+
+/** Scroll to a height as soon as the screen is that long; who scrolls meanwhile is left alone. */
+function reach(target) {
+  window.scrollTo(0, target);
+  if (!target) return undefined;
+  const until = performance.now() + BACK_WITHIN;
+  let frame = 0;
+  const again = () => {
+    if (Math.abs(window.scrollY - target) > 1) window.scrollTo(0, target);
+    if (performance.now() < until) frame = requestAnimationFrame(again);
+  };
+  const stop = () => cancelAnimationFrame(frame);
+  const kinds = ["wheel", "keydown", "pointerdown"];
+  for (const kind of kinds) addEventListener(kind, stop, { once: true, passive: true });
+  frame = requestAnimationFrame(again);
+  return () => {
+    stop();
+    for (const kind of kinds) removeEventListener(kind, stop);
+  };
+}
+
+const ASKED_EVERY = 30_000;
+
+/** Ask now and then which model is served: what is on the screen may be long read. */
+function useVersion() {
+  useEffect(() => {
+    const look = () => {
+      if (document.visibilityState === "visible") ask("health/ready").catch(() => {});
+    };
+    const timer = setInterval(look, ASKED_EVERY);
+    document.addEventListener("visibilitychange", look);
+    return () => {
+      clearInterval(timer);
+      document.removeEventListener("visibilitychange", look);
+    };
+  }, []);
 }
 
 function Changed() {
@@ -93,14 +137,18 @@ function Changed() {
 function App() {
   const route = useRoute();
   const card = useReply("v1/model");
+  useVersion();
   useEffect(() => {
     addEventListener("keydown", slash);
     return () => removeEventListener("keydown", slash);
   }, []);
   const place = `${route.screen}/${route.id ?? ""}`;
+  const first = useRef(true);
   useEffect(() => {
-    window.scrollTo(0, 0);
     document.querySelector("nav [aria-current]")?.scrollIntoView({ block: "nearest", inline: "nearest" });
+    if (!first.current && document.activeElement === document.body) document.getElementById("main").focus({ preventScroll: true });
+    first.current = false;
+    return reach(height());
   }, [place]);
   const [, , Screen] = SCREENS.find(([key]) => key === route.screen) ?? [];
   return html`<a class="skip" href="#main" onClick=${(event) => {

@@ -3,6 +3,7 @@ import { html, useEffect, useRef, useState } from "./vendor/htm-preact.module.js
 
 const LIBRARIES = ["vega.min.js", "vega-lite.min.js", "vega-embed.min.js"];
 let loaded = null;
+const heights = new Map();
 
 function script(file) {
   return new Promise((resolve, reject) => {
@@ -55,6 +56,7 @@ export function Figure({ figure, onPick }) {
           const label = mark?.datum?.slice ?? mark?.datum?.label;
           if (pick.current && label !== undefined) pick.current(String(label));
         });
+        heights.set(figure.key, place.current.offsetHeight);
         setState("drawn");
       } catch (error) {
         if (!gone) setState(`This chart could not be drawn: ${error.message}`);
@@ -76,7 +78,7 @@ export function Figure({ figure, onPick }) {
   return html`<figure>
     <figcaption>${figure.caption}</figcaption>
     <div class=${`chart${onPick ? " pickable" : ""}`} data-chart=${figure.key} data-state=${state} role="group"
-      aria-label=${figure.caption} ref=${place}></div>
+      style=${{ minHeight: state === "drawing" && heights.has(figure.key) ? `${heights.get(figure.key)}px` : null }} aria-label=${figure.caption} ref=${place}></div>
     ${state !== "drawing" && state !== "drawn" && html`<p class="note">${state}</p>`}
   </figure>`;
 }

@@ -2,7 +2,7 @@
 import { html, useEffect, useRef } from "./vendor/htm-preact.module.js";
 import { address, useReply } from "./api.js";
 import { Empty, ItemLink, Loading, Reply, Sections, Trouble, many, number, plain, signed, useTitle } from "./parts.js";
-import { to } from "./route.js";
+import { count as counted, to } from "./route.js";
 
 const BY = { "by-users": "activity", "by-items": "popularity" };
 const SHOWN = 12;
@@ -25,7 +25,7 @@ export function Errors({ route, card }) {
   const errors = useReply("v1/errors");
   const by = route.query.get("slice");
   const key = route.query.get("key") ?? "";
-  const n = Math.min(200, Number(route.query.get("n")) || SHOWN);
+  const n = counted(route.query.get("n"), SHOWN, 200);
   const unit = card.scale?.[1] === 5 ? "stars" : "points";
   return html`<h1>Errors</h1>
     <${Reply} of=${errors} lines=${8}>${(told) => {
@@ -65,10 +65,11 @@ export function Rows({ by, name, n = SHOWN, unit = "", ranks = false, still = fa
   const inner = () => {
     if (found.error) return html`<${Trouble} error=${found.error} retry=${found.retry} />`;
     if (!found.data || found.loading) return html`<${Loading} lines=${5} />`;
-    const { rows, count } = found.data;
+    const { rows, count, untested } = found.data;
+    if (untested) return html`<p class="hint">${untested}</p>`;
     if (!rows.length) return html`<p class="hint">There are no such test rows.</p>`;
     return html`<div class="scroll" role="region" tabindex="0" aria-label="Test rows"><table class="wide">
-      <caption>${many(count, "test row")}${count > rows.length ? `, of them ${rows.length}` : ""}${ranks ? ", the missed first" : ", the furthest off first"}</caption>
+      <caption>${count > rows.length ? `${rows.length} of ` : ""}${many(count, "test row")}${ranks ? ", the missed first" : ", the furthest off first"}</caption>
       <thead><tr>${without !== "item" && html`<th scope="col">item</th>`}${without !== "user" && html`<th scope="col">user</th>`}
         ${ranks ? html`<th scope="col" class="number">place in the list</th>`
           : html`<th scope="col" class="number">actual</th><th scope="col" class="number">predicted</th><th scope="col" class="number">error</th>`}</tr></thead>
@@ -78,7 +79,7 @@ export function Rows({ by, name, n = SHOWN, unit = "", ranks = false, still = fa
         ${ranks ? html`<td class="number">${row.place ?? "missed"}</td>`
           : html`<td class="number">${plain(row.rating)}</td><td class="number">${number(row.predicted)}</td>
             <td class=${`number ${row.error > 0 ? "high" : "low"}`}>${signed(row.error)}</td>`}</tr>`)}</tbody></table></div>
-      ${!still && count > rows.length && rows.length < 200 && html`<p><a href=${to("errors", null, { slice: by, key: name, n: Math.min(200, n + 60) })}>More of them</a></p>`}`;
+      ${count > rows.length && rows.length < 200 && html`<p><a href=${to("errors", null, { slice: by, key: name, n: Math.min(200, n + 60) })}>More of them</a></p>`}`;
   };
   return html`<div class=${still ? "" : "rows"} ref=${root} data-rows=${`${by}=${name}`}>
     ${!still && html`<h3>Rows: <bdi>${WORDS[by]?.(name, unit) ?? name}</bdi> <a class="close" href=${to("errors")} aria-label="Close the rows">×</a></h3>`}

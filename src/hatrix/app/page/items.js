@@ -4,7 +4,8 @@ import { address, useReply } from "./api.js";
 import { Figure } from "./charts.js";
 import { Rows } from "./errors.js";
 import { Attributes, Bar, Empty, Facts, ItemLink, Reply, Search, UserLink, Walk, many, name, number, plain, signed, useTitle } from "./parts.js";
-import { replace, to } from "./route.js";
+import { best, write } from "./rate.js";
+import { count, replace, to } from "./route.js";
 
 const AT_ONCE = 40;
 
@@ -15,7 +16,7 @@ export function Items({ route, card }) {
 function Found({ route, card }) {
   useTitle("Items");
   const q = route.query.get("q") ?? "";
-  const n = Math.min(1000, Number(route.query.get("n")) || AT_ONCE);
+  const n = count(route.query.get("n"), AT_ONCE, 1000);
   const found = useReply(address("v1/items", { q, n }));
   return html`<h1>Items</h1>
     <${Search} label="Search items" value=${q} into="#found" placeholder=${card.has_titles ? "A title, or an id" : "An id"}
@@ -41,12 +42,12 @@ function Item({ id, card }) {
       <h1><bdi>${name(told)}</bdi></h1>
       <${Attributes} of=${told.attributes} />
       <p class="ways">${card.has_factors && html`<a class="button quiet" href=${to("map", null, { item: told.item })}>On the map</a>`}
-        <a class="button quiet" href=${to("rate", null, { r: `${told.item}:${best(card)}` })}>What goes with it</a></p>
+        <a class="button quiet" href=${to("rate", null, { r: write(new Map([[told.item, best(card)]])) })}>What goes with it</a></p>
       <div class="columns"><div>
         <h2>What is known of it</h2>
         <${Facts} facts=${[
           ["Id", String(told.item)],
-          [`Training ${rows}`, `${told.ratings.toLocaleString("en")}, number ${told.rank.toLocaleString("en")} by that`],
+          [`Training ${rows}`, `${told.ratings.toLocaleString("en")}, rank ${told.rank.toLocaleString("en")} of ${card.items.toLocaleString("en")}`],
           ...(told.mean === null || card.task === "ranking" ? [] : [["Mean rating", number(told.mean)]]),
           ...(told.bias === null ? [] : [["Bias", bias(told.bias, card)]]),
         ]} />
@@ -59,11 +60,9 @@ function Item({ id, card }) {
     </${Reply}>`;
 }
 
-const best = (card) => (card.scale ? card.scale[1] : 1);
-
 function bias(value, card) {
   if (card.task === "ranking") return signed(value, 3);
-  return `${signed(value)}: rated ${value < 0 ? "below" : "above"} the average item`;
+  return Math.abs(value) < 0.005 ? "0: rated like the average item" : `${signed(value)}: rated ${value < 0 ? "below" : "above"} the average item`;
 }
 
 export function Similar({ item, n = 12, onPick }) {
@@ -82,8 +81,8 @@ function Audience({ item, card }) {
   return html`<${Reply} of=${audience} lines=${6}>${({ figures, raters, listed }) => html`
     ${figures.map((figure) => html`<${Figure} key=${figure.key} figure=${figure} />`)}
     <h2>Who would get it</h2>
-    <p>${listed.count === 0 ? `It is in none of ${many(listed.users, "list")} of ${listed.length}.`
-      : `${many(listed.count, "user")} ${listed.count === 1 ? "has" : "have"} it in the list of ${listed.length}: ${((100 * listed.count) / Math.max(1, listed.users)).toFixed(1)} % of those looked at.`}</p>
+    <p>${listed.count === 0 ? `It is among the first ${listed.length} recommendations of none of ${many(listed.users, "user")}.`
+      : `It is among the first ${listed.length} recommendations of ${listed.count.toLocaleString("en")} of ${many(listed.users, "user")}, ${((100 * listed.count) / Math.max(1, listed.users)).toFixed(1)}%.`}</p>
     ${listed.first.length > 0 && html`<${Walk} class="chips" label="Users whose list has it">${listed.first.map((one) => html`<li key=${one.user}>
       <a href=${to("users", one.user)} data-stop>user <bdi>${one.user}</bdi> <small>place ${one.place}</small></a></li>`)}</${Walk}>`}
     ${raters.length > 0 && html`<h3>${card.task === "ranking" ? "Some who have it" : "Some who rated it"}</h3>

@@ -7,6 +7,7 @@ import { replace, to } from "./route.js";
 
 const COLOURS = ["#3b82c4", "#d9730d", "#2f9e6e", "#b5507f", "#8367c7", "#a98a1b", "#2a9fb0", "#c2504a", "#6b8e3d", "#9a6a4a"];
 const OTHER = "#8b949e";
+const OTHERS = "*";
 const MOST_FOUND = 8;
 const FURTHEST = 40;
 
@@ -36,7 +37,6 @@ function Atlas({ told, route, card }) {
   const at = useMemo(() => new Map(told.item.map((item, row) => [String(item), row])), [told]);
   const titles = told.titles ?? told.item.map((item) => `item ${item}`);
   const title = (row) => titles[row] ?? `item ${told.item[row]}`;
-  const [hidden, setHidden] = useState(() => new Set());
   const q = route.query.get("q") ?? "";
   const chosen = at.get(route.query.get("item") ?? "") ?? null;
   const asked = route.query.get("item");
@@ -46,24 +46,29 @@ function Atlas({ told, route, card }) {
     const words = folded(q).split(/\s+/).filter(Boolean);
     return words.length ? told.item.map((_, row) => row).filter((row) => words.every((word) => folded(`${title(row)} ${told.item[row]}`).includes(word))) : [];
   }, [q, told]);
-  const choose = (row) => replace(to("map", null, { q, item: row === null ? null : told.item[row] }));
-  const toggle = (place) => setHidden((before) => {
-    const after = new Set(before);
+  const names = useMemo(() => [...legend.entries(), [-1, OTHERS]], [legend]);
+  const hide = route.query.get("hide") ?? "";
+  const hidden = useMemo(() => new Set(names.filter(([, genre]) => hide.split("|").includes(genre)).map(([place]) => place)), [names, hide]);
+  const go = (changed) => replace(to("map", null, { q, item: asked, hide, ...changed }));
+  const choose = (row) => go({ item: row === null ? null : told.item[row] });
+  const conceal = (places) => go({ hide: names.filter(([place]) => places.has(place)).map(([, genre]) => genre).join("|") });
+  const toggle = (place) => {
+    const after = new Set(hidden);
     if (!after.delete(place)) after.add(place);
-    return after;
-  });
-  const only = (place) => setHidden(new Set([...legend.keys(), -1].filter((one) => one !== place)));
-  return html`<p class="lead">${many(told.item.length, "item")}, placed by ${told.method}: what pleases the same people lies close together.
+    conceal(after);
+  };
+  const only = (place) => conceal(new Set(names.map(([one]) => one).filter((one) => one !== place)));
+  return html`<p class="lead">${many(told.item.length, "item")}, placed by ${told.method}: what pleases the same people lies close together. The larger a dot, the more ${card.task === "ranking" ? "training rows" : "ratings"}.
       ${told.left_out > 0 && ` ${many(told.left_out, "less rated item")} left out.`}</p>
     <div class="map-tools"><label class="search"><span class="hidden">Search the map</span>
       <input type="search" data-search value=${q} placeholder=${told.titles ? "A title, or an id" : "An id"} autocomplete="off" spellcheck="false"
-        onInput=${(event) => replace(to("map", null, { q: event.target.value, item: route.query.get("item") }))}
+        onInput=${(event) => go({ q: event.target.value })}
         onKeyDown=${(event) => event.key === "Enter" && found.length && choose(found[0])} /><kbd aria-hidden="true">/</kbd></label>
       ${q && html`<p class="hint" role="status">${many(found.length, "item")} found</p>`}</div>
-    ${legend.length > 0 && html`<ul class="legend" aria-label="Genres">${[...legend.entries(), [-1, "others"]].map(([place, genre]) => html`<li key=${genre}>
+    ${legend.length > 0 && html`<ul class="legend" aria-label="Genres">${names.map(([place, genre]) => html`<li key=${genre}>
       <button type="button" aria-pressed=${!hidden.has(place)} onClick=${() => toggle(place)} onDblClick=${() => only(place)}>
-        <svg viewBox="0 0 10 10" aria-hidden="true"><circle cx="5" cy="5" r="4.5" fill=${place < 0 ? OTHER : COLOURS[place]} /></svg><bdi>${genre}</bdi></button></li>`)}
-      ${hidden.size > 0 && html`<li><button type="button" class="link" onClick=${() => setHidden(new Set())}>All</button></li>`}</ul>`}
+        <svg viewBox="0 0 10 10" aria-hidden="true"><circle cx="5" cy="5" r="4.5" fill=${place < 0 ? OTHER : COLOURS[place]} /></svg><bdi>${place < 0 ? "others" : genre}</bdi></button></li>`)}
+      ${hidden.size > 0 && html`<li><button type="button" class="link" onClick=${() => go({ hide: null })}>All</button></li>`}</ul>`}
     <div class="map">
       <${Plane} told=${told} of=${of} hidden=${hidden} found=${q ? found : null} chosen=${chosen} neighbours=${neighbours} title=${title} onChoose=${choose} />
       <aside aria-live="polite">

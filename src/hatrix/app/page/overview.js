@@ -4,7 +4,7 @@ import { useReply } from "./api.js";
 import { Reply, Sections, Tiles, useTitle } from "./parts.js";
 import { to } from "./route.js";
 
-export function Overview() {
+export function Overview({ card }) {
   const overview = useReply("v1/overview");
   useTitle(overview.data?.title);
   return html`<${Reply} of=${overview} lines=${8}>${(told) => html`
@@ -17,7 +17,7 @@ export function Overview() {
       <ul>${told.warnings.map((words) => html`<li key=${words}>${words}</li>`)}</ul></div>`}
     <p class="ways"><a class="button" href=${to("rate")}>Rate a few and get recommendations</a>
       ${!told.untested && html`<a class="button quiet" href=${to("errors")}>See where it is wrong</a>`}
-      <a class="button quiet" href=${to("map")}>Look at the map</a></p>
+      ${card.has_factors && html`<a class="button quiet" href=${to("map")}>Look at the map</a>`}</p>
     <${Sections} sections=${[...told.sections].sort((one, other) => rank(one) - rank(other))} />
     <p class="hint">hatrix ${told.version}; model version ${told.model}, loaded ${told.loaded}.</p>`}
   </${Reply}>`;

@@ -3,7 +3,10 @@ import { html, useEffect, useRef, useState } from "./vendor/htm-preact.module.js
 import { address, ask, useReply } from "./api.js";
 import { Empty, ItemLink, Range, Reply, Search, Trouble, Walk, many, name, number, plain, useTitle } from "./parts.js";
 import { replace, to } from "./route.js";
-import { Because } from "./users.js";
+import { Because, meaning } from "./users.js";
+
+/** The best rating there is. */
+export const best = (card) => card.scale?.[1] ?? 1;
 
 const LENGTH = 10;
 const SURE = 0.8;
@@ -24,7 +27,7 @@ export function read(text) {
   return found;
 }
 
-const write = (ratings) => [...ratings].map(([item, value]) => `${encodeURIComponent(item)}:${value}`).join(",");
+export const write = (ratings) => [...ratings].map(([item, value]) => `${encodeURIComponent(item)}:${value}`).join(",");
 const listed = (text) => new Set((text ?? "").split(",").filter(Boolean).map(decodeURIComponent));
 
 export function Rate({ route, card }) {
@@ -63,7 +66,7 @@ export function Rate({ route, card }) {
     <div class="columns wide"><div>
       <h2>${likes ? "Do you like these?" : "How do you rate these?"}</h2>
       <${Reply} of=${first} lines=${10}>${({ items }) => html`
-        <${Cards} items=${items} ratings=${ratings} skipped=${skipped} give=${give} skip=${skip} card=${card} likes=${likes} />`}</${Reply}>
+        <${Cards} items=${items} ratings=${ratings} skipped=${skipped} give=${give} skip=${skip} unskip=${() => go({ s: "" })} card=${card} likes=${likes} />`}</${Reply}>
       <h3>Others</h3>
       <${Search} label="Search items to rate" value=${q} into="#more" placeholder=${card.has_titles ? "A title you know" : "An id"} onSearch=${(text) => go({ q: text })} />
       ${q && html`<${More} q=${q} ratings=${ratings} give=${give} card=${card} likes=${likes} />`}
@@ -75,7 +78,7 @@ export function Rate({ route, card }) {
     </div></div>`;
 }
 
-function Cards({ items, ratings, skipped, give, skip, card, likes }) {
+function Cards({ items, ratings, skipped, give, skip, unskip, card, likes }) {
   const known = new Set(items.map((one) => String(one.item)));
   const others = [...ratings.keys()].filter((id) => !known.has(id));
   const shown = items.filter((one) => !skipped.has(String(one.item)));
@@ -83,7 +86,7 @@ function Cards({ items, ratings, skipped, give, skip, card, likes }) {
     ${others.map((id) => html`<${Other} key=${id} id=${id} value=${ratings.get(id)} give=${give} skip=${skip} card=${card} likes=${likes} />`)}
     ${shown.map((one) => html`<${Card} key=${one.item} one=${one} value=${ratings.get(String(one.item))} give=${give} skip=${skip} card=${card} likes=${likes} />`)}
   </${Walk}>
-  ${skipped.size > 0 && html`<p class="hint">${many(skipped.size, "item")} skipped.</p>`}`;
+  ${skipped.size > 0 && html`<p class="hint">${many(skipped.size, "item")} skipped. ${" "}<button type="button" class="link" onClick=${unskip}>Show ${skipped.size === 1 ? "it" : "them"} again</button></p>`}`;
 }
 
 function Other({ id, ...rest }) {
@@ -94,7 +97,7 @@ function Other({ id, ...rest }) {
 function Card({ one, value, give, skip, card, likes }) {
   return html`<li class=${value === undefined ? "" : "given"} data-item=${one.item}><${ItemLink} of=${one} />
     <span class="choose">
-      ${likes ? html`<button type="button" class="like" aria-pressed=${value !== undefined} onClick=${() => give(one.item, value === undefined ? card.scale?.[1] ?? 1 : null)}>Like</button>`
+      ${likes ? html`<button type="button" class="like" aria-pressed=${value !== undefined} onClick=${() => give(one.item, value === undefined ? best(card) : null)}>Like</button>`
         : html`<${Stars} value=${value} label=${name(one)} card=${card} onGive=${(stars) => give(one.item, stars)} />`}
       ${skip && html`<button type="button" class="skip-it" aria-label=${`Skip ${name(one)}`} onClick=${() => skip(one.item)}>Skip</button>`}</span></li>`;
 }
@@ -123,7 +126,7 @@ function Stars({ value, label, card, onGive }) {
   };
   return html`<span class=${stars ? "stars" : "levels"} role="radiogroup" aria-label=${`Rating of ${label}`} ref=${root} onKeyDown=${walk}>
     ${choice.map((one, at) => html`<button type="button" key=${one} role="radio" aria-checked=${one === value}
-      tabindex=${one === value || (value === undefined && at === 0) ? 0 : -1}
+      tabindex=${one === value || (at === 0 && !choice.includes(value)) ? 0 : -1}
       class=${value !== undefined && one <= value ? "on" : ""} aria-label=${said(one)} title=${said(one)}
       onClick=${() => onGive(one === value ? null : one)}>${stars ? html`<${Star} part=${whole ? "whole" : at % 2 ? "right" : "left"} />` : plain(one)}</button>`)}</span>`;
 }
@@ -179,11 +182,12 @@ function List({ list, ratings, card, clear, likes }) {
   if (!list.told) return html`<p class="hint" role="status">…</p>`;
   const { items, short, warnings } = list.told;
   return html`<p class="hint" data-took=${Math.round(list.took)}>From ${many(list.from, likes ? "like" : "rating")}, in ${Math.max(1, Math.round(list.took))} ms. ${" "}<button type="button" class="link" onClick=${clear}>Begin again</button></p>
+    <p class="hint">${meaning(card)}</p>
     ${[short, ...warnings].filter(Boolean).map((words) => html`<p class="hint" key=${words}>${words}</p>`)}
     <${Walk} ordered class="recommended" label="Recommendations">${items.map((one) => html`<li key=${one.item}>
       <div class="row"><a class="item" href=${to("items", one.item)} data-stop><bdi>${name(one)}</bdi></a>
         <span class="figure">${card.task === "rating" && one.rating !== undefined && one.rating !== null ? number(one.rating) : number(one.score, 3)}</span></div>
       ${one.low !== undefined && one.low !== null && html`<p class="sure"><${Range} low=${one.low} high=${one.high} at=${one.rating} scale=${card.scale} />
-        <span>${number(one.low, 1)} to ${number(one.high, 1)} with ${100 * SURE} %</span></p>`}
-      <${Because} of=${one} /></li>`)}</${Walk}>`;
+        <span>${100 * SURE}% sure: ${number(one.low, 1)} to ${number(one.high, 1)}</span></p>`}
+      <${Because} of=${one} rated=${card.task === "rating" ? ratings : null} /></li>`)}</${Walk}>`;
 }

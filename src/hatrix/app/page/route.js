@@ -1,10 +1,27 @@
 // Addresses of screens: #/items/50?q=star. Everything that a screen shows is in its address, so that it can be shared.
 import { useEffect, useState } from "./vendor/htm-preact.module.js";
 
+// Going back leads to where one had scrolled to: each step of the history has a number in its state.
+const heights = new Map();
+let step = numbered();
+history.scrollRestoration = "manual";
+addEventListener("hashchange", () => {
+  heights.set(step, window.scrollY);
+  step = numbered();
+});
+
+function numbered() {
+  if (!history.state?.step) history.replaceState({ step: Date.now() }, "");
+  return history.state.step;
+}
+
+/** Where this step of the history had been scrolled to; 0 where it is new. */
+export const height = () => heights.get(step) ?? 0;
+
 export function parse(hash) {
   const [path, query = ""] = hash.replace(/^#\/?/, "").split(/\?(.*)/s);
   const parts = path.split("/").map(decoded);
-  return { screen: parts[0] || "overview", id: parts.length > 1 ? parts.slice(1).join("/") : null, query: new URLSearchParams(query) };
+  return { screen: parts[0] || "overview", id: parts.slice(1).join("/") || null, query: new URLSearchParams(query) };
 }
 
 function decoded(text) {
@@ -24,9 +41,15 @@ export function to(screen, id = null, query = {}) {
   return `#/${screen}${id === null ? "" : `/${encodeURIComponent(id)}`}${text ? `?${text}` : ""}`;
 }
 
+/** A whole number of at least 1 from an address, at most `most`; `otherwise` where there is none. */
+export function count(text, otherwise, most) {
+  const number = Number(text);
+  return Number.isInteger(number) && number > 0 ? Math.min(number, most) : otherwise;
+}
+
 /** Change the address without a step in the history, and tell those who look at it. */
 export function replace(hash) {
-  history.replaceState(null, "", hash);
+  history.replaceState(history.state, "", hash);
   dispatchEvent(new HashChangeEvent("hashchange"));
 }
 

@@ -2,7 +2,7 @@
 import { html, useState } from "./vendor/htm-preact.module.js";
 import { address, useReply } from "./api.js";
 import { Bar, Empty, Facts, ItemLink, Range, Reply, Search, Walk, many, name, number, plain, signed, useTitle } from "./parts.js";
-import { replace, to } from "./route.js";
+import { count, replace, to } from "./route.js";
 
 const AT_ONCE = 60;
 const LENGTHS = [10, 20, 50];
@@ -14,7 +14,8 @@ export function Users({ route, card }) {
 function Found({ route }) {
   useTitle("Users");
   const q = route.query.get("q") ?? "";
-  const found = useReply(address("v1/users", { q, n: AT_ONCE }));
+  const n = count(route.query.get("n"), AT_ONCE, 1000);
+  const found = useReply(address("v1/users", { q, n }));
   return html`<h1>Users</h1>
     <${Search} label="Search users" value=${q} into="#found" placeholder="An id"
       onSearch=${(text) => replace(to("users", null, { q: text }))} />
@@ -22,14 +23,15 @@ function Found({ route }) {
       ? html`<${Empty} title="Nobody found">No user’s id has “${q}”.</${Empty}>`
       : html`<p class="hint" role="status">${many(told.total, "user")}, the most active first</p>
         <${Walk} id="found" class="list narrow" label="Users found">${told.users.map((one) => html`<li key=${one.user}>
-          <a href=${to("users", one.user)} data-stop><b>user <bdi>${one.user}</bdi></b><small><span>${many(one.ratings, "training row")}</span></small></a></li>`)}</${Walk}>`}
+          <a href=${to("users", one.user)} data-stop><b>user <bdi>${one.user}</bdi></b><small><span>${many(one.ratings, "training row")}</span></small></a></li>`)}</${Walk}>
+        ${told.total > told.users.length && n < 1000 && html`<p><a href=${to("users", null, { q, n: n + 240 })}>Show more</a></p>`}`}
     </${Reply}>`;
 }
 
 function User({ id, route, card }) {
   const n = LENGTHS.includes(Number(route.query.get("n"))) ? Number(route.query.get("n")) : 10;
   const user = useReply(address("v1/user", { user: id, n: 1000 }));
-  const held = useReply(address("v1/errors/rows", { slice: "user", key: id, n: 200 }));
+  const held = useReply(address("v1/errors/rows", { slice: "user", key: id, n: 1000 }));
   useTitle(`User ${id}`);
   return html`<p class="back"><a href=${to("users")}>Users</a></p>
     <h1>User <bdi>${id}</bdi></h1>
@@ -37,14 +39,15 @@ function User({ id, route, card }) {
       <${Facts} facts=${[
         ...(told.ratings === null ? [] : [["Rated", many(told.ratings, "item")]]),
         ...(told.mean === null || card.task === "ranking" ? [] : [["Mean rating", number(told.mean)]]),
-        ...(told.bias === null || card.task === "ranking" ? [] : [["Bias", signed(told.bias)]]),
+        ...(told.bias === null || card.task === "ranking" ? [] : [["Bias", bias(told.bias)]]),
         ["Lists come from", BASIS[told.basis] ?? told.basis],
         ...Object.entries(told.attributes ?? {}).filter(([, value]) => value !== null).map(([key, value]) => [key, String(value)]),
       ]} />
       ${told.warnings.map((words) => html`<p class="note" key=${words}>${words}</p>`)}
       <div class="columns wide"><div>
         <h2>Recommended</h2>
-        <${List} user=${id} n=${n} card=${card} held=${held.data?.rows ?? []} tested=${held.data && !held.data.untested} />
+        <${List} user=${id} n=${n} card=${card} rated=${card.task === "rating" ? new Map(told.history.map((one) => [String(one.item), one.rating])) : null}
+          held=${held.data && !held.data.untested ? held.data : null} why=${route.query.get("why")} />
       </div><div>
         <h2>${card.task === "ranking" ? "History" : "Rated"}</h2>
         <${History} told=${told} card=${card} />
@@ -74,28 +77,37 @@ function History({ told, card }) {
     ${told.total > told.history.length && all && html`<p class="hint">${many(told.total - told.history.length, "more")} left out.</p>`}`;
 }
 
-function List({ user, n, card, held, tested }) {
-  const [open, setOpen] = useState(null);
+/** What the numbers of a list mean. */
+export const meaning = (card) =>
+  card.task === "rating" ? `The figures are predicted ratings${card.scale ? `, from ${plain(card.scale[0])} to ${plain(card.scale[1])}` : ""}.`
+    : "The figures are scores: only their order has a meaning.";
+
+const bias = (value) =>
+  Math.abs(value) < 0.005 ? "0: rates like the average user" : `${signed(value)}: rates ${value < 0 ? "below" : "above"} the average user`;
+
+function List({ user, n, card, rated, held, why }) {
+  const go = (changed) => replace(to("users", user, { n: n === 10 ? null : n, why, ...changed }));
   const exclude = card.has_seen ? null : "false";
   const interval = card.has_intervals ? 0.8 : null;
   const list = useReply(address("v1/recommendations", { user, n, explain: "true", exclude_seen: exclude, interval }));
-  const hits = new Map(held.map((row) => [String(row.item), row]));
+  const hits = new Map((held?.rows ?? []).map((row) => [String(row.item), row]));
   return html`<p class="switch" role="group" aria-label="Length of the list">${LENGTHS.map((length) => html`<button type="button" key=${length}
-      aria-pressed=${length === n} onClick=${() => replace(to("users", user, { n: length === 10 ? null : length }))}>${length}</button>`)}</p>
+      aria-pressed=${length === n} onClick=${() => go({ n: length === 10 ? null : length })}>${length}</button>`)}</p>
     <${Reply} of=${list} lines=${8}>${(told) => html`
-      ${tested && html`<p class="hint">${hitWords(told.items, hits, held.length)}</p>`}
+      <p class="hint">${meaning(card)}${held && ` ${hitWords(told.items, hits, held.count)}`}</p>
+      ${!card.has_seen && html`<p class="hint">What the user has rated may be among these: the model file was saved without training rows.</p>`}
       ${told.short && html`<p class="hint">${told.short}</p>`}
       <${Walk} ordered class="recommended" label="Recommendations">${told.items.map((one) => {
         const hit = hits.get(String(one.item));
-        const isOpen = open === one.item;
+        const isOpen = why === String(one.item);
         return html`<li key=${one.item} class=${hit ? "hit" : ""}>
           <div class="row"><${ItemLink} of=${one} />
             ${hit && html`<span class="mark">held out${hit.rating === undefined ? "" : `: ${plain(hit.rating)}`}</span>`}
             <span class="figure">${card.task === "rating" && one.rating !== undefined ? number(one.rating) : number(one.score, 3)}</span>
-            <button type="button" class="why" data-stop aria-expanded=${isOpen} aria-label=${`Why ${name(one)}`} onClick=${() => setOpen(isOpen ? null : one.item)}>Why</button></div>
+            <button type="button" class="why" data-stop aria-expanded=${isOpen} aria-label=${`Why ${name(one)}`} onClick=${() => go({ why: isOpen ? null : one.item })}>Why</button></div>
           ${one.low !== undefined && one.low !== null && html`<p class="sure"><${Range} low=${one.low} high=${one.high} at=${one.rating} scale=${card.scale} />
-            <span>${number(one.low, 1)} to ${number(one.high, 1)} with 80 %</span></p>`}
-          <${Because} of=${one} />
+            <span>80% sure: ${number(one.low, 1)} to ${number(one.high, 1)}</span></p>`}
+          <${Because} of=${one} rated=${rated} />
           ${isOpen && html`<${Why} user=${user} item=${one.item} />`}</li>`;
       })}</${Walk}>`}
     </${Reply}>`;
@@ -107,10 +119,11 @@ function hitWords(items, hits, total) {
   return `${found === 0 ? "None" : found} of ${many(total, "held-out item")} ${found === 1 ? "is" : "are"} among these ${items.length}.`;
 }
 
-export function Because({ of }) {
+/** What carries a score; `rated` has the ratings, since a low one may speak for an item, too. */
+export function Because({ of, rated }) {
   const reasons = (of.because ?? []).filter((one) => one.contribution > 0).slice(0, 3);
   if (!reasons.length) return null;
-  return html`<p class="because">because of ${reasons.map((one, at) => html`${at > 0 && (at === reasons.length - 1 ? " and " : ", ")}<bdi>${name(one)}</bdi>`)}</p>`;
+  return html`<p class="because">because of ${reasons.map((one, at) => html`${at > 0 && (at === reasons.length - 1 ? " and " : ", ")}<bdi>${name(one)}</bdi>${rated?.has(String(one.item)) && html` <small>rated ${plain(rated.get(String(one.item)))}</small>`}`)}</p>`;
 }
 
 const PARTS = {
