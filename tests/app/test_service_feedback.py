@@ -11,6 +11,7 @@ import pytest
 import hatrix as hx
 from hatrix.app import schemas
 from hatrix.app.service import create_app
+from hatrix.app.store import Store
 from hatrix.errors import ModelFileError, StoreError
 from served import Client, refusal, serving
 
@@ -225,6 +226,15 @@ def test_a_store_that_fails_hinders_writes_alone(client, monkeypatch):
         assert reply.headers["retry-after"] == "1"
 
 
+def test_a_store_that_was_set_back_is_refused_at_the_start(model, tmp_path):
+    url = str(tmp_path / "f.db")
+    with Store.open(url, users="int", items="int") as store:
+        ahead = replace(model, merged={store.identity: 2})
+        store.add(4, [(3, 5.0, None)])
+    with pytest.raises(StoreError, match="was set back to an older copy"):
+        create_app(ahead, url)
+
+
 def test_a_model_without_training_rows_takes_feedback_of_new_users_alone(model, tmp_path):
     with serving(replace(model, seen=None), tmp_path) as client:
         give(client, 4, (3, 5.0))
@@ -280,9 +290,11 @@ def test_who_has_the_token_writes(guarded):
 
 
 def test_without_any_token_nothing_is_written_where_one_is_needed(model, tmp_path):
-    with serving(model, tmp_path, writes=False) as client:
-        for reply in attempts(client, authorization="Bearer "):
-            assert refusal(reply)[:2] == (403, "forbidden")
+    for token in (None, ""):
+        with serving(model, tmp_path, token=token, writes=False) as client:
+            for header in ("Bearer ", "Bearer"):
+                for reply in attempts(client, authorization=header):
+                    assert refusal(reply)[:2] == (403, "forbidden")
 
 
 def test_on_this_machine_a_token_is_for_admin_alone(model, tmp_path):
