@@ -136,15 +136,22 @@ def test_a_deleted_user_stays_deleted(client, model):
     assert mine == {**nobodys, "user": 4}
     assert 4 not in [entry["user"] for entry in client.get("/v1/users", n=1000).json()["users"]]
     near = model.similar_users(4, 1)["user"].tolist()[0]
-    assert 4 not in [
-        entry["user"] for entry in client.get("/v1/similar-users", user=near, n=49).json()["users"]
-    ]
+    found = client.get("/v1/similar-users", user=near, n=49).json()
+    assert 4 not in [entry["user"] for entry in found["users"]]
+    assert found["short"] == "48 of 49: users who were deleted are left out"
     give(client, 4, (3, 5.0))  # comes again, with nothing of before
     assert listed(client, 4) == (
         "fold-in",
         model.fold_in({3: 5.0}, user_id=4).recommend(4, 30)["item"].tolist(),
     )
     assert client.get("/v1/user", user=4).json()["total"] == 1
+    found = client.get("/v1/users", q="4", n=1000).json()
+    others = [entry["user"] for entry in found["users"][1:]]
+    assert found["users"][0] == {"user": 4, "ratings": 0}
+    assert (4 in others, len(set(others)), found["total"]) == (False, len(others), len(others) + 1)
+    for offset in range(3):
+        page = client.get("/v1/users", q="4", n=2, offset=offset).json()
+        assert page == {**found, "offset": offset, "users": found["users"][offset : offset + 2]}
 
 
 def test_items_that_the_model_does_not_know_are_kept_for_the_next_update(client):

@@ -187,7 +187,7 @@ class Feedback:
     @property
     def deletions(self) -> list[Any]:
         """Users who were deleted since, some of whom may have come again."""
-        return [user for user, found in self._users.items() if found.deleted]
+        return [user for user, found in list(self._users.items()) if found.deleted]
 
     def ratings(self) -> Ratings | None:
         """All ratings beyond the model, or None where there are none."""

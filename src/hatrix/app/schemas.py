@@ -90,9 +90,9 @@ class VisitorRequest(_Request):
 
     ratings: list[Rating] = Field(max_length=MOST_RATINGS)
     n: Length = 10
-    where: str | None = Field(None, max_length=LONGEST_WHERE)
-    among: list[Id] | None = Field(None, max_length=MOST_LISTED)
-    exclude: list[Id] | None = Field(None, max_length=MOST_LISTED)
+    where: str | None = Field(default=None, max_length=LONGEST_WHERE)
+    among: list[Id] | None = Field(default=None, max_length=MOST_LISTED)
+    exclude: list[Id] | None = Field(default=None, max_length=MOST_LISTED)
     exclude_seen: bool = True
     risk: Share | None = None
     interval: Share | None = None
