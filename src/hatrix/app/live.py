@@ -34,14 +34,6 @@ class Served:
         self.loaded = datetime.now(UTC)
 
     @cached_property
-    def titles(self) -> list[str] | None:
-        """The title of each item, where the item table has a column of that name."""
-        table = self.model.item_table
-        if table is None or "title" not in table.columns:
-            return None
-        return ["" if title is None else str(title) for title in table["title"].tolist()]
-
-    @cached_property
     def fragments(self) -> Fragments:
         """The beginning of each item in a reply, as bytes."""
         return Fragments(self.model)
