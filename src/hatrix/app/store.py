@@ -113,8 +113,8 @@ class Store:
         Raises
         ------
         StoreError
-            If the file is not there and is not to be made, the database cannot be reached or written, is no feedback store, is of a newer hatrix, or has other kinds of
-            ids.
+            If the file is not there and is not to be made, the database cannot be reached or written, is no feedback store,
+            is of a newer hatrix, or has other kinds of ids.
         MissingExtraError
             If the packages of ``hatrix[serve]`` are not installed.
         """
