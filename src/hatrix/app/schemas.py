@@ -28,6 +28,7 @@ __all__ = [
     "Problem",
     "Recommendations",
     "Reloaded",
+    "Screen",
     "Stored",
     "UserPage",
     "Users",
@@ -422,3 +423,9 @@ class Reloaded(_Reply):
     """What reloading came to."""
 
     changed: bool
+
+
+class Screen(_Reply):
+    """What a screen of the page shows: fields that may change with the page."""
+
+    model_config = ConfigDict(extra="allow")

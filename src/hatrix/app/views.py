@@ -21,6 +21,7 @@ from hatrix.app.insight import Insight
 from hatrix.app.problems import responses
 from hatrix.app.projection import Projection, project
 from hatrix.app.rows import audience, starters, test_rows
+from hatrix.app.schemas import Screen
 from hatrix.errors import HatrixError
 
 __all__ = ["router"]
@@ -52,21 +53,29 @@ def router() -> APIRouter:
     @routes.get(
         "/v1/overview",
         tags=["page"],
+        response_model=Screen,
         summary="The model card, figures and training curves",
         responses=WORKING,
     )
     async def overview(request: Request, ask: Asked) -> Response:
+        """The model card, the figures of the test rows with baselines, and the training curves."""
         return await insights.kept(request, ask, "overview", Insight.overview)
 
     @routes.get(
-        "/v1/errors", tags=["page"], summary="Where the model is wrong on the test rows", responses=WORKING
+        "/v1/errors",
+        tags=["page"],
+        response_model=Screen,
+        summary="Where the model is wrong on the test rows",
+        responses=WORKING,
     )
     async def errors(request: Request, ask: Asked) -> Response:
+        """Charts of the errors on the test rows, by user, item, genre and time."""
         return await insights.kept(request, ask, "errors", Insight.errors)
 
     @routes.get(
         "/v1/errors/rows",
         tags=["page"],
+        response_model=Screen,
         summary="The test rows of a slice, the worst first",
         responses=WORKING,
     )
@@ -82,6 +91,8 @@ def router() -> APIRouter:
         n: Annotated[int, Query(ge=1, le=200)] = 50,
         offset: Annotated[int, Query(ge=0, le=1_000_000_000)] = 0,
     ) -> Response:
+        """The test rows of one bar of a chart."""
+
         def find(insight: Insight) -> dict[str, Any]:
             if insight.untested is not None:
                 return {"untested": insight.untested, "count": 0, "rows": []}
@@ -89,29 +100,44 @@ def router() -> APIRouter:
 
         return await insights.found(request, ask, "rows", Insight.measured, find)
 
-    @routes.get("/v1/map", tags=["page"], summary="Items in two dimensions", responses=WORKING)
+    @routes.get(
+        "/v1/map", tags=["page"], response_model=Screen, summary="Items in two dimensions", responses=WORKING
+    )
     async def atlas(request: Request, ask: Asked) -> Response:
+        """The best known items and where they lie."""
         return await insights.kept(request, ask, "map", _map)
 
     @routes.get(
-        "/v1/data", tags=["page"], summary="The training data: sparsity and long tail", responses=WORKING
+        "/v1/data",
+        tags=["page"],
+        response_model=Screen,
+        summary="The training data: sparsity and long tail",
+        responses=WORKING,
     )
     async def data(request: Request, ask: Asked) -> Response:
+        """How many ratings users and items have, and how the source was read."""
         return await insights.kept(request, ask, "data", census)
 
     @routes.get(
-        "/v1/starters", tags=["page"], summary="Known items that differ, to be rated first", responses=WORKING
+        "/v1/starters",
+        tags=["page"],
+        response_model=Screen,
+        summary="Known items that differ, to be rated first",
+        responses=WORKING,
     )
     async def first(request: Request, ask: Asked) -> Response:
+        """Well-known items whose ratings tell much of a stranger."""
         return await insights.kept(request, ask, "starters", lambda insight: starters(insight.model))
 
     @routes.get(
         "/v1/audience",
         tags=["page"],
+        response_model=Screen,
         summary="How an item was rated, and whose list has it",
         responses=WORKING,
     )
     async def listed(request: Request, ask: Asked, item: Item) -> Response:
+        """The ratings of an item, and the users whose list of ten has it."""
         row = ask.item_row(item)
         return await insights.found(
             request,
