@@ -143,6 +143,25 @@ def test_a_store_that_fails_is_not_asked_again_for_a_while(quick_store, monkeypa
     assert feedback.of("a") == {0: 1.0, 1: 2.0}
 
 
+def test_what_is_stored_is_acknowledged_though_it_cannot_be_read(quick_store, monkeypatch):
+    feedback = Feedback(quick_store, trained())
+
+    def fail(*_: object) -> None:
+        raise StoreError("it is gone")
+
+    monkeypatch.setattr(quick_store, "position", fail)
+    with pytest.raises(StoreError, match="it is gone"):
+        feedback.refresh()
+    monkeypatch.undo()  # the store is back within the pause
+    assert feedback.add("a", [(0, 1.0, None)]) == 1
+    assert feedback.of("a") == {0: 1.0}
+    monkeypatch.setattr(quick_store, "position", fail)
+    monkeypatch.setattr(quick_store._database, "scrub", fail)
+    assert (feedback.add("a", [(1, 2.0, None)]), feedback.delete("b")) == (2, 3)
+    monkeypatch.undo()
+    assert [change.user for change in quick_store.changes(0)] == ["a", "a", "b"]
+
+
 def test_a_user_is_never_seen_half_changed(quick_store):
     """Every add gives both items one value, and a delete takes both."""
     feedback, stop = Feedback(quick_store, trained()), threading.Event()

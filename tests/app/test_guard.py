@@ -191,6 +191,40 @@ def test_more_than_are_worked_on_at_once_are_refused_and_probes_are_not():
     asyncio.run(scenario())
 
 
+def test_bodies_that_are_complete_at_once_do_not_get_round_the_limit():
+    release, running = asyncio.Event(), []
+
+    async def application(scope, receive, send) -> None:
+        running.append(1)
+        await asyncio.sleep(0.01)
+        await echo(scope, receive, send)
+
+    guarded = Guard(application, max_concurrent=3)
+
+    async def ask() -> int:
+        messages = []
+
+        async def send(message) -> None:
+            messages.append(message)
+
+        async def receive():
+            await release.wait()
+            return {"type": "http.request", "body": b"12"}
+
+        headers = [(b"host", b"localhost"), (b"content-length", b"2")]
+        await guarded({"type": "http", "method": "POST", "path": "/", "headers": headers}, receive, send)
+        return messages[0]["status"]
+
+    async def scenario() -> list[int]:
+        asked = [asyncio.create_task(ask()) for _ in range(8)]
+        await asyncio.sleep(0)
+        release.set()
+        return await asyncio.gather(*asked)
+
+    assert sorted(asyncio.run(scenario())) == [200] * 3 + [503] * 5
+    assert len(running) == 3
+
+
 class Hasty(Patient):
     HEAD_SECONDS, READ_SECONDS, HEAD_BYTES, CONNECTIONS = 0.3, 0.3, 4096, 8
 

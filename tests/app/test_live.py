@@ -16,7 +16,7 @@ import hatrix as hx
 from hatrix.app import live as room
 from hatrix.app.live import Live
 from hatrix.app.snapshots import Snapshots
-from hatrix.errors import ModelFileError
+from hatrix.errors import ModelFileError, StoreError
 
 
 @pytest.fixture(scope="module")
@@ -146,6 +146,48 @@ def test_the_file_is_watched(path, files, monkeypatch):
 
     asyncio.run(scenario())
     live.close()
+
+
+@pytest.mark.parametrize(
+    "error", [StoreError("the store is away"), OSError("no space"), RuntimeError("a bug")]
+)
+def test_a_model_that_could_not_be_prepared_does_not_end_the_watch(path, files, monkeypatch, error):
+    monkeypatch.setattr(room, "EVERY", 0.02)
+    live, tried = Live.open(path), []
+
+    def prepare(served) -> None:
+        tried.append(served.version)
+        if len(tried) == 1 or (len(tried) < 4 and isinstance(error, StoreError)):
+            raise error
+
+    async def scenario() -> None:
+        live.prepare, first = prepare, live.current.version
+        watching = asyncio.create_task(live.watch())
+        put(files[1], path)
+        async with asyncio.timeout(10):
+            while not tried:
+                await asyncio.sleep(0.01)
+            assert live.current.version == first
+            if not isinstance(error, StoreError):  # what is no passing trouble waits for another file
+                put(files[2], path)
+            while live.current.version == first:
+                await asyncio.sleep(0.01)
+        watching.cancel()
+
+    asyncio.run(scenario())
+    assert live.current.version == tried[-1]
+    assert live.fault is None
+    assert live.refusals <= 1
+    live.close()
+
+
+def test_a_folder_that_cannot_be_written_is_said_in_a_line(path, monkeypatch):
+    def full(*_: object, **__: object) -> None:
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(Path, "write_text", full)
+    with pytest.raises(ModelFileError, match="cannot be written: No space left on device"):
+        Live.open(path)
 
 
 def test_processes_share_one_copy_and_check_it_once(path, files, monkeypatch):

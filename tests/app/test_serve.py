@@ -162,6 +162,24 @@ def test_a_process_that_died_is_replaced(path, files):
         assert running.stop() == 0
 
 
+def test_a_process_that_cannot_be_replaced_now_is_replaced_later(path, tmp_path):
+    store = tmp_path / "f.db"
+    with serving(path, "--workers", "2", "--store", store) as running:
+        assert running.get("/v1/recommendations?user=1")[0] == 200
+        for end in ("", "-wal", "-shm"):
+            store.with_name(store.name + end).unlink(missing_ok=True)
+        store.write_text("not a database, and what opens it now fails\n" * 100)
+        before = children_of(running)
+        worker = next(c for c in before if b"spawn_main" in Path(f"/proc/{c}/cmdline").read_bytes())
+        os.kill(worker, signal.SIGKILL)
+        until(lambda: sum("not a database" in line for line in running.said) >= 2)
+        assert running.get("/v1/model")[0] == 200
+        store.unlink()
+        until(store.exists)  # one that could start has made it
+        assert running.get("/v1/recommendations?user=1")[0] == 200
+        assert running.stop() == 0
+
+
 def test_requests_in_flight_are_finished(path):
     with (
         serving(path) as running,
@@ -214,8 +232,13 @@ def test_beyond_loopback_nothing_is_written_without_a_token(path):
 
 
 def test_a_folder_of_run(path):
-    with serving(path.parent) as running:
-        assert running.get("/health/ready")[1]["model"] == version_of(path)
+    ratings = hx.synthetic.make(60, 40, n_ratings=900, seed=1)[0]
+    ratings.to_frame().to_parquet(path.with_name("test.parquet"))
+    for given in (path.parent, path):
+        with serving(given) as running:
+            assert running.get("/health/ready")[1]["model"] == version_of(path)
+            rows = until(lambda: "count" in (body := running.get("/v1/errors/rows")[1]) and body)
+            assert rows["count"] == len(ratings)
 
 
 def test_what_cannot_be_is_said_in_a_line(hatrix, path, tmp_path, monkeypatch):

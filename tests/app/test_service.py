@@ -11,6 +11,7 @@ import pytest
 
 import hatrix as hx
 from hatrix.app import schemas
+from hatrix.app.personal import visitor_of
 from hatrix.app.service import create_app
 from hatrix.models import ALGORITHMS, algorithm
 from served import Client, refusal
@@ -426,3 +427,14 @@ def test_clicks(ratings):
         reply = client.post("/v1/recommendations", {"ratings": [{"item": 3, "rating": count}]})
         assert refusal(reply)[:2] == (422, "bad-request")
     assert client.get("/v1/model").json()["scale"] is None
+
+
+@every_algorithm
+def test_all_that_a_visitor_waits_for_is_there_before_the_first(name, fitted, monkeypatch):
+    service = create_app(fitted(name)).state.service
+    asked = []
+    monkeypatch.setattr(
+        "hatrix.app.recommending.visitor_of", lambda *given: asked.append(given) or visitor_of(*given)
+    )
+    service.prepare(service.served)
+    assert [len(ratings) for _, ratings in asked] == [1]

@@ -11,6 +11,7 @@ import pytest
 import hatrix as hx
 from hatrix.app import schemas
 from hatrix.app.service import create_app
+from hatrix.app.store import Store
 from hatrix.errors import ModelFileError, StoreError
 from served import Client, refusal, serving
 
@@ -135,15 +136,22 @@ def test_a_deleted_user_stays_deleted(client, model):
     assert mine == {**nobodys, "user": 4}
     assert 4 not in [entry["user"] for entry in client.get("/v1/users", n=1000).json()["users"]]
     near = model.similar_users(4, 1)["user"].tolist()[0]
-    assert 4 not in [
-        entry["user"] for entry in client.get("/v1/similar-users", user=near, n=49).json()["users"]
-    ]
+    found = client.get("/v1/similar-users", user=near, n=49).json()
+    assert 4 not in [entry["user"] for entry in found["users"]]
+    assert found["short"] == "48 of 49: users who were deleted are left out"
     give(client, 4, (3, 5.0))  # comes again, with nothing of before
     assert listed(client, 4) == (
         "fold-in",
         model.fold_in({3: 5.0}, user_id=4).recommend(4, 30)["item"].tolist(),
     )
     assert client.get("/v1/user", user=4).json()["total"] == 1
+    found = client.get("/v1/users", q="4", n=1000).json()
+    others = [entry["user"] for entry in found["users"][1:]]
+    assert found["users"][0] == {"user": 4, "ratings": 0}
+    assert (4 in others, len(set(others)), found["total"]) == (False, len(others), len(others) + 1)
+    for offset in range(3):
+        page = client.get("/v1/users", q="4", n=2, offset=offset).json()
+        assert page == {**found, "offset": offset, "users": found["users"][offset : offset + 2]}
 
 
 def test_items_that_the_model_does_not_know_are_kept_for_the_next_update(client):
@@ -225,6 +233,15 @@ def test_a_store_that_fails_hinders_writes_alone(client, monkeypatch):
         assert reply.headers["retry-after"] == "1"
 
 
+def test_a_store_that_was_set_back_is_refused_at_the_start(model, tmp_path):
+    url = str(tmp_path / "f.db")
+    with Store.open(url, users="int", items="int") as store:
+        ahead = replace(model, merged={store.identity: 2})
+        store.add(4, [(3, 5.0, None)])
+    with pytest.raises(StoreError, match="was set back to an older copy"):
+        create_app(ahead, url)
+
+
 def test_a_model_without_training_rows_takes_feedback_of_new_users_alone(model, tmp_path):
     with serving(replace(model, seen=None), tmp_path) as client:
         give(client, 4, (3, 5.0))
@@ -280,9 +297,11 @@ def test_who_has_the_token_writes(guarded):
 
 
 def test_without_any_token_nothing_is_written_where_one_is_needed(model, tmp_path):
-    with serving(model, tmp_path, writes=False) as client:
-        for reply in attempts(client, authorization="Bearer "):
-            assert refusal(reply)[:2] == (403, "forbidden")
+    for token in (None, ""):
+        with serving(model, tmp_path, token=token, writes=False) as client:
+            for header in ("Bearer ", "Bearer"):
+                for reply in attempts(client, authorization=header):
+                    assert refusal(reply)[:2] == (403, "forbidden")
 
 
 def test_on_this_machine_a_token_is_for_admin_alone(model, tmp_path):

@@ -170,6 +170,8 @@ def test_a_store_that_does_not_do_is_said(hatrix, folder):
 
     Store.open("texts.db", users="str", items="int").close()
     refused(update("texts.db"), "user ids of the feedback store", "are text")
+    refused(update("typo.db"), "there is no feedback store", "typo.db")
+    assert not list(folder.glob("typo.db*"))
     refused(update("new.csv"), "new.csv: file is not a database")
     refused(update("none/f.db"), "there is no folder")
     refused(

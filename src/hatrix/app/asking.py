@@ -20,6 +20,7 @@ from hatrix.errors import StoreError
 
 if TYPE_CHECKING:
     from hatrix.app.feedback import Feedback
+    from hatrix.app.live import Served
     from hatrix.app.service import Service
     from hatrix.app.shelf import Shelf
     from hatrix.data.ids import Ids
@@ -46,8 +47,8 @@ Item = Annotated[str, Query(min_length=1, description="Id of an item, as in the 
 class Ask:
     """What one request is answered from: one model, taken once, and what belongs to it."""
 
-    def __init__(self, service: Service) -> None:
-        self.service, self.served = service, service.served
+    def __init__(self, service: Service, served: Served) -> None:
+        self.service, self.served = service, served
         self.stale: str | None = None
 
     @property
@@ -85,7 +86,8 @@ class Ask:
 
 
 def ask_of(request: Request) -> Ask:
-    return Ask(request.app.state.service)
+    service: Service = request.app.state.service
+    return Ask(service, service.served)
 
 
 async def _asked(request: Request) -> Ask:  # a coroutine, so that no thread is taken for it
@@ -164,14 +166,14 @@ def may_write(request: Request) -> None:
 def may_administer(request: Request) -> None:
     """Refuse who may not have the model reloaded."""
     service: Service = request.app.state.service
-    if service.token is None and service.writes:
+    if not service.token and service.writes:
         _refuse_pages(request)
     else:
         _refuse_without_token(request, service)
 
 
 def _refuse_without_token(request: Request, service: Service) -> None:
-    if service.token is None:
+    if not service.token:
         raise Problem(403, "forbidden", "this service has no token, so nothing can be changed through it")
     given = request.headers.get("authorization", "").encode("latin-1")
     kind, _, bearer = given.partition(b" ")

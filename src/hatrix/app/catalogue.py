@@ -93,6 +93,8 @@ def similar_users(ask: Asked, user: User, n: Length = 10, metric: Metric = "cosi
         for label, score in zip(labels, scores, strict=True)
         if ask.feedback is None or not ask.feedback.deleted(label)
     ]
+    if len(found) < len(rows):
+        short = f"{len(found)} of {n}: users who were deleted are left out"
     return ask.reply({"user": person.label, "metric": metric, "users": found, "short": short})
 
 
@@ -126,18 +128,19 @@ def users(ask: Asked, q: Text = "", n: Length = 20, offset: Offset = 0) -> Respo
     """Users whose id has `q` in it, active ones first. Those that have come since training are found by their whole id."""
     shelf, model = ask.shelf, ask.model
     rows = shelf.find_users(q) if q.strip() else shelf.active.tolist()
-    labels = model.users.labels[rows].tolist()
-    counts = model.user_count[rows].tolist()
-    found = [
-        {"user": label, "ratings": count}
-        for label, count in zip(labels, counts, strict=True)
-        if ask.feedback is None or not ask.feedback.deleted(label)
-    ]
+    if ask.feedback is not None and (deleted := ask.feedback.deletions):
+        gone = set(model.users.encode(deleted).tolist())
+        rows = [row for row in rows if row not in gone]
+    fresh = []
     if q.strip():
         person = user_of(ask, q.strip())
-        if person.new and person.label not in labels:
-            found.insert(0, {"user": person.label, "ratings": 0})
-    return ask.reply({"total": len(found), "offset": offset, "users": found[offset : offset + n]})
+        if person.new and person.trained < 0:
+            fresh = [{"user": person.label, "ratings": 0}]
+    part = rows[max(0, offset - len(fresh)) : max(0, offset + n - len(fresh))]
+    labels, counts = model.users.labels[part].tolist(), model.user_count[part].tolist()
+    found = [{"user": label, "ratings": count} for label, count in zip(labels, counts, strict=True)]
+    users = [*fresh[offset:], *found]
+    return ask.reply({"total": len(fresh) + len(rows), "offset": offset, "users": users})
 
 
 @router.get("/user", response_model=schemas.UserPage, responses=responses(404), summary="A user")

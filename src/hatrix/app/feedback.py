@@ -5,6 +5,7 @@ from __future__ import annotations
 import threading
 import time
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any, NamedTuple
 
@@ -158,15 +159,11 @@ class Feedback:
 
     def add(self, user: Any, ratings: Sequence[tuple[Any, float, int | None]]) -> int:
         """As `Store.add`; the ratings count here at once."""
-        sequence = self.store.add(user, ratings)
-        self.refresh()
-        return sequence
+        return self._taken_in(self.store.add(user, ratings))
 
     def delete(self, user: Any) -> int:
         """As `Store.delete`; the user is gone here at once."""
-        sequence = self.store.delete(user)
-        self.refresh()
-        return sequence
+        return self._taken_in(self.store.delete(user))
 
     def merge(self, *, sweeps: int = 2) -> FactorModel:
         """The model with all of this taken in, users who were deleted left out, and the mark moved.
@@ -190,7 +187,7 @@ class Feedback:
     @property
     def deletions(self) -> list[Any]:
         """Users who were deleted since, some of whom may have come again."""
-        return [user for user, found in self._users.items() if found.deleted]
+        return [user for user, found in list(self._users.items()) if found.deleted]
 
     def ratings(self) -> Ratings | None:
         """All ratings beyond the model, or None where there are none."""
@@ -206,6 +203,13 @@ class Feedback:
         users, items, values = zip(*rows, strict=True)
         scale = self.model.scale
         return Ratings.from_columns(users, items, np.array(values), scale=scale, implicit=scale is None)
+
+    def _taken_in(self, sequence: int) -> int:
+        """After a write: what is stored is acknowledged, even where the store fails when it is read."""
+        self._failed = None  # it has just answered
+        with suppress(StoreError):
+            self.refresh()
+        return sequence
 
     def _take(self, changes: list[Change]) -> None:
         scale = self.model.scale

@@ -71,6 +71,10 @@ class _Refused(Exception):
         self.status, self.body = status, problem(status, code, detail)
 
 
+class _Full(Exception):
+    """As many requests are being worked on as may be."""
+
+
 class _Gone(Exception):
     """The client has closed the connection before its request was complete."""
 
@@ -133,12 +137,13 @@ class Guard:
         try:
             if scope["path"] in PROBES:
                 await self.app(scope, receive, reply)
-            elif self.running >= self.max_concurrent:
-                scope[REFUSED] = True
-                await _refuse(reply, 503, OVERLOADED, (b"retry-after", b"%d" % RETRY_AFTER))
             else:
+                self._check_room()
                 self._check_host(scope)
                 await self._let_in(scope, await self._with_body(scope, receive), reply)
+        except _Full:
+            scope[REFUSED] = True
+            await _refuse(reply, 503, OVERLOADED, (b"retry-after", b"%d" % RETRY_AFTER))
         except _Gone:
             status = GONE
         except _Refused as refused:
@@ -153,7 +158,12 @@ class Guard:
             )
         self._account(scope, status, size, time.perf_counter() - began)
 
+    def _check_room(self) -> None:
+        if self.running >= self.max_concurrent:
+            raise _Full
+
     async def _let_in(self, scope: Scope, receive: Receive, reply: Send) -> None:
+        self._check_room()  # others were let in while the body came
         self.running += 1
         if self.metrics is not None:
             self.metrics.running.inc()

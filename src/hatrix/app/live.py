@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections.abc import Callable
-from contextlib import suppress
 from datetime import UTC, datetime
 from functools import cached_property
 from pathlib import Path
@@ -13,7 +12,7 @@ from typing import TYPE_CHECKING
 
 from hatrix.app.fragments import Fragments
 from hatrix.app.snapshots import Snapshots
-from hatrix.errors import HatrixError, ModelFileError
+from hatrix.errors import HatrixError, ModelFileError, StoreError
 
 if TYPE_CHECKING:
     from hatrix.app.snapshots import Stamp
@@ -33,14 +32,6 @@ class Served:
     def __init__(self, model: FactorModel, version: str, path: Path | None = None) -> None:
         self.model, self.version, self.path = model, version, path
         self.loaded = datetime.now(UTC)
-
-    @cached_property
-    def titles(self) -> list[str] | None:
-        """The title of each item, where the item table has a column of that name."""
-        table = self.model.item_table
-        if table is None or "title" not in table.columns:
-            return None
-        return ["" if title is None else str(title) for title in table["title"].tolist()]
 
     @cached_property
     def fragments(self) -> Fragments:
@@ -129,7 +120,7 @@ class Live:
             try:
                 return await asyncio.to_thread(self._replace)
             except HatrixError as error:
-                self._refuse(str(error))
+                self._refuse(error)
                 raise
 
     async def watch(self) -> None:
@@ -141,8 +132,12 @@ class Live:
                 log.warning("%s is gone: version %s goes on being served", self.path, self.current.version)
             self.gone = stamp is None
             if stamp is not None and stamp != self._tried:
-                with suppress(HatrixError):
+                try:
                     await self.reload()
+                except HatrixError:
+                    pass  # logged
+                except Exception:  # or no new model would ever be seen again
+                    log.exception("%s could not be taken", self.path)
 
     def close(self) -> None:
         """Remove the copies; what other processes have mapped stays readable to them."""
@@ -170,13 +165,20 @@ class Live:
                     f"{self.path} has ids of {name} of another type ({now} instead of {before}): start the service anew"
                 )
         new = Served(taken.model, taken.digest[:12], taken.path)
-        self.prepare(new)
+        try:
+            self.prepare(new)
+        except StoreError:  # no fault of the file: it is tried again
+            self._tried = None
+            raise
         self.current, self.fault = new, None
         self.reloads += 1
         log.info("now serving version %s", new.version)
         return True
 
-    def _refuse(self, why: str) -> None:
+    def _refuse(self, error: HatrixError) -> None:
+        why = str(error)
+        if isinstance(error, StoreError) and why == self.fault:  # tried each second, told of once
+            return
         self.fault = why
         self.refusals += 1
         log.warning("refused: %s (version %s goes on being served)", why, self.current.version)

@@ -12,7 +12,7 @@ from hatrix.app import schemas
 from hatrix.app.asking import Ask, Asked, User, answered, takes
 from hatrix.app.personal import Person, user_of, visitor_of
 from hatrix.app.problems import Problem, responses
-from hatrix.app.schemas import LONGEST_WHERE, MOST_LISTED, MOST_N, PredictionsRequest, VisitorRequest
+from hatrix.app.schemas import LONGEST_WHERE, MOST_LISTED, MOST_N, PredictionsRequest, Rating, VisitorRequest
 from hatrix.app.shelf import label_of
 from hatrix.models.explain import carriers
 from hatrix.models.recommend import Recommender
@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 
     from hatrix.models.model import FactorModel
 
-__all__ = ["router"]
+__all__ = ["router", "warm"]
 
 MOST_FOLDED = 100
 """Users of one batch of predictions whose feedback is folded in."""
@@ -89,6 +89,14 @@ async def for_visitor(request: Request) -> Response:
 def _for_visitor(ask: Ask, body: VisitorRequest) -> Response:
     options = body.model_dump(exclude={"ratings", "interval", "explain"})
     return _list(ask, visitor_of(ask, body.ratings), body.interval, body.explain, options)
+
+
+def warm(ask: Ask) -> None:
+    """Answer a visitor, so that the first one does not wait for what folding in needs."""
+    model, shelf = ask.model, ask.shelf
+    best = 1.0 if model.scale is None else float(model.scale[1])
+    rated = Rating(item=shelf.item_labels[shelf.popular[0]], rating=best)
+    _for_visitor(ask, VisitorRequest(ratings=[rated], explain=True))
 
 
 def _list(

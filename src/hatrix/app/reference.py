@@ -34,8 +34,8 @@ router = APIRouter(include_in_schema=False)
 
 
 @router.get("/openapi.json")
-async def openapi(request: Request) -> Response:
-    """What the API is, for programs."""
+def openapi(request: Request) -> Response:
+    """What the API is, for programs. Not a coroutine: describing it for the first time takes long."""
     return Response(to_json(request.app.openapi()), media_type="application/json")
 
 

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from hatrix.app.insight import LISTED
-from hatrix.app.shelf import row_of
+from hatrix.app.shelf import label_of, row_of
 from hatrix.evaluation import data_charts
 from hatrix.evaluation.anatomy import MOST_LEVELS, by_count
 from hatrix.evaluation.layout import figure
@@ -45,6 +45,8 @@ def test_rows(
     Rows of users who are gone are left out.
     """
     found = insight.evaluation
+    if by == "user" and gone(label_of(insight.model.users, key)):
+        return {"slice": by, "key": key, "count": 0, "rows": []}
     if isinstance(found, RankingEvaluation):
         rows, told = _ranked(found, insight.places, by, key, n, offset)
     else:

@@ -28,6 +28,7 @@ __all__ = [
     "Problem",
     "Recommendations",
     "Reloaded",
+    "Screen",
     "Stored",
     "UserPage",
     "Users",
@@ -90,9 +91,9 @@ class VisitorRequest(_Request):
 
     ratings: list[Rating] = Field(max_length=MOST_RATINGS)
     n: Length = 10
-    where: str | None = Field(None, max_length=LONGEST_WHERE)
-    among: list[Id] | None = Field(None, max_length=MOST_LISTED)
-    exclude: list[Id] | None = Field(None, max_length=MOST_LISTED)
+    where: str | None = Field(default=None, max_length=LONGEST_WHERE)
+    among: list[Id] | None = Field(default=None, max_length=MOST_LISTED)
+    exclude: list[Id] | None = Field(default=None, max_length=MOST_LISTED)
     exclude_seen: bool = True
     risk: Share | None = None
     interval: Share | None = None
@@ -422,3 +423,9 @@ class Reloaded(_Reply):
     """What reloading came to."""
 
     changed: bool
+
+
+class Screen(_Reply):
+    """What a screen of the page shows: fields that may change with the page."""
+
+    model_config = ConfigDict(extra="allow")

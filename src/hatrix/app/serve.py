@@ -31,7 +31,7 @@ if TYPE_CHECKING:
 __all__ = ["serve"]
 
 TOKEN = "HATRIX_TOKEN"
-MODEL, TEST = "model.hatrix", "test.parquet"
+MODEL = "model.hatrix"
 SHORTEST_TOKEN = 16
 GRACE = 30
 """Seconds that requests have left when the service is told to stop."""
@@ -65,7 +65,7 @@ def serve(
         Path | None,
         Parameter(
             converter=file_path,
-            help=f"held-out ratings that the page measures errors on [default: {TEST} in the folder]",
+            help="held-out ratings that the page measures errors on [default: test.parquet beside the model]",
         ),
     ] = None,
     allowed_host: Annotated[
@@ -85,7 +85,7 @@ def serve(
     from hatrix.app.metrics import FOLDER
 
     if model.is_dir():
-        model, test = _in_folder(model, test)
+        model = _in_folder(model)
     if test is not None and not test.is_file():
         raise ParameterError(f"--test {test}: there is no such file")
     token = _checked_token(token)
@@ -233,11 +233,11 @@ def _need_the_extra() -> None:
         ) from None
 
 
-def _in_folder(folder: Path, test: Path | None) -> tuple[Path, Path | None]:
+def _in_folder(folder: Path) -> Path:
     model = folder / MODEL
     if not model.is_file():
         raise ParameterError(f"{folder} has no {MODEL}: give a model file, or a folder that hatrix run wrote")
-    return model, folder / TEST if test is None and (folder / TEST).is_file() else test
+    return model
 
 
 def _checked_token(given: str | None) -> str | None:

@@ -15,11 +15,13 @@ from fastapi import APIRouter, FastAPI, Request
 
 import hatrix
 from hatrix.app import catalogue, collecting, explaining, operations, problems, recommending, reference
+from hatrix.app.asking import Ask
 from hatrix.app.batches import Batches, Quick, warm
 from hatrix.app.guard import LOOPBACK, AccessLog, Guard
 from hatrix.app.live import Live
 from hatrix.app.metrics import Metrics
 from hatrix.app.shelf import Shelf
+from hatrix.errors import HatrixError
 from hatrix.models.model import FactorModel
 
 if TYPE_CHECKING:
@@ -70,8 +72,9 @@ class Service:
 
     def prepare(self, served: Served) -> None:
         """Work out what requests of a model would wait for; a model that the store does not go with fails here."""
-        warm(served)
         self.beside(served).shelf.prepare()
+        warm(served)
+        recommending.warm(Ask(self, served))
 
 
 def service_of(request: Request) -> Service:
@@ -150,8 +153,8 @@ def create_app(
     batches = Batches(
         live, feedback=lambda served: service.beside(served).feedback, observe=metrics.batch.observe
     )
-    if test is None and not isinstance(model, Live | FactorModel):
-        beside = Path(model).with_name("test.parquet")
+    if test is None and live.path is not None:
+        beside = live.path.with_name("test.parquet")
         test = beside if beside.is_file() else None
     log = AccessLog() if access_log else None
     service = Service(
@@ -163,6 +166,14 @@ def create_app(
         metrics,
         batches,
     )
+    try:
+        service.beside(
+            live.current
+        )  # a store that does not go with the model is told of now, not by every request
+    except HatrixError:
+        if isinstance(store, str) and service.store is not None:
+            service.store.close()
+        raise
     live.prepare = service.prepare
     app.state.service = service
     problems.install(app)

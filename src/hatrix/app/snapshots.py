@@ -136,8 +136,12 @@ class Snapshots:
 
     def _note(self, facts: dict[str, Any]) -> None:
         temporary = self.folder / f"noting-{os.getpid()}"
-        temporary.write_text(json.dumps(facts))
-        temporary.replace(self.folder / "latest.json")
+        try:
+            temporary.write_text(json.dumps(facts))
+            temporary.replace(self.folder / "latest.json")
+        except OSError as error:
+            temporary.unlink(missing_ok=True)
+            raise ModelFileError(f"{self.folder} cannot be written: {error.strerror or error}") from None
 
     @contextmanager
     def _locked(self) -> Iterator[None]:

@@ -9,6 +9,7 @@ import threading
 import uuid
 from collections import deque
 from collections.abc import Sequence
+from contextlib import suppress
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, NamedTuple
 
@@ -97,7 +98,7 @@ class Store:
         self._turn = threading.Lock()
 
     @classmethod
-    def open(cls, url: str | os.PathLike[str], *, users: Kind, items: Kind) -> Store:
+    def open(cls, url: str | os.PathLike[str], *, users: Kind, items: Kind, make: bool = True) -> Store:
         """The store in a database, made where there is none yet.
 
         Parameters
@@ -106,16 +107,22 @@ class Store:
             ``sqlite:///path.db``, the path alone, or ``postgresql://user:password@host/name``.
         users, items
             The kind of the ids: that of the model.
+        make
+            Make a file that is not there.
 
         Raises
         ------
         StoreError
-            If the database cannot be reached or written, is no feedback store, is of a newer hatrix, or has other kinds of
-            ids.
+            If the file is not there and is not to be made, the database cannot be reached or written, is no feedback store,
+            is of a newer hatrix, or has other kinds of ids.
         MissingExtraError
             If the packages of ``hatrix[serve]`` are not installed.
         """
         database = Database(url)
+        if not make and database.is_file and not os.path.exists(database.name):
+            raise StoreError(
+                f"there is no feedback store {database.name}: give the one that the service writes to"
+            )
         try:
             return cls(database, (users, items))
         except BaseException:
@@ -157,7 +164,8 @@ class Store:
     def delete(self, user: Any) -> int:
         """Remove a user's rows and leave a tombstone; its number. Raises as `add` does."""
         sequence = self._write(_Job(self._id(user, 0), None))
-        self._database.scrub()
+        with suppress(StoreError):  # the user is deleted, whatever becomes of the log
+            self._database.scrub()
         return sequence
 
     def position(self) -> int:

@@ -111,7 +111,7 @@ def _feedback(url: str, model: FactorModel) -> Iterator[Feedback]:
     from hatrix.app.feedback import Feedback
     from hatrix.app.store import Store
 
-    with Store.open(url, users=model.users.kind, items=model.items.kind) as store:
+    with Store.open(url, users=model.users.kind, items=model.items.kind, make=False) as store:
         yield Feedback(store, model)
 
 

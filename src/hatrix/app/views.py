@@ -21,7 +21,7 @@ from hatrix.app.insight import Insight
 from hatrix.app.problems import responses
 from hatrix.app.projection import Projection, project
 from hatrix.app.rows import audience, starters, test_rows
-from hatrix.app.schemas import MOST_N
+from hatrix.app.schemas import MOST_N, Screen
 from hatrix.errors import HatrixError
 
 __all__ = ["router"]
@@ -53,8 +53,8 @@ def router() -> APIRouter:
     @routes.get(
         "/v1/overview",
         tags=["page"],
+        response_model=Screen,
         summary="The model card, figures and training curves",
-        response_model=dict[str, Any],
         responses=WORKING,
     )
     async def overview(request: Request, ask: Asked) -> Response:
@@ -65,7 +65,7 @@ def router() -> APIRouter:
         "/v1/errors",
         tags=["page"],
         summary="Where the model is wrong on the test rows",
-        response_model=dict[str, Any],
+        response_model=Screen,
         responses=WORKING,
     )
     async def errors(request: Request, ask: Asked) -> Response:
@@ -75,8 +75,8 @@ def router() -> APIRouter:
     @routes.get(
         "/v1/errors/rows",
         tags=["page"],
+        response_model=Screen,
         summary="The test rows of a slice, the worst first",
-        response_model=dict[str, Any],
         responses=WORKING,
     )
     async def rows(
@@ -104,7 +104,7 @@ def router() -> APIRouter:
         "/v1/map",
         tags=["page"],
         summary="Items in two dimensions",
-        response_model=dict[str, Any],
+        response_model=Screen,
         responses=WORKING,
     )
     async def atlas(request: Request, ask: Asked) -> Response:
@@ -115,7 +115,7 @@ def router() -> APIRouter:
         "/v1/data",
         tags=["page"],
         summary="The training data: sparsity and long tail",
-        response_model=dict[str, Any],
+        response_model=Screen,
         responses=WORKING,
     )
     async def data(request: Request, ask: Asked) -> Response:
@@ -126,7 +126,7 @@ def router() -> APIRouter:
         "/v1/starters",
         tags=["page"],
         summary="Known items that differ, to be rated first",
-        response_model=dict[str, Any],
+        response_model=Screen,
         responses=WORKING,
     )
     async def first(request: Request, ask: Asked) -> Response:
@@ -136,8 +136,8 @@ def router() -> APIRouter:
     @routes.get(
         "/v1/audience",
         tags=["page"],
+        response_model=Screen,
         summary="How an item was rated, and whose list has it",
-        response_model=dict[str, Any],
         responses=WORKING,
     )
     async def listed(request: Request, ask: Asked, item: Item) -> Response:

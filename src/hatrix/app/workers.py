@@ -16,7 +16,7 @@ from typing import Any
 __all__ = ["NOT_STARTED", "supervise"]
 
 NOT_STARTED = 3
-"""Exit status of a process that could not start, and that there is no use in starting anew."""
+"""Exit status of a process that could not start. At the beginning that ends all; later, others still serve."""
 LOOK = 0.5
 """Seconds between looks, and until a process that has died is replaced."""
 
@@ -45,12 +45,13 @@ def supervise(work: Work, options: Any, listener: socket, count: int) -> bool:
     started = True
     try:
         processes += [start() for _ in range(count)]
+        first = frozenset(processes)
         while started and not stop.is_set():
             wait([process.sentinel for process in processes], LOOK)
             for at, process in enumerate(processes):
                 if process.exitcode is None or stop.is_set():
                     continue
-                if process.exitcode == NOT_STARTED:
+                if process.exitcode == NOT_STARTED and process in first:
                     started = False
                     break
                 log.error("process %s ended with status %s: starting another", process.pid, process.exitcode)
