@@ -101,13 +101,13 @@ def test_what_run_recorded_is_told_of_its_model_alone(path: Path, tmp_path: Path
             **facts,
             "n_test": n_test,
             "split": "per_user 0.2, seed 42",
-            "read": {**read, "errors": []},
+            "read": {**read, "errors": [["/home/ann/ratings.csv", 3, "no number"]]},
         }
         (home / "metrics.json").write_text(json.dumps(recorded))
         client = TestClient(create_app(home / "model.hatrix"))
         assert ("per_user 0.2" in told(client, "/v1/overview")["lead"]) == known
         data = told(client, "/v1/data")
-        assert (data["read"] == {**read, "errors": []}) == known
+        assert (data["read"] == {**read, "errors": [["ratings.csv", 3, "no number"]]}) == known
         assert (data["unread"] is None) == known
 
 

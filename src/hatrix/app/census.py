@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -79,11 +80,19 @@ def census(insight: Insight) -> dict[str, Any]:
         "words": f"{top:.0%} of the {what} are of the tenth of items that is rated most. A random pair of a user and an "
         f"item has been rated with a chance of {total / max(len(users) * len(items), 1):.2%}.",
         "figures": [shown._asdict() for shown in _figures(insight, what)],
-        "read": insight.recorded.get("read"),
+        "read": _read(insight.recorded.get("read")),
         "unread": None
         if insight.recorded.get("read")
         else "How the source was read stands in the metrics.json that hatrix run writes beside the model; it is not here.",
     }
+
+
+def _read(report: dict[str, Any] | None) -> dict[str, Any] | None:
+    """How the source was read; of its files the names alone, since where they lie is nobody's business."""
+    if not report:
+        return None
+    errors = [[Path(str(file)).name, line, reason] for file, line, reason in report.get("errors", ())]
+    return {**report, "errors": errors}
 
 
 def _spread(count: Counts) -> str:
