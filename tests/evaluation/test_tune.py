@@ -50,7 +50,7 @@ def test_the_first_trial_is_the_recipe_itself(found, parts):
     assert found.trials["learning_rate"][0] == RECIPE.learning_rate
 
 
-def test_weights_left_to_the_data_begin_a_search_and_those_not_searched_stay_so(parts):
+def test_weights_left_to_the_data_begin_a_search_and_those_not_searched_stay_so(parts, tmp_path):
     recipe = hx.ImplicitALS(factors=4, epochs=3)
     result = hx.tune(recipe, parts.train, trials=2, progress=False)
     first, begun = result.trials.iloc[0], recipe.resolved(hx.split.random(parts.train, 0.1, seed=0).train)
@@ -62,7 +62,7 @@ def test_weights_left_to_the_data_begin_a_search_and_those_not_searched_stay_so(
     given = hx.ImplicitALS(factors=4, alpha0="auto", regularization=0.1)
     with pytest.raises(ParameterError, match="nothing is left to search"):
         hx.tune(given, parts.train, trials=2)
-    result.report(os.devnull)
+    result.report(tmp_path / "search.html")
 
 
 def test_the_best_is_the_least_complete_trial_with_its_best_epoch(found):
