@@ -5,6 +5,7 @@ from pathlib import Path
 
 import pytest
 
+import hatrix as hx
 import postgres
 from command import Outcome
 from hatrix.app.cli import main
@@ -45,3 +46,14 @@ def store_url(request: pytest.FixtureRequest, tmp_path: Path) -> str:
         return f"sqlite:///{tmp_path}/feedback.db"
     running: postgres.Server = request.getfixturevalue("server")
     return running.fresh()
+
+
+@pytest.fixture(scope="session")
+def files(tmp_path_factory: pytest.TempPathFactory) -> list[Path]:
+    """Three models of one data set."""
+    folder = tmp_path_factory.mktemp("models")
+    ratings = hx.synthetic.make(60, 40, n_ratings=900, seed=1)[0]
+    paths = [folder / f"{seed}.hatrix" for seed in range(3)]
+    for seed, path in enumerate(paths):
+        hx.BiasedMF(factors=4, epochs=2).fit(ratings, seed=seed, progress=False).save(path)
+    return paths

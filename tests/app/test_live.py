@@ -19,17 +19,6 @@ from hatrix.app.snapshots import Snapshots
 from hatrix.errors import ModelFileError, StoreError
 
 
-@pytest.fixture(scope="module")
-def files(tmp_path_factory: pytest.TempPathFactory) -> list[Path]:
-    """Three models of one data set."""
-    folder = tmp_path_factory.mktemp("models")
-    ratings = hx.synthetic.make(60, 40, n_ratings=900, seed=1)[0]
-    paths = [folder / f"{seed}.hatrix" for seed in range(3)]
-    for seed, path in enumerate(paths):
-        hx.BiasedMF(factors=4, epochs=2).fit(ratings, seed=seed, progress=False).save(path)
-    return paths
-
-
 @pytest.fixture
 def path(files: list[Path], tmp_path: Path) -> Path:
     target = tmp_path / "m.hatrix"

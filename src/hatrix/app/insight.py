@@ -136,23 +136,9 @@ class Insight:
     @cached_property
     def train(self) -> Ratings | None:
         """The training rows, where the file has them."""
-        from hatrix.data.ratings import Ratings
+        from hatrix.models.update import training_ratings
 
-        model = self.model
-        if model.seen is None:
-            return None
-        return Ratings(
-            model.seen.user,
-            model.seen.item,
-            np.asarray(model.seen.value, np.float64).copy(),
-            model.users,
-            model.items,
-            scale=model.scale,
-            implicit=model.scale is None,
-            item_table=model.item_table,
-            user_table=model.user_table,
-            name=model.data_name,
-        )
+        return None if self.model.seen is None else training_ratings(self.model)
 
     @cached_property
     def story(self) -> Story:
