@@ -9,15 +9,21 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 
+from hatrix.data.disk import Disk, let_go, will_need
 from hatrix.data.ids import Ids, as_column, unmasked
 from hatrix.data.values import NO_TIME, numbers, times
 from hatrix.errors import DataError
 
 if TYPE_CHECKING:
+    from collections.abc import Iterator
+
     import pandas as pd
     from numpy.typing import NDArray
 
 __all__ = ["Csr", "Ratings", "ReadReport", "frame_column", "frame_of"]
+
+SLICE = 1 << 20
+"""Rows that are gone through at once."""
 
 
 class Csr(NamedTuple):
@@ -72,6 +78,8 @@ class Ratings:
         What reading the source found.
     name
         What the data are called in tables and reports.
+    disk
+        Where the columns are if they are mapped from files, since they do not fit into memory; None in memory.
     """
 
     user: NDArray[np.int32]
@@ -86,11 +94,26 @@ class Ratings:
     user_table: pd.DataFrame | None = field(default=None, repr=False)
     report: ReadReport | None = field(default=None, repr=False)
     name: str = "ratings"
+    disk: Disk | None = field(default=None, repr=False)
 
     def __post_init__(self) -> None:
-        for column in (self.user, self.item, self.value, self.time):
-            if column is not None:
-                column.setflags(write=False)
+        for column in self.columns:
+            column.setflags(write=False)
+
+    @property
+    def columns(self) -> list[NDArray[Any]]:
+        """User, item, value and, if there is one, time."""
+        return [self.user, self.item, self.value, *(() if self.time is None else (self.time,))]
+
+    def slices(self, *columns: NDArray[Any], rows: int = SLICE) -> Iterator[slice]:
+        """All rows, so many at once; columns on disk (all, unless some are given) are read ahead, and let go of behind."""
+        for start in range(0, len(self), rows):
+            part = slice(start, min(start + rows, len(self)))
+            for column in columns or self.columns:
+                will_need(column, slice(part.stop, part.stop + rows))
+            yield part
+            for column in columns or self.columns:
+                let_go(column, part)
 
     @classmethod
     def from_frame(
@@ -222,9 +245,10 @@ class Ratings:
         )
 
     def take(self, rows: NDArray[Any]) -> Ratings:
-        """The given rows (a boolean mask or positions), with the same ids and tables."""
+        """The given rows (a boolean mask or positions), in memory, with the same ids and tables."""
         return replace(
             self,
+            disk=None,
             user=self.user[rows],
             item=self.item[rows],
             value=self.value[rows],
@@ -244,12 +268,31 @@ class Ratings:
     @cached_property
     def user_count(self) -> NDArray[np.int64]:
         """Ratings of each user."""
-        return np.bincount(self.user, minlength=len(self.users)).astype(np.int64, copy=False)
+        return self._count(self.user, len(self.users))
 
     @cached_property
     def item_count(self) -> NDArray[np.int64]:
         """Ratings of each item."""
-        return np.bincount(self.item, minlength=len(self.items)).astype(np.int64, copy=False)
+        return self._count(self.item, len(self.items))
+
+    def _count(self, column: NDArray[np.int32], n: int) -> NDArray[np.int64]:
+        total = np.zeros(n, np.int64)
+        for part in self.slices(column, rows=max(SLICE, n)):
+            total += np.bincount(column[part], minlength=n)
+        return total
+
+    @cached_property
+    def mean(self) -> float:
+        """Mean of the values; 0 without any."""
+        with np.errstate(over="ignore"):
+            return sum(float(self.value[part].sum()) for part in self.slices(self.value)) / max(1, len(self))
+
+    @cached_property
+    def deviation(self) -> float:
+        """Standard deviation of the values; 0 without any."""
+        with np.errstate(over="ignore"):
+            squares = (np.square(self.value[part] - self.mean).sum() for part in self.slices(self.value))
+            return float(np.sqrt(sum(squares) / max(1, len(self))))
 
     @cached_property
     def fingerprint(self) -> str:
@@ -258,8 +301,9 @@ class Ratings:
         for ids in (self.users, self.items):
             labels = ids.labels.tolist() if ids.kind == "str" else ids.labels
             digest.update("\0".join(labels).encode() if ids.kind == "str" else ids.labels.tobytes())
-        for column in (self.user, self.item, self.value, self.time):
-            digest.update(b"" if column is None else np.ascontiguousarray(column).tobytes())
+        for column in self.columns:
+            for part in self.slices(column):
+                digest.update(np.ascontiguousarray(column[part]).data)
         return digest.hexdigest()
 
     def to_frame(self) -> pd.DataFrame:

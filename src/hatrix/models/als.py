@@ -103,7 +103,7 @@ def _penalty(rows: NDArray[np.float32], ridge: NDArray[np.float32]) -> float:
 @final
 class _ExplicitState(_State):
     def __init__(self, train: Ratings, recipe: ALS, seed: int, threads: int) -> None:
-        self.mean = float(train.value.mean()) if recipe.biased else 0.0
+        self.mean = train.mean if recipe.biased else 0.0
         super().__init__(train, np.ones(len(train)), train.value - self.mean, recipe, seed, threads)
         counts = np.maximum(train.user_count, 1), np.maximum(train.item_count, 1)
         self.ridge = [(recipe.regularization * n**recipe.nu).astype(np.float32) for n in counts]
@@ -262,7 +262,7 @@ def _by_rule(train: Ratings) -> dict[str, float]:
     _refuse_what_is_not_above_zero(train.value)
     cells = np.count_nonzero(train.user_count) * np.count_nonzero(train.item_count)
     root = float(np.sqrt(len(train) / cells))
-    alpha = min(1 / float(train.value.mean()), HEAVIEST_ALPHA)
+    alpha = min(1 / train.mean, HEAVIEST_ALPHA)
     return {"alpha": alpha, "alpha0": root / 2, "regularization": 0.07 / (1 + 1 / (2 * root))}
 
 

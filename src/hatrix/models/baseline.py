@@ -21,7 +21,7 @@ __all__ = ["Bias", "Popular"]
 class _BiasState(State):
     def __init__(self, train: Ratings) -> None:
         self.train = train
-        self.mean = float(train.value.mean())
+        self.mean = train.mean
         self.variables = {"user_bias": np.zeros(len(train.users)), "item_bias": np.zeros(len(train.items))}
 
 

@@ -63,8 +63,8 @@ class _State(State):
         self.size = recipe.factors + 1
         self.lanes = padded(self.size)
         self.user, self.item, self.ordinal = train.user, train.item, recipe.likelihood == "ordinal"
-        self.unit = 1.0 if self.ordinal else natural_unit(train.value)
-        self.mean = 0.0 if self.ordinal else float(train.value.mean()) / self.unit
+        self.unit = 1.0 if self.ordinal else natural_unit(train.deviation)
+        self.mean = 0.0 if self.ordinal else train.mean / self.unit
         self.value = (train.value / self.unit).astype(np.float32)
         self.levels, self.star = np.unique(train.value, return_inverse=True)
         self._bin_times(train, recipe)

@@ -366,7 +366,7 @@ def model_of(
         **factors._asdict(),
         user_count=train.user_count,
         item_count=train.item_count,
-        fallback=float(train.value.mean()),
+        fallback=train.mean,
         scale=train.scale,
         seed=seed,
         history=pd.DataFrame(history or []),

@@ -126,10 +126,8 @@ class SgdState(State):
         return np.asarray(np.multiply(rows, float(np.sqrt(self.unit)), order="C"))
 
 
-def natural_unit(value: NDArray[np.float64]) -> float:
-    """The power of two nearest to the standard deviation: dividing by it rounds nothing, and stars stay as they are."""
-    with np.errstate(over="ignore"):
-        deviation = float(value.std())
+def natural_unit(deviation: float) -> float:
+    """The power of two nearest to a standard deviation: dividing by it rounds nothing, and stars stay as they are."""
     return float(2.0 ** np.round(np.log2(deviation))) if 1e-30 < deviation < 1e30 else 1.0
 
 
@@ -151,8 +149,8 @@ def biased_state(recipe: BiasedMF | SVDpp, train: Ratings, *, seed: int, threads
         train,
         user_rows,
         item_rows,
-        mean=float(train.value.mean()),
-        unit=natural_unit(train.value),
+        mean=train.mean,
+        unit=natural_unit(train.deviation),
         dtype=recipe.precision,
         sequential=False,
         seed=seed,
