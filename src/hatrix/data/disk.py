@@ -8,8 +8,9 @@ from __future__ import annotations
 
 import mmap
 import os
-from collections.abc import Iterator
-from contextlib import contextmanager
+import secrets
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, BinaryIO
@@ -82,6 +83,18 @@ class Disk:
         with open(unfinished, "wb") as file:
             yield Column(file, dtype)
         os.replace(unfinished, path)
+
+    def kept(self, pieces: Iterable[NDArray[Any]], dtype: DTypeLike) -> NDArray[Any]:
+        """The pieces one after the other as an array on a file that goes when the array goes."""
+        name = f"kept-{secrets.token_hex(8)}"
+        try:
+            with self.writing(name, dtype) as column:
+                for piece in pieces:
+                    column.append(piece)
+            return self.mapped(name, dtype)
+        finally:
+            with suppress(OSError):  # elsewhere than on POSIX a mapped file stays until its folder goes
+                self.path(name).unlink()
 
     def mapped(self, name: str, dtype: DTypeLike) -> NDArray[Any]:
         """The column as an array on its file."""

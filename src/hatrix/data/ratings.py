@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     import pandas as pd
     from numpy.typing import NDArray
 
-__all__ = ["Csr", "Ratings", "ReadReport", "frame_column", "frame_of"]
+__all__ = ["Csr", "Ratings", "ReadReport", "frame_column", "frame_of", "group_rows"]
 
 SLICE = 1 << 20
 """Rows that are gone through at once."""
@@ -244,26 +244,37 @@ class Ratings:
             name=name,
         )
 
-    def take(self, rows: NDArray[Any]) -> Ratings:
-        """The given rows (a boolean mask or positions), in memory, with the same ids and tables."""
+    def take(self, rows: NDArray[Any] | slice) -> Ratings:
+        """The given rows (a boolean mask, positions or a slice), with the same ids and tables.
+
+        Those that a mask takes of ratings on disk are on disk; else they are in memory.
+        """
+        mask = isinstance(rows, np.ndarray) and rows.dtype == np.bool_
+        disk = self.disk if mask else None
+
+        def taken(column: NDArray[Any]) -> NDArray[Any]:
+            if disk is None:
+                return np.asarray(column[rows])
+            return disk.kept((column[part][rows[part]] for part in self.slices(column)), column.dtype)
+
         return replace(
             self,
-            disk=None,
-            user=self.user[rows],
-            item=self.item[rows],
-            value=self.value[rows],
-            time=None if self.time is None else self.time[rows],
+            user=taken(self.user),
+            item=taken(self.item),
+            value=taken(self.value),
+            time=None if self.time is None else taken(self.time),
+            disk=disk,
         )
 
     @cached_property
     def by_user(self) -> Csr:
         """Positions of each user's ratings."""
-        return _group(self.user, len(self.users))
+        return group_rows(self.user, len(self.users))
 
     @cached_property
     def by_item(self) -> Csr:
         """Positions of each item's ratings."""
-        return _group(self.item, len(self.items))
+        return group_rows(self.item, len(self.items))
 
     @cached_property
     def user_count(self) -> NDArray[np.int64]:
@@ -346,7 +357,8 @@ def frame_column(table: Any, name: str) -> NDArray[Any]:
         raise DataError(f"column {name!r} cannot be read as {column.dtype}: {error}") from None
 
 
-def _group(owner: NDArray[np.int32], groups: int) -> Csr:
+def group_rows(owner: NDArray[np.int32], groups: int) -> Csr:
+    """Positions of each owner's rows, in their order."""
     from scipy.sparse import coo_array
 
     n = len(owner)

@@ -360,7 +360,8 @@ class _Search:
         trial.set_user_attr("shared", shared)
         trial.set_user_attr("epochs", recipe.rounds)
         model = self.trained.finish(recipe)
-        return validate(model, self.part, self.valid, threads=self.threads)[1]
+        assert model.seen is not None
+        return validate(model, model.seen, self.valid, threads=self.threads)[1]
 
     def result(self, refit: bool, progress: bool) -> Tuning:
         """What was found; the best recipe fitted to all ratings."""

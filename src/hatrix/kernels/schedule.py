@@ -16,7 +16,7 @@ The grid depends on the data, the row size and the seed, never on the machine.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from functools import lru_cache
@@ -31,7 +31,7 @@ from hatrix.kernels.counter import STRIDE, mix
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
-__all__ = ["Grid", "deal", "in_order", "run_epoch", "run_rows", "workers"]
+__all__ = ["Grid", "Layout", "deal", "in_order", "layout", "run_epoch", "run_rows", "workers"]
 
 FEWEST_BINS = 8
 RATINGS_PER_BIN = 2_000_000
@@ -57,6 +57,64 @@ class Grid(NamedTuple):
     seed: int
 
 
+class Layout(NamedTuple):
+    """Where the rows of users and items go: their bins and new numbers, and the cells that ratings are sorted into.
+
+    A cell is a tile of users against a bin of items. Cells are numbered by bin of users, bin of items and tile, so that
+    those of a block are neighbours: the ``tiles[a]`` cells from ``first_cell[a] + b * tiles[a]`` on are block (a, b).
+    """
+
+    user_bin: NDArray[np.int64]
+    item_bin: NDArray[np.int64]
+    user_place: NDArray[np.uint32]
+    item_place: NDArray[np.uint32]
+    tile: NDArray[np.int64]
+    tiles: NDArray[np.int64]
+    first_cell: NDArray[np.int64]
+    bins: int
+    seed: int
+
+    def sort(
+        self, user: NDArray[np.int32], item: NDArray[np.int32], value: NDArray[Any], first: int, last: int
+    ) -> tuple[NDArray[np.uint32], NDArray[np.uint32], NDArray[Any], NDArray[np.int64]]:
+        """Ratings of the users in bins ``first`` to ``last``, renumbered and in order, and the edges of their blocks."""
+        cells = range(int(self.first_cell[first]), int(self.first_cell[last]))
+        step = self.tiles[self.user_bin]
+        *rows, start = _sort_into_cells()(
+            user, item, value, self.first_cell[self.user_bin] + self.tile, step, self.item_bin, self.user_place,
+            self.item_place, cells.start, len(cells), np.uint64(self.seed),
+        )  # fmt: skip
+        block = self.first_cell[first:last, None] + np.arange(self.bins) * self.tiles[first:last, None]
+        return *rows, np.append(start[block.ravel() - cells.start], len(value))
+
+    def grid(
+        self,
+        user: NDArray[np.uint32],
+        item: NDArray[np.uint32],
+        value: NDArray[Any],
+        edge: NDArray[np.int64],
+    ) -> Grid:
+        """The grid of all ratings in order."""
+        return Grid(user, item, value, edge, self.user_place, self.item_place, self.bins, self.seed)
+
+
+def layout(
+    user_count: NDArray[np.int64], item_count: NDArray[np.int64], *, row_bytes: int, seed: int
+) -> Layout:
+    """Lay a grid out for ratings of which users and items have so many, and rows of ``row_bytes`` bytes."""
+    ratings = int(user_count.sum())
+    wanted = max(FEWEST_BINS, ratings // RATINGS_PER_BIN, len(item_count) * row_bytes // ITEM_BIN_BYTES)
+    bins = max(1, min(wanted, len(user_count), len(item_count)))
+    user_bin, user_place = _bins(user_count, bins)
+    item_bin, item_place = _bins(item_count, bins)
+    per_tile = max(1, TILE_BYTES // row_bytes)
+    users = np.bincount(user_bin, minlength=bins)
+    tiles = -(-users // per_tile)
+    tile = (user_place - _starts(users)[user_bin]) // per_tile
+    first_cell = np.append(0, bins * np.cumsum(tiles))
+    return Layout(user_bin, item_bin, user_place, item_place, tile, tiles, first_cell, bins, seed)
+
+
 def deal(
     user: NDArray[np.int32],
     item: NDArray[np.int32],
@@ -68,24 +126,8 @@ def deal(
     seed: int,
 ) -> Grid:
     """Deal ratings into a grid of blocks for rows of ``row_bytes`` bytes."""
-    wanted = max(FEWEST_BINS, len(value) // RATINGS_PER_BIN, len(item_count) * row_bytes // ITEM_BIN_BYTES)
-    bins = max(1, min(wanted, len(user_count), len(item_count)))
-    user_bin, user_place = _bins(user_count, bins)
-    item_bin, item_place = _bins(item_count, bins)
-    # A cell is a tile of users against a bin of items; the cells of a block are neighbours.
-    tile = max(1, TILE_BYTES // row_bytes)
-    users = np.bincount(user_bin, minlength=bins)
-    tiles = -(-users // tile)
-    first_tile, first_user = _starts(tiles), _starts(users)
-    tile_in_bin = (user_place - first_user[user_bin]) // tile
-    cell_base = bins * first_tile[user_bin] + tile_in_bin
-    user_, item_, value_, start = _sort_into_cells()(
-        user, item, value, cell_base, tiles[user_bin], item_bin, user_place, item_place,
-        int(bins * tiles.sum()), np.uint64(seed),
-    )  # fmt: skip
-    first_cell = (bins * first_tile[:, None] + np.arange(bins) * tiles[:, None]).ravel()
-    edge = np.append(start[first_cell], len(value))
-    return Grid(user_, item_, value_, edge, user_place, item_place, bins, seed)
+    plan = layout(user_count, item_count, row_bytes=row_bytes, seed=seed)
+    return plan.grid(*plan.sort(user, item, value, 0, plan.bins))
 
 
 def in_order(
@@ -98,20 +140,30 @@ def in_order(
 
 
 def run_epoch(
-    run_blocks: Callable[[NDArray[np.int64]], None], grid: Grid, *, epoch: int, threads: int
+    run_blocks: Callable[[NDArray[np.int64]], None],
+    grid: Grid,
+    *,
+    epoch: int,
+    threads: int,
+    passing: Callable[[NDArray[np.int64]], Iterable[NDArray[np.int64]]] | None = None,
 ) -> None:
-    """Run ``run_blocks`` once over every block; it gets block numbers and must release the GIL."""
+    """Run ``run_blocks`` once over every block; it gets block numbers and must release the GIL.
+
+    ``passing`` gets all strata, an array of block numbers each, and gives them one after the other in that order: the
+    next one is asked for when the blocks of the last are done.
+    """
     bins = grid.bins
     row = np.arange(bins)
     shifts = np.random.default_rng((grid.seed, epoch)).permutation(bins)
     strata = row * bins + (row + shifts[:, None]) % bins
     threads = min(threads, bins, 1 + len(grid.value) // WORTH_A_THREAD)
     if threads == 1:
-        run_blocks(strata.ravel())
+        for blocks in [strata.ravel()] if passing is None else passing(strata):
+            run_blocks(blocks)
         return
     size = np.diff(grid.edge)
     with workers(threads) as pool:
-        for stratum in strata:
+        for stratum in strata if passing is None else passing(strata):
             heaviest_first = stratum[np.argsort(-size[stratum], kind="stable")]
             for done in [pool.submit(run_blocks, block) for block in heaviest_first[:, None]]:
                 done.result()
@@ -185,25 +237,25 @@ def _deal_greedily() -> Any:
 def _sort_into_cells() -> Any:
     @compiled
     def sort_into_cells(
-        user, item, value, cell_base, cell_step, item_bin, user_place, item_place, cells, seed
+        user, item, value, user_cell, step, item_bin, user_place, item_place, first, cells, seed
     ):
         n = len(value)
         start = np.zeros(cells + 1, np.int64)
         for k in range(n):
-            start[cell_base[user[k]] + cell_step[user[k]] * item_bin[item[k]] + 1] += 1
+            start[user_cell[user[k]] + step[user[k]] * item_bin[item[k]] - first + 1] += 1
         for cell in range(cells):
             start[cell + 1] += start[cell]
         free = start[:-1].copy()
         users, items = np.empty(n, np.uint32), np.empty(n, np.uint32)
         values = np.empty(n, value.dtype)
         for k in range(n):
-            cell = cell_base[user[k]] + cell_step[user[k]] * item_bin[item[k]]
+            cell = user_cell[user[k]] + step[user[k]] * item_bin[item[k]] - first
             place = free[cell]
             free[cell] = place + 1
             users[place], items[place], values[place] = user_place[user[k]], item_place[item[k]], value[k]
         for cell in range(cells):
             # Fisher-Yates with splitmix64, seeded by (seed, cell).
-            state = seed * STRIDE + np.uint64(cell) * np.uint64(0xD1B54A32D192ED03)
+            state = seed * STRIDE + np.uint64(first + cell) * np.uint64(0xD1B54A32D192ED03)
             for k in range(start[cell + 1] - 1, start[cell], -1):
                 mixed = mix(state)
                 state += STRIDE

@@ -34,10 +34,7 @@ def padded_rows(rows: NDArray[Any], dtype: Any = np.float32) -> NDArray[Any]:
     """A copy, its rows padded with zeros to whole tiles and aligned."""
     from hatrix.kernels.sgd import aligned_rows
 
-    n, factors = rows.shape
-    wide = np.zeros((n, padded(factors)), dtype)
-    wide[:, :factors] = rows
-    return aligned_rows(wide, dtype)
+    return aligned_rows(rows, dtype, lanes=padded(rows.shape[1]))
 
 
 @inlined

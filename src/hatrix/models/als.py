@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Iterator, Mapping
 from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Literal, NamedTuple, final
 
 import numpy as np
@@ -17,7 +17,7 @@ from hatrix.models.model import Factors
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
-    from hatrix.data.ratings import Csr, Ratings
+    from hatrix.data.ratings import Ratings
 
 __all__ = ["ALS", "ImplicitALS", "confidence"]
 
@@ -33,10 +33,17 @@ class _Entries(NamedTuple):
     weight: NDArray[np.float32]
     target: NDArray[np.float32]
 
-    @classmethod
-    def of(cls, by: Csr, other: NDArray[Any], weight: NDArray[Any], target: NDArray[Any]) -> _Entries:
-        rows = by.rows
-        return cls(by.start, other[rows], weight[rows].astype(np.float32), target[rows].astype(np.float32))
+    def windows(self, *, on_disk: bool) -> Iterator[tuple[slice, _Entries]]:
+        """Rows and their entries, all at once, or, of entries on disk, some after others."""
+        start, other, weight, target = self
+        if not on_disk:
+            yield slice(0, len(start) - 1), self
+            return
+        from hatrix.models import regions
+
+        for rows, part in regions.windows(start, (other, weight, target)):
+            local = start[rows.start : rows.stop + 1] - start[rows.start]
+            yield rows, _Entries(local, other[part], weight[part], target[part])
 
 
 class _State(State):
@@ -45,17 +52,18 @@ class _State(State):
     def __init__(
         self,
         train: Ratings,
-        weight: NDArray[Any],
-        target: NDArray[Any],
+        weight: Callable[[slice], NDArray[Any]],
+        target: Callable[[slice], NDArray[Any]],
         recipe: ALS | ImplicitALS,
         seed: int,
         threads: int,
     ) -> None:
         from hatrix.kernels.tiles import padded_rows
 
-        self.threads, self.factors = threads, recipe.factors
-        self.by_user = _Entries.of(train.by_user, train.item, weight, target)
-        self.by_item = _Entries.of(train.by_item, train.user, weight, target)
+        self.threads, self.factors, self.on_disk = threads, recipe.factors, train.disk is not None
+        self.by_user, self.by_item = (
+            _entries(train, side, weight, target, threads) for side in ("user", "item")
+        )
         rng, counts = np.random.default_rng(seed), (train.user_count, train.item_count)
         rows = [normal_rows(count, recipe.factors, recipe.init_scale, rng) for count in counts]
         if getattr(recipe, "nonnegative", False):
@@ -68,21 +76,27 @@ class _State(State):
         }
         self.lanes = self.variables["user_factors"].shape[1]
 
-    def loss(self, target: NDArray[Any], slope: float = 0.0) -> float:
-        """Σ e (weight e + slope) over the entries, e = target - bias - x·y, from the users' side."""
+    def windows(self, side: _Entries) -> Iterator[tuple[slice, _Entries]]:
+        """What to go through for an update of a side, which is half of an epoch."""
+        for rows, entries in side.windows(on_disk=self.on_disk):
+            yield rows, entries
+            self.report(len(entries.other) / 2)
+
+    def loss(self, *, ones: bool = False, slope: float = 0.0) -> float:
+        """Σ e (weight e + slope) over the entries, e = target - bias - x·y (or 1 for the target), from the users' side."""
         from hatrix.kernels import least_squares, schedule
 
-        v, side, total = self.variables, self.by_user, np.zeros(len(self.by_user.start) - 1)
-        target = target - v["item_bias"][side.other]
+        v, total = self.variables, np.zeros(len(self.by_user.start) - 1)
         kernel = least_squares.losses(self.lanes)
-
-        def add_up(first: int, last: int) -> None:
-            kernel(
-                first, last, side.start, side.other, side.weight, target, v["item_factors"], v["user_factors"],
-                v["user_bias"], np.float64(slope), total,
-            )  # fmt: skip
-
-        schedule.run_rows(add_up, side.start, threads=self.threads)
+        for rows, (start, other, weight, target) in self.by_user.windows(on_disk=self.on_disk):
+            left = (np.ones_like(target) if ones else target) - v["item_bias"][other]
+            entries = start, other, weight, left, v["item_factors"]
+            mine = v["user_factors"][rows], v["user_bias"][rows], np.float64(slope), total[rows]
+            schedule.run_rows(
+                lambda first, last, entries=entries, mine=mine: kernel(first, last, *entries, *mine),  # type: ignore[misc]
+                start,
+                threads=self.threads,
+            )
         return float(total.sum())
 
     def result(self, mean: float) -> Factors:
@@ -96,6 +110,25 @@ class _State(State):
         )
 
 
+def _entries(
+    train: Ratings,
+    side: str,
+    weight: Callable[[slice], NDArray[Any]],
+    target: Callable[[slice], NDArray[Any]],
+    threads: int,
+) -> _Entries:
+    other = train.item if side == "user" else train.user
+    if train.disk is not None:
+        from hatrix.models import regions
+
+        columns = (np.int32, lambda part: other[part]), (np.float32, weight), (np.float32, target)
+        start, kept = regions.grouped(train, side, columns, threads=threads)
+        return _Entries(start, *kept)
+    start, rows = train.by_user if side == "user" else train.by_item
+    weights, targets = (column(slice(None)).astype(np.float32) for column in (weight, target))
+    return _Entries(start, other[rows], weights[rows], targets[rows])
+
+
 def _penalty(rows: NDArray[np.float32], ridge: NDArray[np.float32]) -> float:
     return float(np.einsum("nk,nk->n", rows, rows).astype(np.float64) @ ridge)
 
@@ -104,7 +137,14 @@ def _penalty(rows: NDArray[np.float32], ridge: NDArray[np.float32]) -> float:
 class _ExplicitState(_State):
     def __init__(self, train: Ratings, recipe: ALS, seed: int, threads: int) -> None:
         self.mean = train.mean if recipe.biased else 0.0
-        super().__init__(train, np.ones(len(train)), train.value - self.mean, recipe, seed, threads)
+        super().__init__(
+            train,
+            lambda part: np.ones(len(train.value[part]), np.float32),
+            lambda part: train.value[part] - self.mean,
+            recipe,
+            seed,
+            threads,
+        )
         counts = np.maximum(train.user_count, 1), np.maximum(train.item_count, 1)
         self.ridge = [(recipe.regularization * n**recipe.nu).astype(np.float32) for n in counts]
         self.bias_ridge = [(recipe.bias_regularization * n**recipe.nu).astype(np.float32) for n in counts]
@@ -118,22 +158,21 @@ class _ExplicitState(_State):
         for number, (mine, theirs, side) in enumerate(
             (("user", "item", self.by_user), ("item", "user", self.by_item))
         ):
-            target = side.target
-            if recipe.biased:
-                target = target - v[f"{theirs}_bias"][side.other]
-            regression = (
-                side.start, side.other, side.weight, target, v[f"{theirs}_factors"], self.diagonal, self.ridge[number],
-                v[f"{mine}_factors"],
-            )  # fmt: skip
-            shared: dict[str, Any] = {
-                "bias": v[f"{mine}_bias"] if recipe.biased else None,
-                "bias_ridge": self.bias_ridge[number],
-                "threads": self.threads,
-            }
-            if recipe.solver == "cg":
-                conjugate_gradients.take_steps(*regression, times=recipe.cg_steps, **shared)
-            else:
-                least_squares.solve_rows(*regression, nonnegative=recipe.nonnegative, **shared)
+            for rows, (start, other, weight, target) in self.windows(side):
+                left = target - v[f"{theirs}_bias"][other] if recipe.biased else target
+                regression = (
+                    start, other, weight, left, v[f"{theirs}_factors"], self.diagonal, self.ridge[number][rows],
+                    v[f"{mine}_factors"][rows],
+                )  # fmt: skip
+                shared: dict[str, Any] = {
+                    "bias": v[f"{mine}_bias"][rows] if recipe.biased else None,
+                    "bias_ridge": self.bias_ridge[number][rows],
+                    "threads": self.threads,
+                }
+                if recipe.solver == "cg":
+                    conjugate_gradients.take_steps(*regression, times=recipe.cg_steps, **shared)
+                else:
+                    least_squares.solve_rows(*regression, nonnegative=recipe.nonnegative, **shared)
 
     def penalty(self) -> float:
         v, total = self.variables, 0.0
@@ -177,6 +216,7 @@ class ALS(Algorithm):
     """
 
     name: ClassVar[str] = "als"
+    out_of_core: ClassVar[bool] = True
 
     factors: int = Field(
         default=32,
@@ -228,7 +268,7 @@ class ALS(Algorithm):
 
     def step(self, state: _ExplicitState, epoch: int) -> Mapping[str, float]:  # noqa: ARG002
         state.sweep(self)
-        loss = state.loss(state.by_user.target)
+        loss = state.loss()
         return {"train_mse": loss / len(state.by_user.other), "objective": loss + state.penalty()}
 
     def finish(self, state: _ExplicitState) -> Factors:
@@ -259,7 +299,8 @@ def _refuse_what_is_not_above_zero(value: NDArray[np.float64]) -> None:
 
 def _by_rule(train: Ratings) -> dict[str, float]:
     """What "auto" stands for: the docstring of `ImplicitALS` has the equations."""
-    _refuse_what_is_not_above_zero(train.value)
+    for part in train.slices(train.value):
+        _refuse_what_is_not_above_zero(train.value[part])
     cells = np.count_nonzero(train.user_count) * np.count_nonzero(train.item_count)
     root = float(np.sqrt(len(train) / cells))
     alpha = min(1 / train.mean, HEAVIEST_ALPHA)
@@ -271,12 +312,18 @@ class _ImplicitState(_State):
     """Both sides are rotated now and then into the eigenvectors of a Gram matrix: scores stay what they are."""
 
     def __init__(self, train: Ratings, recipe: ImplicitALS, seed: int, threads: int) -> None:
-        weight, target = confidence(recipe, train.value)
         self.alpha0 = 1.0 if recipe.alpha0 is None else float(recipe.alpha0)
         # What is seen counts (1 + w) (1 - s)², of which all pairs have s² already: the rest is e (w e + 2) - 1, e = 1 - s.
         # By the square of the target 1 + 1/w, as rows are solved for, it would be a difference of numbers near 1/w.
         self.slope = 2.0 if recipe.alpha0 is None else 0.0
-        super().__init__(train, weight, target, recipe, seed, threads)
+        super().__init__(
+            train,
+            lambda part: confidence(recipe, train.value[part])[0],
+            lambda part: confidence(recipe, train.value[part])[1],
+            recipe,
+            seed,
+            threads,
+        )
         sides = (train.user_count, len(train.items)), (train.item_count, len(train.users))
         self.ridge = [
             (float(recipe.regularization) * (count + self.alpha0 * others) ** recipe.nu).astype(np.float32)
@@ -291,8 +338,7 @@ class _ImplicitState(_State):
         items = np.einsum("nk,nk->k", v["item_factors"], v["item_factors"], dtype=np.float64)
         penalty = _penalty(v["user_factors"], self.ridge[0]) + _penalty(v["item_factors"], self.ridge[1])
         # The users' Gram matrix is diagonal by now, so only the diagonal of the items' counts.
-        target = np.ones_like(self.by_user.target)
-        seen = self.loss(target, self.slope) - self.slope / 2 * len(target)
+        seen = self.loss(ones=True, slope=self.slope) - self.slope / 2 * len(self.by_user.other)
         return seen + float(users @ items) + penalty
 
     def _solve(
@@ -316,16 +362,16 @@ class _ImplicitState(_State):
         diagonal = np.zeros(self.lanes)
         diagonal[:k] = self.alpha0 * np.maximum(values, 0)
         base = diagonal.astype(np.float32)
-        if recipe.solver == "exact":
-            least_squares.solve_rows(*side, Y, base, ridge, X, threads=self.threads)
-            return diagonal
-        dense.rotate(X, turn, X, threads=self.threads)
-        if recipe.solver == "ialspp":
-            least_squares.solve_by_blocks(
-                *side, Y, base, ridge, X, size=recipe.block_size, threads=self.threads
-            )
-            return diagonal
-        conjugate_gradients.take_steps(*side, Y, base, ridge, X, times=recipe.cg_steps, threads=self.threads)
+        if recipe.solver != "exact":
+            dense.rotate(X, turn, X, threads=self.threads)
+        for rows, entries in self.windows(side):
+            regression = (*entries, Y, base, ridge[rows], X[rows])
+            if recipe.solver == "exact":
+                least_squares.solve_rows(*regression, threads=self.threads)
+            elif recipe.solver == "ialspp":
+                least_squares.solve_by_blocks(*regression, size=recipe.block_size, threads=self.threads)
+            else:
+                conjugate_gradients.take_steps(*regression, times=recipe.cg_steps, threads=self.threads)
         return diagonal
 
 
@@ -374,6 +420,7 @@ class ImplicitALS(Algorithm):
     """
 
     name: ClassVar[str] = "implicit-als"
+    out_of_core: ClassVar[bool] = True
     task: ClassVar[Literal["rating", "ranking"]] = "ranking"
 
     factors: int = Field(

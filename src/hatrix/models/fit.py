@@ -11,6 +11,7 @@ from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
+from functools import cached_property
 from numbers import Real
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar, Literal
@@ -20,6 +21,7 @@ from pydantic import BaseModel, ConfigDict, ValidationError
 
 from hatrix.data.ratings import Ratings
 from hatrix.errors import DataError, DivergenceError, ParameterError
+from hatrix.models import progress, regions
 from hatrix.models.container import refuse_unwritable
 from hatrix.models.model import FactorModel, Factors, Seen
 from hatrix.models.validation import hold_out, validate
@@ -40,6 +42,8 @@ class State(ABC):
     variables: dict[str, NDArray[Any]]
     settled: frozenset[str] = frozenset()
     """Names of those that only keep what others were, and so need no look at whether they are finite."""
+    report: Callable[[float], None] = staticmethod(lambda _rows: None)
+    """What to tell, in an epoch over ratings on disk, how many more of them are done."""
 
 
 @dataclass(frozen=True)
@@ -64,6 +68,8 @@ class Algorithm(BaseModel, ABC):
 
     name: ClassVar[str]
     task: ClassVar[Literal["rating", "ranking"]] = "rating"
+    out_of_core: ClassVar[bool] = False
+    """Whether it can train on ratings on disk, a part of them in memory at a time."""
     late: ClassVar[frozenset[str]] = frozenset()
     """Hyper-parameters that only `finish` reads: recipes that differ in these alone can share a training."""
     parts: ClassVar[Mapping[str, str]] = {}
@@ -218,6 +224,8 @@ class _Loop:
             raise DataError("there are no ratings to train on")
         self.seed, self.progress = _whole("seed", seed, 0, 2**32 - 1), progress
         self.threads = thread_count(threads)
+        if train.disk is not None:
+            regions.refuse(recipe, train)
         self.train, self.valid = hold_out(recipe, train, valid, seed)
         self.recipe = recipe.resolved(self.train)
         self.patience: int | None = getattr(recipe, "patience", None)
@@ -242,7 +250,11 @@ class _Loop:
             self._restore(state)
         spent = self.history[-1]["seconds"] if self.history else 0.0
         saved_at, saved_epoch = time.perf_counter(), len(self.history)
-        with _ctrl_c() as stop, _bar(self.recipe, len(self.history), self.progress) as show:
+        with (
+            _ctrl_c() as stop,
+            progress.training(self.recipe, len(self.train), len(self.history), wanted=self.progress) as show,
+        ):
+            state.report = show.rows
             while not self._is_done():
                 epoch = len(self.history)
                 figures = dict(self.recipe.step(state, epoch))
@@ -251,7 +263,7 @@ class _Loop:
                     figures |= self._validate(state, epoch)
                 seconds = spent + time.perf_counter() - started
                 self.history.append({"epoch": epoch + 1, **figures, "seconds": seconds})
-                show(self.history[-1])
+                show.epoch(self.history[-1])
                 if self.checkpoint and self._is_due(saved_at, saved_epoch):
                     self._save(state)
                     saved_at, saved_epoch = time.perf_counter(), len(self.history)
@@ -276,7 +288,7 @@ class _Loop:
     def _validate(self, state: State, epoch: int) -> dict[str, float]:
         assert self.valid is not None
         model = self.model(self.recipe.finish(state), self.recipe, history=False)
-        name, figure = validate(model, self.train, self.valid, threads=self.threads)
+        name, figure = validate(model, self.seen, self.valid, threads=self.threads)
         loss = figure if name == "valid_rmse" else -figure
         if self.patience is not None and (self.best is None or loss < self.best[0]):
             self.best = loss, epoch + 1, {name: array.copy() for name, array in state.variables.items()}
@@ -343,8 +355,15 @@ class _Loop:
             self.best = rmse, epoch, _under("best.", arrays)
 
     def model(self, factors: Factors, recipe: Algorithm, *, history: bool = True) -> FactorModel:
-        rows = self.history if history else None
-        return model_of(recipe, self.train, factors, seed=self.seed, history=rows, notes=self.notes)
+        rows, seen = (self.history, self.seen) if history else (None, None)
+        return model_of(
+            recipe, self.train, factors, seed=self.seed, history=rows, notes=self.notes, seen=seen
+        )
+
+    @cached_property
+    def seen(self) -> Seen:
+        """The training rows by user."""
+        return Seen.from_ratings(self.train, threads=self.threads)
 
 
 def model_of(
@@ -355,8 +374,9 @@ def model_of(
     seed: int,
     history: Sequence[Mapping[str, float]] | None,
     notes: Sequence[str] = (),
+    seen: Seen | None,
 ) -> FactorModel:
-    """The model of what was learned from ratings; without a history, one for a look between epochs: without these rows."""
+    """The model of what was learned from ratings; without a history, one for a look between epochs."""
     import pandas as pd
 
     return FactorModel(
@@ -370,7 +390,7 @@ def model_of(
         scale=train.scale,
         seed=seed,
         history=pd.DataFrame(history or []),
-        seen=None if history is None else _seen(train),
+        seen=seen,
         item_table=train.item_table,
         user_table=train.user_table,
         fingerprint="" if history is None else train.fingerprint,
@@ -393,11 +413,6 @@ def thread_count(threads: int | None) -> int:
         If that is no number from 1 on.
     """
     return cores() if threads is None else _whole("threads", threads, 1, 2**16)
-
-
-def _seen(train: Ratings) -> Seen:
-    start, rows = train.by_user
-    return Seen(start, train.item[rows], train.value[rows])
 
 
 def _whole(name: str, given: Any, least: int, most: int) -> int:
@@ -438,38 +453,6 @@ def _ctrl_c() -> Iterator[threading.Event]:
         yield stop
     finally:
         signal.signal(signal.SIGINT, previous)
-
-
-@contextmanager
-def _bar(recipe: Algorithm, done: int, wanted: bool) -> Iterator[Any]:
-    """A progress bar with ETA and the current figures, on standard error where that is a terminal."""
-    import sys
-
-    if not wanted or not sys.stderr.isatty():
-        yield lambda _row: None
-        return
-    from rich.console import Console
-    from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
-
-    columns = (
-        TextColumn("{task.description}"),
-        BarColumn(),
-        MofNCompleteColumn(),
-        TimeRemainingColumn(),
-        TextColumn("{task.fields[figures]}"),
-    )
-    with Progress(*columns, console=Console(stderr=True)) as bar:
-        task = bar.add_task(recipe.name, total=recipe.rounds, completed=done, figures="")
-
-        def show(row: dict[str, float]) -> None:
-            figures = "  ".join(
-                f"{name} {row[name]:.4f}"
-                for name in ("train_mse", "objective", "valid_rmse", "valid_ndcg")
-                if name in row
-            )
-            bar.update(task, completed=row["epoch"], figures=figures)
-
-        yield show
 
 
 def _explain(recipe: type[Algorithm], error: ValidationError) -> str:

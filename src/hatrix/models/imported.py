@@ -14,6 +14,7 @@ from hatrix.data.ratings import Ratings
 from hatrix.errors import DataError, ParameterError
 from hatrix.models.factors import Factors
 from hatrix.models.fit import model_of
+from hatrix.models.seen import Seen
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -206,7 +207,9 @@ def _model(recipe: Algorithm, train: Ratings, maker: str, learned: Factors) -> F
         if not np.isfinite(array).all():
             raise DataError(f"the {name.replace('_', ' ')} of {maker} are not all finite numbers")
     factors, notes = learned._replace(**arrays), [f"learned by {maker}"]
-    return model_of(recipe.resolved(train), train, factors, seed=0, history=[], notes=notes)
+    return model_of(
+        recipe.resolved(train), train, factors, seed=0, history=[], notes=notes, seen=Seen.from_ratings(train)
+    )
 
 
 def _recipe(kind: type[Algorithm], wanted: dict[str, Any]) -> Algorithm:

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING, Any, ClassVar, Literal, final
 
 import numpy as np
 from pydantic import Field
 
+from hatrix.errors import ParameterError
 from hatrix.models.fit import Algorithm, State
 from hatrix.models.hyperparameters import (
     BiasRegularization,
@@ -29,6 +30,8 @@ if TYPE_CHECKING:
     from hatrix.models.svdpp import SVDpp
 
 __all__ = ["MF", "BiasedMF", "SgdState", "biased_state", "normal_rows", "row_penalties"]
+
+ROWS_AT_ONCE = 1 << 16
 
 
 def row_penalties(count: NDArray[np.int64], weight: float, scaling: float) -> NDArray[np.float64]:
@@ -55,19 +58,28 @@ class SgdState(State):
         threads: int,
     ) -> None:
         from hatrix.kernels import schedule, sgd
+        from hatrix.models import regions
 
         self.mean, self.unit, self.threads, self.factors = mean, unit, threads, user_rows.shape[1]
-        with np.errstate(over="ignore"):  # the loop finds infinities
-            value = ((train.value - mean) / unit).astype(dtype)
+        self.on_disk = train.disk is not None
+
+        def value(part: slice) -> NDArray[Any]:
+            with np.errstate(over="ignore"):  # the loop finds infinities
+                return np.asarray(((train.value[part] - mean) / unit).astype(dtype))
+
         n_users, n_items = len(train.users), len(train.items)
+        row_bytes = sgd.padded(self.factors) * np.dtype(dtype).itemsize
         if sequential:
-            self.grid = schedule.in_order(train.user, train.item, value, n_users, n_items)
+            self.grid = schedule.in_order(train.user, train.item, value(slice(None)), n_users, n_items)
+        elif self.on_disk:
+            self.grid = regions.deal(train, (dtype, value), row_bytes=row_bytes, seed=seed, threads=threads)
         else:
-            row_bytes = sgd.padded(self.factors) * value.itemsize
             counts = train.user_count, train.item_count
-            self.grid = schedule.deal(train.user, train.item, value, *counts, row_bytes=row_bytes, seed=seed)
-        P, Q = sgd.aligned_rows(user_rows, dtype), sgd.aligned_rows(item_rows, dtype)
-        P[self.grid.user_place], Q[self.grid.item_place] = P.copy(), Q.copy()
+            self.grid = schedule.deal(
+                train.user, train.item, value(slice(None)), *counts, row_bytes=row_bytes, seed=seed
+            )
+        P = sgd.aligned_rows(user_rows, dtype, place=self.grid.user_place)
+        Q = sgd.aligned_rows(item_rows, dtype, place=self.grid.item_place)
         self.variables = {
             "user_factors": P,
             "item_factors": Q,
@@ -82,6 +94,7 @@ class SgdState(State):
     def epoch(self, epoch: int, *, rate: float, bias_reg: float = 0.0, biased: bool, adaptive: bool) -> float:
         """Run one epoch; returns the mean of e² as met on the way, in units of the rating."""
         from hatrix.kernels import schedule, sgd
+        from hatrix.models import regions
 
         grid, v = self.grid, self.variables
         P, Q = v["user_factors"], v["item_factors"]
@@ -95,7 +108,8 @@ class SgdState(State):
                 self.loss,
             )  # fmt: skip
 
-        schedule.run_epoch(run_blocks, grid, epoch=epoch, threads=self.threads)
+        passing = regions.passing(grid, self.report) if self.on_disk else None
+        schedule.run_epoch(run_blocks, grid, epoch=epoch, threads=self.threads, passing=passing)
         return self.mean_loss()
 
     def mean_loss(self) -> float:
@@ -122,8 +136,9 @@ class SgdState(State):
 
     def learned_rows(self, padded: NDArray[Any], place: NDArray[np.uint32]) -> NDArray[Any]:
         """Rows in id order, without padding; the product of two is in units of the rating."""
-        rows = padded[place, : self.factors]
-        return np.asarray(np.multiply(rows, float(np.sqrt(self.unit)), order="C"))
+        rows: NDArray[Any] = padded[place, : self.factors]
+        rows *= float(np.sqrt(self.unit))
+        return rows
 
 
 def natural_unit(deviation: float) -> float:
@@ -131,11 +146,23 @@ def natural_unit(deviation: float) -> float:
     return float(2.0 ** np.round(np.log2(deviation))) if 1e-30 < deviation < 1e30 else 1.0
 
 
+def drawn_rows(n: int, factors: int, draw: Callable[[int, int], NDArray[Any]], dtype: str) -> NDArray[Any]:
+    """Rows as ``draw(rows, factors)`` gives them, some at a time, so that they are in another type only once."""
+    rows = np.empty((n, factors), dtype)
+    for first in range(0, n, ROWS_AT_ONCE):
+        part = rows[first : first + ROWS_AT_ONCE]
+        part[...] = draw(*part.shape)
+    return rows
+
+
 def normal_rows(
-    count: NDArray[np.int64], factors: int, scale: float, rng: np.random.Generator
-) -> NDArray[np.float64]:
+    count: NDArray[np.int64], factors: int, scale: float, rng: np.random.Generator, dtype: str = "float32"
+) -> NDArray[Any]:
     """A start for factors: normal with standard deviation scale / √factors, rows without a rating zero."""
-    rows = rng.standard_normal((len(count), factors), np.float32) * np.float64(scale / np.sqrt(factors))
+    deviation = np.float64(scale / np.sqrt(factors))
+    rows = drawn_rows(
+        len(count), factors, lambda *shape: rng.standard_normal(shape, np.float32) * deviation, dtype
+    )
     rows[count == 0] = 0.0
     return rows
 
@@ -144,7 +171,9 @@ def biased_state(recipe: BiasedMF | SVDpp, train: Ratings, *, seed: int, threads
     """A start with biases zero and factors normal, of deviation init_scale / √factors; cold rows are zero."""
     rng = np.random.default_rng(seed)
     counts = train.user_count, train.item_count
-    user_rows, item_rows = (normal_rows(count, recipe.factors, recipe.init_scale, rng) for count in counts)
+    user_rows, item_rows = (
+        normal_rows(count, recipe.factors, recipe.init_scale, rng, recipe.precision) for count in counts
+    )
     state = SgdState(
         train,
         user_rows,
@@ -193,6 +222,7 @@ class MF(Algorithm):
     """
 
     name: ClassVar[str] = "mf"
+    out_of_core: ClassVar[bool] = True
 
     factors: int = Field(
         default=5,
@@ -226,9 +256,17 @@ class MF(Algorithm):
         return self.epochs
 
     def init(self, train: Ratings, *, seed: int, threads: int) -> SgdState:
-        draw = np.random.RandomState(seed).rand
-        user_rows = draw(len(train.users), self.factors) * self.init_scale
-        item_rows = draw(len(train.items), self.factors) * self.init_scale
+        if self.sequential and train.disk is not None:
+            raise ParameterError(
+                "sequential=True goes through ratings in memory: leave it out for ratings on disk"
+            )
+        random = np.random.RandomState(seed)
+        user_rows, item_rows = (
+            drawn_rows(
+                len(ids), self.factors, lambda *shape: random.rand(*shape) * self.init_scale, self.precision
+            )
+            for ids in (train.users, train.items)
+        )
         if not self.sequential:
             user_rows[train.user_count == 0] = 0.0
             item_rows[train.item_count == 0] = 0.0
@@ -295,6 +333,7 @@ class BiasedMF(Algorithm):
     """
 
     name: ClassVar[str] = "biased-mf"
+    out_of_core: ClassVar[bool] = True
 
     factors: FactorCount = 64
     epochs: Passes = 20

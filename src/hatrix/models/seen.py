@@ -10,6 +10,8 @@ import numpy as np
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
+    from hatrix.data.ratings import Ratings
+
 __all__ = ["Seen"]
 
 CELLS_AT_ONCE = 1 << 24
@@ -21,6 +23,18 @@ class Seen(NamedTuple):
     start: NDArray[np.int64]
     item: NDArray[np.int32]
     value: NDArray[np.float64]
+
+    @classmethod
+    def from_ratings(cls, train: Ratings, *, threads: int = 1) -> Seen:
+        """Ratings by user: of those on disk, arrays on disk."""
+        if train.disk is not None:
+            from hatrix.models import regions
+
+            columns = (np.int32, lambda part: train.item[part]), (np.float64, lambda part: train.value[part])
+            start, (item, value) = regions.grouped(train, "user", columns, threads=threads)
+            return cls(start, item, value)
+        start, rows = train.by_user
+        return cls(start, train.item[rows], train.value[rows])
 
     @property
     def user(self) -> NDArray[np.int32]:

@@ -13,11 +13,15 @@ from hatrix.errors import DataError, ParameterError
 if TYPE_CHECKING:
     from hatrix.models.fit import Algorithm
     from hatrix.models.model import FactorModel
+    from hatrix.models.seen import Seen
 
 __all__ = ["RANKED", "hold_out", "validate"]
 
 RANKED = 20
 """Length of the lists that models which rank are validated on."""
+
+DRAW_BYTES = 10
+"""Memory per rating of a random draw among all."""
 
 
 def hold_out(
@@ -49,19 +53,28 @@ def hold_out(
         )
     from hatrix.data.split import random
 
+    if train.disk is not None and DRAW_BYTES * len(train) > train.disk.room():
+        raise DataError(
+            f"to hold out a share of {len(train):,} ratings takes {DRAW_BYTES * len(train) / 1e6:,.0f} MB: allow more "
+            "memory, or give ratings to validate on"
+        )
     held = random(train, float(valid), seed=seed)
     return held.train, held.test
 
 
-def validate(model: FactorModel, train: Ratings, valid: Ratings, *, threads: int) -> tuple[str, float]:
+def validate(model: FactorModel, seen: Seen, valid: Ratings, *, threads: int) -> tuple[str, float]:
     """Name and value of the figure: RMSE of the clipped predictions, or mean NDCG@20 of a model that ranks."""
     if model.task == "ranking":
-        return "valid_ndcg", _ndcg(model, train, valid, threads)
-    error = model.predict_rows(*model.rows_of(valid), times=valid.time, clip=True) - valid.value
-    return "valid_rmse", float(np.sqrt(np.mean(error**2)))
+        return "valid_ndcg", _ndcg(model, seen, valid, threads)
+    total = 0.0
+    for part in valid.slices():
+        piece = valid.take(part)
+        error = model.predict_rows(*model.rows_of(piece), times=piece.time, clip=True) - piece.value
+        total += float(np.sum(error**2))
+    return "valid_rmse", float(np.sqrt(total / len(valid)))
 
 
-def _ndcg(model: FactorModel, train: Ratings, valid: Ratings, threads: int) -> float:
+def _ndcg(model: FactorModel, seen: Seen, valid: Ratings, threads: int) -> float:
     """Mean over the users of the validation part, all items ranked but those they trained on."""
     from hatrix.kernels import ranks, topk
 
@@ -71,14 +84,13 @@ def _ndcg(model: FactorModel, train: Ratings, valid: Ratings, threads: int) -> f
     if not len(users):
         raise DataError("the validation part has no users and items that the training part knows")
     begin, held = topk.rows_of(owner, item[known], len(users))
-    start, rows = train.by_user
     flat = model.flat
     lists, _ = topk.top_n(
         flat.user_factors[users],
         flat.item_factors,
         flat.item_bias.astype(flat.item_factors.dtype),
         RANKED,
-        seen=topk.some_rows(start, train.item[rows], users),
+        seen=topk.some_rows(seen.start, seen.item, users),
         threads=threads,
     )
     found = ranks.hits(lists, begin, held)
