@@ -122,8 +122,7 @@ def _advise(array: NDArray[Any], part: slice, advice: str) -> None:
     piece = array[part]
     if base is None or not piece.size or not hasattr(mmap, advice):
         return
-    whole = np.frombuffer(base, np.uint8)
-    first = piece.ctypes.data - whole.ctypes.data
+    first = piece.ctypes.data - np.frombuffer(base, np.uint8).ctypes.data
     start = first // mmap.PAGESIZE * mmap.PAGESIZE
     base.madvise(getattr(mmap, advice), start, first + piece.nbytes - start)
 

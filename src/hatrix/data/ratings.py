@@ -249,13 +249,13 @@ class Ratings:
 
         Those that a mask takes of ratings on disk are on disk; else they are in memory.
         """
-        mask = isinstance(rows, np.ndarray) and rows.dtype == np.bool_
-        disk = self.disk if mask else None
+        mask = rows if isinstance(rows, np.ndarray) and rows.dtype == np.bool_ else None
+        disk = self.disk if mask is not None else None
 
         def taken(column: NDArray[Any]) -> NDArray[Any]:
-            if disk is None:
+            if disk is None or mask is None:
                 return np.asarray(column[rows])
-            return disk.kept((column[part][rows[part]] for part in self.slices(column)), column.dtype)
+            return disk.kept((column[part][mask[part]] for part in self.slices(column)), column.dtype)
 
         return replace(
             self,

@@ -43,6 +43,9 @@ AT_ONCE = 1 << 21
 FACTOR_COPIES = 3
 """Copies of the factors in memory: of those that train, of the model between epochs, and what is on the way."""
 
+MAPPED_BYTES = 1 << 26
+"""Of a grid, after which mapped pages are let go of."""
+
 WINDOW = 1 << 22
 """Entries of a window."""
 
@@ -115,22 +118,34 @@ def passing(
     grid: schedule.Grid, report: Callable[[float], None]
 ) -> Callable[[NDArray[np.int64]], Iterator[NDArray[np.int64]]]:
     """A way through the strata of an epoch for `schedule.run_epoch`: the next is read meanwhile, the last let go."""
-    columns = grid.user, grid.item, grid.value
+    columns, size = (grid.user, grid.item, grid.value), np.diff(grid.edge)
+    most = MAPPED_BYTES // sum(column.itemsize for column in columns)
 
-    def advise(give: Callable[[NDArray[Any], slice], None], blocks: NDArray[np.int64]) -> None:
+    def read(blocks: NDArray[np.int64]) -> None:
         for block in blocks.tolist():
             for column in columns:
-                give(column, slice(grid.edge[block], grid.edge[block + 1]))
+                will_need(column, slice(grid.edge[block], grid.edge[block + 1]))
+
+    def forget() -> None:
+        # All of it, since the system maps more around a page than was touched; what is in use is mapped again, not read.
+        for column in columns:
+            let_go(column, slice(None))
 
     def through(strata: NDArray[np.int64]) -> Iterator[NDArray[np.int64]]:
+        mapped = 0
         with ThreadPoolExecutor(1, thread_name_prefix="hatrix-disk") as reader:
-            reader.submit(advise, will_need, strata[0])
-            for this, following in pairwise([*strata, None]):
-                if following is not None:
-                    reader.submit(advise, will_need, following)
+            tasks = [reader.submit(read, strata[0])]
+            for this, following in pairwise([*strata, strata[:0].ravel()]):
+                tasks.append(reader.submit(read, following))
                 yield this
-                reader.submit(advise, let_go, this)
-                report(int(np.diff(grid.edge)[this].sum()))
+                rows = int(size[this].sum())
+                mapped += rows
+                if mapped > most:
+                    tasks.append(reader.submit(forget))
+                    mapped = 0
+                report(rows)
+                while tasks and tasks[0].done():
+                    tasks.pop(0).result()
 
     return through
 
@@ -204,9 +219,7 @@ def _distribute(
         for slice_ in train.slices(rows=at_once):
             number = part_of[owner[slice_]]
             size = np.bincount(number, minlength=len(free))
-            ready = [
-                take(slice_).astype(kind, copy=False) for kind, (_, take) in zip(kinds, columns, strict=True)
-            ]
+            ready = [np.array(take(slice_), kind) for kind, (_, take) in zip(kinds, columns, strict=True)]
             yield partial(write, number, size, free.copy(), ready)
             free[:] += size
 
