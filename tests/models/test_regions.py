@@ -1,0 +1,230 @@
+"""Training on ratings on disk: to the last bit what training in memory gives."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+import textwrap
+from dataclasses import replace
+from itertools import pairwise
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+import hatrix as hx
+from hatrix.data.ids import Ids
+from hatrix.errors import DataError, ParameterError
+from hatrix.kernels import schedule
+from hatrix.models import ALGORITHMS, algorithm, regions
+from hatrix.models.container import read
+from hatrix.models.fit import Checkpoint
+from hatrix.models.seen import Seen
+from ondisk import on_disk
+
+ABLE = [
+    hx.MF(epochs=2),
+    hx.MF(epochs=2, precision="float64", factors=3),
+    hx.BiasedMF(epochs=3, factors=8),
+    hx.BiasedMF(epochs=2, factors=5, schedule="adaptive", precision="float64"),
+    hx.ALS(epochs=2, factors=8),
+    hx.ALS(epochs=2, factors=8, biased=False, solver="cg"),
+    hx.ALS(epochs=2, factors=4, nonnegative=True),
+    hx.ImplicitALS(epochs=2, factors=8),
+    hx.ImplicitALS(epochs=2, factors=8, alpha0=None, solver="cg"),
+    hx.ImplicitALS(epochs=2, factors=20, solver="ialspp", block_size=16),
+]
+
+
+@pytest.fixture(scope="module")
+def ratings() -> hx.Ratings:
+    made, _ = hx.synthetic.make(300, 120, n_ratings=9_000, seed=3)
+    return replace(made, time=np.arange(len(made)))
+
+
+@pytest.fixture
+def small_pieces(monkeypatch):
+    """Many slices, regions and windows."""
+    monkeypatch.setattr(regions, "AT_ONCE", 1_000)
+    monkeypatch.setattr(regions, "WINDOW", 700)
+    monkeypatch.setattr(regions, "MAPPED_BYTES", 4_096)
+    whole = regions._edges
+    monkeypatch.setattr(regions, "_edges", lambda weight, _most: whole(weight, 1_500))
+
+
+def test_the_algorithms_that_train_on_disk_are_tested_here():
+    assert {name for name in ALGORITHMS if algorithm(name).out_of_core} == {recipe.name for recipe in ABLE}
+
+
+@pytest.mark.usefixtures("small_pieces")
+@pytest.mark.parametrize("recipe", ABLE, ids=repr)
+@pytest.mark.parametrize("valid", [None, 0.2])
+def test_a_fit_from_disk_has_the_bits_of_one_in_memory(recipe, valid, ratings, tmp_path):
+    held = on_disk(ratings, tmp_path)
+    assert held.fingerprint == ratings.fingerprint
+    wanted = recipe.fit(ratings, valid, progress=False, threads=2)
+    got = recipe.fit(held, valid, progress=False, threads=1 if valid else 2)
+    for name in ("user_bias", "item_bias", "user_factors", "item_factors", "user_count", "item_count"):
+        a, b = getattr(wanted, name), getattr(got, name)
+        assert a.dtype == b.dtype
+        np.testing.assert_array_equal(a, b)
+    assert (wanted.mean, wanted.fallback, wanted.fingerprint) == (got.mean, got.fallback, got.fingerprint)
+    for a, b in zip(wanted.seen, got.seen, strict=True):
+        np.testing.assert_array_equal(a, b)
+    columns = [name for name in wanted.history if name != "seconds"]
+    assert wanted.history[columns].equals(got.history[columns])
+    assert list(tmp_path.iterdir()) == []  # nothing is left behind that has a name
+
+
+@settings(deadline=None, max_examples=30)
+@given(st.integers(1, 40), st.integers(1, 30), st.integers(1, 300), st.integers(1, 80), st.integers(0, 99))
+def test_the_grid_on_disk_is_the_one_in_memory(tmp_path_factory, users, items, n, most, seed):
+    rng = np.random.default_rng(seed)
+    user, item = rng.integers(0, users, n), rng.integers(0, items, n)
+    ratings = replace(
+        hx.Ratings.from_columns(np.arange(max(users, items)), np.arange(max(users, items)), np.ones(max(users, items))),
+        user=user.astype(np.int32), item=item.astype(np.int32), value=rng.normal(size=n),
+    )  # fmt: skip
+    held = on_disk(ratings, tmp_path_factory.mktemp("grid"))
+    wanted = schedule.deal(
+        ratings.user,
+        ratings.item,
+        ratings.value,
+        ratings.user_count,
+        ratings.item_count,
+        row_bytes=4096,
+        seed=seed,
+    )
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(regions, "AT_ONCE", 1 + n // 7)
+        whole = regions._edges
+        patch.setattr(regions, "_edges", lambda weight, _most: whole(weight, most))
+        value = np.float64, lambda part: held.value[part]
+        got = regions.deal(held, value, row_bytes=4096, seed=seed, threads=2)
+        seen = Seen.from_ratings(held, threads=2)
+    for name in schedule.Grid._fields:
+        np.testing.assert_array_equal(getattr(got, name), getattr(wanted, name), err_msg=name)
+    for a, b in zip(seen, Seen.from_ratings(ratings), strict=True):
+        np.testing.assert_array_equal(a, b)
+
+
+def test_regions_hold_no_more_than_they_may_unless_one_unit_does():
+    weight = np.array([3, 0, 4, 10, 1, 1, 1, 0])
+    edges = regions._edges(weight, 5)
+    assert edges[0] == 0
+    assert edges[-1] == len(weight)
+    for first, last in pairwise(edges):
+        assert last - first == 1 or weight[first:last].sum() - weight[last - 1] < 5 + weight[first]
+
+
+def test_windows_cover_every_row_and_entry_once(monkeypatch):
+    monkeypatch.setattr(regions, "WINDOW", 10)
+    start = np.array([0, 3, 3, 25, 26, 30, 36, 36])
+    found = list(regions.windows(start, []))
+    assert [rows.start for rows, _ in found] == [0, *(rows.stop for rows, _ in found[:-1])]
+    assert found[-1][0].stop == len(start) - 1
+    for rows, entries in found:
+        assert (start[rows.start], start[rows.stop]) == (entries.start, entries.stop)
+        assert entries.stop - entries.start <= 10 or rows.stop - rows.start == 1
+
+
+@pytest.mark.usefixtures("small_pieces")
+def test_progress_within_an_epoch_adds_up_to_all_rows(ratings, tmp_path):
+    held = on_disk(ratings, tmp_path)
+    for recipe in ABLE:
+        told = []
+        state = recipe.resolved(held).init(held, seed=0, threads=1)
+        state.report = told.append
+        recipe.resolved(held).step(state, 0)
+        assert len(told) > 3
+        assert sum(told) == pytest.approx(len(ratings))
+
+
+def test_a_fit_goes_on_from_a_checkpoint(ratings, tmp_path):
+    held, file = on_disk(ratings, tmp_path), tmp_path / "state.hatrix"
+    whole = hx.BiasedMF(epochs=6, factors=4).fit(ratings, progress=False)
+    stopped = hx.BiasedMF(epochs=6, factors=4)
+
+    class Stop(Exception):
+        pass
+
+    with pytest.MonkeyPatch.context() as patch:
+        step = hx.BiasedMF.step
+
+        def three(self, state, epoch):
+            if epoch == 3:
+                raise Stop
+            return step(self, state, epoch)
+
+        patch.setattr(hx.BiasedMF, "step", three)
+        with pytest.raises(Stop):
+            stopped.fit(held, progress=False, checkpoint=Checkpoint(file, epochs=1))
+    assert len(read(file)[1]["history"]) == 3
+    gone_on = stopped.fit(held, progress=False, resume=file)
+    np.testing.assert_array_equal(gone_on.user_factors, whole.user_factors)
+    # The same data in memory may go on from it as well.
+    np.testing.assert_array_equal(
+        stopped.fit(ratings, progress=False, resume=file).user_factors, whole.user_factors
+    )
+
+
+def test_what_cannot_train_on_disk_says_what_can(ratings, tmp_path):
+    held = on_disk(ratings, tmp_path)
+    with pytest.raises(ParameterError, match=r"svdpp trains in memory only.*biased-mf, als, implicit-als"):
+        hx.SVDpp().fit(held, progress=False)
+    with pytest.raises(ParameterError, match="sequential"):
+        hx.MF(sequential=True).fit(held, progress=False)
+
+
+def test_too_little_memory_is_said_before_any_work(ratings, tmp_path):
+    tight = on_disk(ratings, tmp_path, memory=1_000_000)
+    with pytest.raises(DataError, match="allow at least"):
+        hx.BiasedMF().fit(tight, progress=False)
+    many = replace(on_disk(ratings, tmp_path), users=Ids(np.arange(500_000)))
+    with pytest.raises(
+        DataError, match=r"the factors of 500,000 users and 120 items take .* MB .*fewer factors"
+    ):
+        hx.BiasedMF(factors=512).fit(many, progress=False)
+
+
+LIMITED = """
+    import resource, sys
+    from pathlib import Path
+    import numpy as np
+    import hatrix as hx
+    from hatrix.data.disk import Disk
+    from hatrix.data.ids import Ids
+
+    n, users, items = 12_000_000, 60_000, 4_000
+    disk, rng = Disk(Path(sys.argv[1]), int(sys.argv[2])), np.random.default_rng(0)
+    pieces = range(0, n, 1_000_000)
+    user = disk.kept((rng.integers(0, users, 1_000_000, np.int32) for _ in pieces), np.int32)
+    item = disk.kept((rng.integers(0, items, 1_000_000, np.int32) for _ in pieces), np.int32)
+    value = disk.kept((rng.integers(1, 6, 1_000_000).astype(float) for _ in pieces), np.float64)
+    ids = [Ids(np.arange(k)) for k in (users, items)]
+    ratings = hx.Ratings(user, item, value, *ids, scale=(1.0, 5.0), disk=disk)
+    model = getattr(hx, sys.argv[3])(factors=16, epochs=1).fit(ratings, progress=False, threads=2)
+    assert len(model.seen.item) == n
+    print(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024)
+"""
+
+
+@pytest.mark.parametrize("name", ["BiasedMF", "ImplicitALS"])
+@pytest.mark.skipif(
+    not sys.platform.startswith("linux"), reason="limits of memory are measured as Linux counts"
+)
+def test_the_limit_of_memory_holds(name, tmp_path):
+    """12 million ratings are 192 MB, 144 of grid and 144 of training rows by user beside the libraries' 250."""
+    limit = 420_000_000
+    script = (
+        "import resource; resource.setrlimit(resource.RLIMIT_DATA, (600_000_000,) * 2)\n"
+        + textwrap.dedent(LIMITED)
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", script, str(tmp_path), str(limit), name],
+        capture_output=True, text=True, timeout=300, env={**os.environ, "OPENBLAS_NUM_THREADS": "2"}, check=False,
+    )  # fmt: skip
+    assert done.returncode == 0, done.stderr
+    assert int(done.stdout) < limit
