@@ -258,6 +258,6 @@ class TestExpandToAFile:
             expand(small, path=tmp_path / "large.csv")
         with pytest.raises(DataError, match="there is no folder"):
             expand(small, path=tmp_path / "nowhere" / "large.parquet")
-        with pytest.raises(DataError, match="large.parquet is a folder"):
-            (tmp_path / "large.parquet").mkdir()
+        (tmp_path / "large.parquet").mkdir()
+        with pytest.raises(DataError, match="is a folder"):
             expand(small, path=tmp_path / "large.parquet")

@@ -84,6 +84,12 @@ class Disk:
             yield Column(file, dtype)
         os.replace(unfinished, path)
 
+    def pieces(self, name: str, dtype: DTypeLike, rows: int) -> Iterator[NDArray[Any]]:
+        """The column from its beginning, so many rows at a time, each piece an array of its own."""
+        with open(self.path(name), "rb", buffering=0) as file:
+            while len(piece := np.fromfile(file, dtype, rows)):
+                yield piece
+
     def mapped(self, name: str, dtype: DTypeLike) -> NDArray[Any]:
         """The column as an array on its file."""
         path, kind = self.path(name), np.dtype(dtype)
