@@ -11,6 +11,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from hatrix.data.ratings import Ratings
+from hatrix.data.read import read
 from hatrix.data.synthetic import expand, make
 from hatrix.errors import DataError, ParameterError
 
@@ -50,7 +51,7 @@ class TestMake:
 
     def test_chunks_leave_no_trace(self, monkeypatch):
         whole_run = [make(60, 40, n_ratings=900, implicit=i)[0].fingerprint for i in (False, True)]
-        monkeypatch.setattr("hatrix.data.synthetic._CHUNK", 100)
+        monkeypatch.setattr("hatrix.data.expansion._CHUNK", 100)
         assert [make(60, 40, n_ratings=900, implicit=i)[0].fingerprint for i in (False, True)] == whole_run
 
     def test_raw_values_are_the_score_plus_noise_of_the_asked_size(self):
@@ -191,7 +192,7 @@ class TestExpand:
     def test_batches_leave_no_trace(self, monkeypatch):
         small, _ = make(60, 40, n_ratings=500)
         large = expand(small, user_copies=9)
-        monkeypatch.setattr("hatrix.data.synthetic._CHUNK", 1500)
+        monkeypatch.setattr("hatrix.data.expansion._CHUNK", 1500)
         assert expand(small, user_copies=9).fingerprint == large.fingerprint
         assert expand(small, user_copies=9, seed=1).fingerprint != large.fingerprint
 
@@ -226,3 +227,37 @@ class TestExpand:
             expand(small, item_copies=2**30)
         with pytest.raises(DataError, match="no ratings"):
             expand(small.take(np.zeros(60, bool)))
+
+
+class TestExpandToAFile:
+    @pytest.mark.parametrize("chunk", [100, 1500, 1 << 20])
+    @pytest.mark.parametrize("timed", [True, False])
+    def test_the_file_has_the_rows_of_memory(self, tmp_path, monkeypatch, chunk, timed):
+        monkeypatch.setattr("hatrix.data.expansion._CHUNK", chunk)
+        small, _ = make(60, 40, n_ratings=500)
+        if timed:
+            small = replace(small, time=np.arange(500))
+        large = expand(small, user_copies=9, item_copies=2, seed=3)
+        path = tmp_path / "large.parquet"
+        made = expand(small, user_copies=9, item_copies=2, seed=3, path=path)
+        assert (made.path, made.rows, made.users, made.items) == (path, 4500, 540, 80)
+        frame = pd.read_parquet(path)
+        pd.testing.assert_frame_equal(frame, large.to_frame(), check_dtype=False)
+        assert [entry.name for entry in tmp_path.iterdir()] == ["large.parquet"]
+
+    def test_counts_stay_counts(self, tmp_path):
+        clicks, _ = make(20, 10, n_ratings=60, implicit=True)
+        made = expand(clicks, user_copies=2, path=tmp_path / "clicks.parquet")
+        again = read(made.path)
+        assert again.implicit
+        assert len(again) == made.rows == 120
+
+    def test_mistakes(self, tmp_path):
+        small, _ = make(20, 10, n_ratings=60)
+        with pytest.raises(DataError, match=r"ends on '.csv': end it on .parquet"):
+            expand(small, path=tmp_path / "large.csv")
+        with pytest.raises(DataError, match="there is no folder"):
+            expand(small, path=tmp_path / "nowhere" / "large.parquet")
+        (tmp_path / "large.parquet").mkdir()
+        with pytest.raises(DataError, match="is a folder"):
+            expand(small, path=tmp_path / "large.parquet")

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import mmap
 import os
+import re
 import secrets
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager, suppress
@@ -17,12 +18,12 @@ from typing import TYPE_CHECKING, Any, BinaryIO
 
 import numpy as np
 
-from hatrix.errors import DataError
+from hatrix.errors import DataError, ParameterError
 
 if TYPE_CHECKING:
     from numpy.typing import DTypeLike, NDArray
 
-__all__ = ["Column", "Disk", "let_go", "resident", "will_need"]
+__all__ = ["Column", "Disk", "let_go", "one_line", "quoted", "resident", "size_in_bytes", "will_need"]
 
 LEAST_ROOM = 64_000_000
 """Less than this is no room to work in."""
@@ -96,6 +97,12 @@ class Disk:
             with suppress(OSError):  # elsewhere than on POSIX a mapped file stays until its folder goes
                 self.path(name).unlink()
 
+    def pieces(self, name: str, dtype: DTypeLike, rows: int) -> Iterator[NDArray[Any]]:
+        """The column from its beginning, so many rows at a time, each piece an array of its own."""
+        with open(self.path(name), "rb", buffering=0) as file:
+            while len(piece := np.fromfile(file, dtype, rows)):
+                yield piece
+
     def mapped(self, name: str, dtype: DTypeLike) -> NDArray[Any]:
         """The column as an array on its file."""
         path, kind = self.path(name), np.dtype(dtype)
@@ -141,3 +148,27 @@ def resident() -> int:
     import sys
 
     return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * (1 if sys.platform == "darwin" else 1024)
+
+
+def size_in_bytes(text: str | int) -> int:
+    """A number of bytes from "512MB", "2 GB", "1GiB" or a plain number."""
+    if isinstance(text, int):
+        size = text
+    else:
+        match = re.fullmatch(r"\s*([0-9]{1,18}(?:\.[0-9]+)?)\s*([kmgt]?)(i?)b?\s*", str(text).lower())
+        if match is None:
+            raise ParameterError(f"memory is {text!r}: give a size such as '512MB' or '2GB'")
+        size = int(float(match[1]) * (1024 if match[3] else 1000) ** " kmgt".index(match[2] or " "))
+    if size < 1:
+        raise ParameterError(f"memory is {text!r}: give a size above 0, such as '512MB'")
+    return size
+
+
+def quoted(path: Path) -> str:
+    """The path as a text of SQL."""
+    return "'" + str(path).replace("'", "''") + "'"
+
+
+def one_line(error: BaseException) -> str:
+    """What an error says, in one line."""
+    return " ".join(str(error).split())

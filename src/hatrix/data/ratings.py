@@ -20,7 +20,19 @@ if TYPE_CHECKING:
     import pandas as pd
     from numpy.typing import NDArray
 
-__all__ = ["Csr", "Ratings", "ReadReport", "frame_column", "frame_of", "group_rows"]
+__all__ = [
+    "Csr",
+    "Ratings",
+    "ReadReport",
+    "check_scale",
+    "finite",
+    "frame_column",
+    "frame_of",
+    "group_rows",
+    "has_repeats",
+    "one_per_pair",
+    "whole_seconds",
+]
 
 SLICE = 1 << 20
 """Rows that are gone through at once."""
@@ -191,8 +203,8 @@ class Ratings:
             user,
             items,
             item,
-            None if value is None else _finite(value),
-            time=None if time is None else _seconds(time),
+            None if value is None else finite(value),
+            time=None if time is None else whole_seconds(time),
             implicit=implicit,
             scale=scale,
             name=name,
@@ -223,14 +235,17 @@ class Ratings:
                     f"{len(user):,} users but {len(other):,} {what} values: columns must be as long"
                 )
         given = len(user)
-        keep, values = _one_per_pair(user, item, len(items), values, time, implicit)
+        keep = None
+        if has_repeats(user.astype(np.int64) * len(items) + item):
+            keep, values = one_per_pair(user.astype(np.int64) * len(items) + item, values, time, implicit)
         if keep is not None:
             user, item, values = user[keep], item[keep], values[keep]
             time = None if time is None else time[keep]
         report = ReadReport(given, given) if report is None else report
-        if scale is None and not implicit and len(values):
-            scale = float(values.min()), float(values.max())
-        _check_scale(scale, values)
+        span = (float(values.min()), float(values.max())) if len(values) else None
+        if scale is None and not implicit:
+            scale = span
+        check_scale(scale, span)
         return cls(
             user,
             item,
@@ -367,16 +382,19 @@ def group_rows(owner: NDArray[np.int32], groups: int) -> Csr:
     return Csr(sorted_rows.indptr.astype(np.int64), sorted_rows.indices.astype(np.int64))
 
 
-def _one_per_pair(
-    user: NDArray[np.int32],
-    item: NDArray[np.int32],
-    n_items: int,
+def has_repeats(pair: NDArray[np.int64]) -> bool:
+    """Whether two numbers are equal; they are sorted in place."""
+    pair.sort()
+    return bool((pair[1:] == pair[:-1]).any())
+
+
+def one_per_pair(
+    pair: NDArray[np.int64],
     values: NDArray[np.float64],
     times: NDArray[np.int64] | None,
     implicit: bool,
 ) -> tuple[NDArray[np.bool_] | None, NDArray[np.float64]]:
-    """Which rows to keep (None for all of them), and the values to read there."""
-    pair = user.astype(np.int64) * n_items + item
+    """Which rows to keep (None for all of them), and the values to read there; ``pair`` has a number for each pair."""
     rows = np.argsort(pair)
     pair = pair[rows]
     same = pair[1:] == pair[:-1]
@@ -388,7 +406,7 @@ def _one_per_pair(
     order = np.lexsort((rows, pair) if times is None else (rows, times[rows], pair))
     rows, pair = rows[order], pair[order]
     last = np.append(pair[1:] != pair[:-1], True)
-    keep = np.ones(len(user), bool)
+    keep = np.ones(len(same) + 1, bool)
     keep[rows[~last]] = False
     if implicit:
         values = values.copy()
@@ -396,7 +414,8 @@ def _one_per_pair(
     return keep, values
 
 
-def _check_scale(scale: Any, values: NDArray[np.float64]) -> None:
+def check_scale(scale: Any, span: tuple[float, float] | None) -> None:
+    """Refuse a scale that is none, or that the lowest and highest value are outside of."""
     if scale is None:
         return
     try:
@@ -408,14 +427,15 @@ def _check_scale(scale: Any, values: NDArray[np.float64]) -> None:
         raise DataError(
             f"scale is {scale!r}: give the lowest and the highest possible rating, such as (1, 5)"
         )
-    if len(values) and (values.min() < low or values.max() > high):
+    if span is not None and (span[0] < low or span[1] > high):
         raise DataError(
-            f"ratings run from {values.min():g} to {values.max():g}, outside the scale from {low:g} to {high:g}: "
+            f"ratings run from {span[0]:g} to {span[1]:g}, outside the scale from {low:g} to {high:g}: "
             "correct one or the other"
         )
 
 
-def _finite(column: Any) -> NDArray[np.float64]:
+def finite(column: Any) -> NDArray[np.float64]:
+    """A column of ratings as finite numbers."""
     values = numbers(as_column(column))
     bad = np.isnan(values)
     if bad.any():
@@ -427,7 +447,8 @@ def _finite(column: Any) -> NDArray[np.float64]:
     return values
 
 
-def _seconds(column: Any) -> NDArray[np.int64]:
+def whole_seconds(column: Any) -> NDArray[np.int64]:
+    """A column of times as whole Unix seconds."""
     array = unmasked(column) if isinstance(column, np.ndarray) else as_column(column)
     found = times(array)
     bad = found == NO_TIME

@@ -2,38 +2,32 @@
 
 from __future__ import annotations
 
-import glob
-from pathlib import Path
+import shutil
 from typing import TYPE_CHECKING, Any
 
-import numpy as np
-
-from hatrix.data.ids import coded, unmasked
-from hatrix.data.ratings import Ratings, ReadReport, frame_column, frame_of
-from hatrix.data.values import NO_TIME, numbers, times
-from hatrix.errors import DataError
+from hatrix.data.disk import Disk, one_line, size_in_bytes
+from hatrix.data.files import Files, How
+from hatrix.data.pieces import Columns, joined
+from hatrix.data.progress import row_bar
+from hatrix.data.ratings import Ratings, frame_column, frame_of
+from hatrix.data.roles import counts_events, places_of
+from hatrix.data.sources import is_path, source_of
+from hatrix.data.stored import ahead, clear, kept, open_disk, rows_at_once, store
+from hatrix.data.tables import columns_of
+from hatrix.errors import DataError, ParameterError
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Sequence
     from os import PathLike
-
-    from numpy.typing import NDArray
 
 __all__ = ["read"]
 
-COUNTS = ("count", "counts", "plays", "playcount", "clicks", "weight")
-KNOWN = {
-    "user": ("user", "userid", "user_id", "uid", "customer", "customerid", "customer_id", "reviewerid", "visitorid"),
-    "item": ("item", "itemid", "item_id", "iid", "movie", "movieid", "movie_id", "product", "productid", "product_id",
-             "asin", "parent_asin", "book", "bookid", "book_id", "song", "songid", "artist", "artistid", "track"),
-    "rating": ("rating", "ratings", "stars", "score", "value", "overall", *COUNTS),
-    "time": ("timestamp", "time", "date", "datetime", "unixreviewtime", "created_at"),
-}  # fmt: skip
-"""Column names that are understood, in any case."""
+BYTES_PER_ROW = 32
+"""On disk, of the columns and of what is made of them on the way, where there are no times and few repeated pairs."""
 
 
 def read(
-    source: str | PathLike[str] | Any,
+    source: str | PathLike[str] | Sequence[str | PathLike[str]] | Any,
     *,
     user: str | int | None = None,
     item: str | int | None = None,
@@ -46,14 +40,18 @@ def read(
     skip_bad_rows: bool = False,
     scale: tuple[float, float] | None = None,
     name: str | None = None,
+    memory: str | int | None = None,
+    folder: str | PathLike[str] | None = None,
+    progress: bool = True,
 ) -> Ratings:
-    """Ratings from a text file, a Parquet file or a DataFrame.
+    """Ratings from text files, Parquet files or a DataFrame.
 
     Parameters
     ----------
     source
-        A path to separated text (also packed: gzip, or a zip with one file in it) or Parquet, or any DataFrame that
-        narwhals knows (pandas, polars, Arrow).
+        A path to separated text (also packed: gzip, or a zip with one file in it) or Parquet, several of these (a list,
+        a pattern such as ``"part-*.csv"``, or a folder of Parquet or ``part-`` files) of one layout, which are read as
+        one after another, or any DataFrame that narwhals knows (pandas, polars, Arrow).
     user, item, rating, time
         Columns by name, or by position from 0. By default usual names are looked for in the header; without a
         header the order is user, item, rating, time. A file without ratings has one event a row.
@@ -72,6 +70,14 @@ def read(
         Lowest and highest possible rating; by default those that occur.
     name
         What the data are called; by default the file's name.
+    memory
+        For files larger than memory, how much the process may hold, such as ``"2GB"``: columns are then written to disk
+        piece by piece and mapped. What is read is the same.
+    folder
+        Where to put them. What is there of the same files, read in the same way, is used again. By default a temporary
+        folder, which is removed when the ratings are no longer in use.
+    progress
+        With ``memory``, show a progress bar, on stderr and only if that is a terminal.
 
     Returns
     -------
@@ -82,7 +88,8 @@ def read(
     ------
     DataError
         If the source cannot be read as a whole, or rows cannot and ``skip_bad_rows`` is not set: one line with
-        the file, and line number and reason of the first five.
+        the file, and line number and reason of the first five. If ``memory`` is too little for the ids, or the disk for
+        the columns.
 
     Notes
     -----
@@ -100,186 +107,84 @@ def read(
     (2, ['ann', 'bob'], (3.0, 4.5))
     """
     chosen = {"user": user, "item": item, "rating": rating, "time": time}
-    if not isinstance(source, str) and not hasattr(source, "__fspath__"):
+    if folder is not None and memory is None:
+        raise ParameterError(
+            "folder is where columns go that do not fit into memory: say how much there is, memory='2GB'"
+        )
+    if not is_path(source):
+        if memory is not None:
+            raise ParameterError(
+                "memory is for reading files, and a table is in memory already: leave it out"
+            )
         table = frame_of(source)
-        return _from_table(
-            table.columns, lambda place: frame_column(table, table.columns[place]), chosen, "the table",
-            implicit=implicit, skip_bad_rows=skip_bad_rows, scale=scale, name=name or "ratings",
-        )  # fmt: skip
-    path = Path(source)
-    if path.is_dir():
-        raise DataError(f"{path} is a folder: give a file of ratings in it")
-    if not path.exists():
-        raise DataError(f"there is no file {path}")
-    stem = name or path.name.split(".")[0] or "ratings"
-    if path.suffix.lower() in (".parquet", ".pq"):
-        import duckdb
-
-        with duckdb.connect() as connection:
-            names, column = _parquet(connection, path)
-            return _from_table(
-                names, column, chosen, str(path),
-                implicit=implicit, skip_bad_rows=skip_bad_rows, scale=scale, name=stem,
-            )  # fmt: skip
-
-    from hatrix.data import text
-
-    known = frozenset(word for words in KNOWN.values() for word in words)
-    known |= {
-        str(column).lower()
-        for column in chosen.values()
-        if isinstance(column, str) and not column.isdecimal()
-    }
-    with text.plain_file(path, encoding) as plain:
-        layout = text.sniff(plain, str(path), separator, header, known)
-        places = _places(chosen, layout.header, layout.width, str(path), implicit)
-        found = text.read_columns(plain, str(path), layout, places, skip_bad_rows=skip_bad_rows)
-    return Ratings.from_rows(
-        found.users,
-        found.user,
-        found.items,
-        found.item,
-        found.rating,
-        time=found.time,
-        implicit=_counts(places, layout.header) if implicit is None else implicit,
-        scale=scale,
-        name=stem,
-        report=found.report,
-    )
-
-
-def _parquet(connection: Any, path: Path) -> tuple[list[str], Callable[[int], NDArray[Any]]]:
-    """The names of the columns, and a function that reads one."""
-    import duckdb
-
+        places = places_of(chosen, table.columns, len(table.columns), "the table", implicit)
+        columns = {role: frame_column(table, table.columns[place]) for role, place in places.items()}
+        counted = counts_events(places, table.columns) if implicit is None else implicit
+        found = columns_of(columns, "the table", skip_bad_rows=skip_bad_rows)
+        return _in_memory(found, "the table", counted, scale, name or "ratings")
+    given = source_of(source)
+    stem = name or given.name
+    files = Files(given, How(chosen, separator, header, encoding, implicit, skip_bad_rows))
+    if memory is None:
+        pieces = list(files.whole())
+        found = pieces[0] if len(pieces) == 1 else joined(pieces)
+        del pieces
+        return _in_memory(found, given.where, files.implicit, scale, stem)
+    disk = open_disk(folder, size_in_bytes(memory))
+    identity = {**files.identity(), "scale": scale, "name": stem}
+    ratings = kept(disk, identity)
+    if ratings is not None:
+        return ratings
     try:
-        table = connection.read_parquet(glob.escape(str(path)), hive_partitioning=False)
-    except duckdb.Error as error:
-        raise DataError(f"{path} cannot be read as Parquet: {str(error).splitlines()[0]}") from None
-    names, kinds = list(table.columns), list(map(str, table.types))
+        _refuse_full(disk, files.measure(), given.where)
+        with row_bar("reading", files.total, progress) as show:
+            return store(
+                ahead(files.in_pieces(disk, rows_at_once(disk))),
+                disk,
+                source=identity,
+                implicit=lambda: files.implicit,
+                scale=scale,
+                name=stem,
+                where=given.where,
+                show=lambda rows: show(files.done, rows),
+            )
+    except OSError as error:
+        clear(disk)
+        raise DataError(
+            f"{disk.folder} cannot hold {given.where}: {error.strerror or one_line(error)}"
+        ) from None
+    except BaseException:
+        clear(disk)
+        raise
 
-    def column(place: int) -> NDArray[Any]:
-        field = duckdb.ColumnExpression(names[place])
-        # Whole numbers of other widths would come as floats, which are the same for neighbouring large ones.
-        whole = "HUGEINT" in kinds[place] or kinds[place].endswith(",0)")
-        for kind in ("BIGINT", "VARCHAR") if whole else (None,):
-            try:
-                found = table.select((field.cast(kind) if kind else field).alias("field"))
-                return unmasked(np.asanyarray(found.fetchnumpy()["field"]))
-            except duckdb.ConversionException:
-                continue
-            except duckdb.Error as error:
-                raise DataError(f"{path} cannot be read as Parquet: {str(error).splitlines()[0]}") from None
-        raise AssertionError("any whole number can be a text")
 
-    return names, column
-
-
-def _from_table(
-    names: list[Any],
-    column: Callable[[int], NDArray[Any]],
-    chosen: dict[str, Any],
-    where: str,
-    *,
-    implicit: bool | None,
-    skip_bad_rows: bool,
-    scale: tuple[float, float] | None,
-    name: str,
+def _in_memory(
+    found: Columns, where: str, implicit: bool | None, scale: tuple[float, float] | None, name: str
 ) -> Ratings:
-    places = _places(chosen, names, len(names), where, implicit)
-    columns = {role: column(place) for role, place in places.items()}
-    report = None
-    if skip_bad_rows:
-        columns, report = _sound(columns, where)
-    if not len(columns["user"]):
-        raise DataError(f"{where} has no ratings")
+    if not found.report.accepted:
+        raise DataError(f"{where} has {'a header and ' if found.report.header else ''}no ratings")
     try:
-        return Ratings.from_columns(
-            columns["user"],
-            columns["item"],
-            columns.get("rating"),
-            time=columns.get("time"),
-            implicit=_counts(places, names) if implicit is None else implicit,
+        return Ratings.from_rows(
+            found.users,
+            found.user,
+            found.items,
+            found.item,
+            found.rating,
+            time=found.time,
+            implicit=implicit,
             scale=scale,
             name=name,
-            report=report,
+            report=found.report,
         )
     except DataError as error:
         raise DataError(f"{where}: {error}") from None
 
 
-def _sound(columns: dict[str, NDArray[Any]], where: str) -> tuple[dict[str, NDArray[Any]], ReadReport]:
-    """The rows that can be read, and the report on all."""
-    wrong = {}
-    for role, column in columns.items():
-        if role == "rating":
-            wrong[role] = np.isnan(numbers(column))
-        elif role == "time":
-            wrong[role] = times(column) == NO_TIME
-        else:
-            codes, keys = coded(column)
-            wrong[role] = np.array([*(key == "" for key in keys), True])[codes]  # the code of a gap is -1
-    bad = np.logical_or.reduce(list(wrong.values()))
-    errors = tuple(
-        (where, at, f"{role} {columns[role][at]!r:.40} cannot be read")
-        for at in np.flatnonzero(bad)[:5].tolist()
-        for role in [next(role for role in wrong if wrong[role][at])]
-    )
-    rejected = int(bad.sum())
-    report = ReadReport(len(bad), len(bad) - rejected, rejected, errors=errors)
-    return {role: column[~bad] for role, column in columns.items()}, report
-
-
-def _places(
-    chosen: dict[str, Any], names: list[Any] | None, width: int, where: str, implicit: bool | None
-) -> dict[str, int]:
-    """Which column is which: as chosen, else by its name, else by position where there is no header."""
-    listed = ", ".join(map(repr, names)) if names else f"{width} columns without names"
-    places = {role: _place(role, column, names, width, where, listed) for role, column in chosen.items()
-              if column is not None}  # fmt: skip
-    if len(set(places.values())) < len(places):
-        raise DataError(f"{where}: one column is given for two of {', '.join(places)}; there are {listed}")
-    lower = [str(name).strip().lower() for name in names] if names else []
-    for role in chosen:
-        if role in places:
-            continue
-        free = [place for place in range(width) if place not in places.values()]
-        match = [place for place in free if names and lower[place] in KNOWN[role]]
-        if names and match:
-            place = min(match, key=lambda place: KNOWN[role].index(lower[place]))
-            places[role] = _place(role, names[place], names, width, where, listed)
-        elif names is None and free and width <= len(chosen):
-            places[role] = free[0]
-        elif role in ("user", "item"):
-            raise DataError(
-                f"{where} has no column for the {role}: name it ({role}=…, --{role}-column); there are {listed}"
-            )
-    left = [place for place in range(width) if place not in places.values()]
-    if "rating" not in places and left and implicit is None and names:
+def _refuse_full(disk: Disk, rows: int, where: str) -> None:
+    """Refuse a disk that has plainly too little room for the columns and for what is made of them on the way."""
+    need, free = rows * BYTES_PER_ROW, shutil.disk_usage(disk.folder).free
+    if need > free:
         raise DataError(
-            f"{where} has no column known to be the rating: name it (rating=…, --rating-column), or say that there "
-            f"are none (implicit=True); there are {listed}"
+            f"{where} takes about {need / 1e9:,.1f} GB on disk, and {disk.folder} has {free / 1e9:,.1f} GB: give a folder "
+            "with more room"
         )
-    return {role: places[role] for role in chosen if role in places}
-
-
-def _counts(places: dict[str, int], names: list[Any] | None) -> bool | None:
-    """Whether the rating column's name says that it counts events."""
-    if names is None or "rating" not in places:
-        return None
-    return str(names[places["rating"]]).strip().lower() in COUNTS
-
-
-def _place(role: str, column: str | int, names: list[Any] | None, width: int, where: str, listed: str) -> int:
-    if names and column in names:
-        if names.count(column) > 1:
-            raise DataError(
-                f"{where} has {names.count(column)} columns {column!r}: give the one of the {role} by its "
-                f"position from 0; there are {listed}"
-            )
-        return names.index(column)
-    if isinstance(column, int) or str(column).isdecimal():
-        if 0 <= int(column) < width:
-            return int(column)
-        raise DataError(f"{where} has no column {column} for the {role}: there are {listed}")
-    raise DataError(f"{where} has no column {column!r} for the {role}: there are {listed}")

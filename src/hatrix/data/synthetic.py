@@ -2,24 +2,23 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from hatrix.data.ids import Ids
+from hatrix.data.expansion import Expanded, expand, numbered
 from hatrix.data.ratings import Ratings
 from hatrix.data.split import whole
-from hatrix.errors import DataError, ParameterError
+from hatrix.errors import ParameterError
 
 if TYPE_CHECKING:
-    import pandas as pd
     from numpy.typing import NDArray
 
     Floats = NDArray[np.float64]
     Rows = NDArray[np.int64]
 
-__all__ = ["Truth", "expand", "make"]
+__all__ = ["Expanded", "Truth", "expand", "make"]
 
 _CHUNK = 1 << 20
 
@@ -165,97 +164,13 @@ def make(
         user[order],
         item[order],
         value[order],
-        _numbered(users),
-        _numbered(items),
+        numbered(users),
+        numbered(items),
         scale=None if implicit else (low, high),
         implicit=implicit,
         name="synthetic",
     )
     return ratings, truth
-
-
-def expand(ratings: Ratings, *, user_copies: int = 10, item_copies: int = 3, seed: int = 0) -> Ratings:
-    """Real ratings blown up to ``user_copies`` times as many, with the shape of the data kept.
-
-    Each copy of a user repeats all ratings of the original, each on one of the copies of its item. So no pair
-    occurs twice, every user's activity is the original's, and as all copies of an item are expected to be
-    equally popular, the sorted popularity curve is the original's too, stretched. User copies x and item
-    copies y sit on two rings, and the share of x's ratings that y gets is proportional to
-
-        1 + 0.8 cos 2π(x / user_copies - y / item_copies)
-
-    a Kronecker product with random entries, after Belletti et al., "Scalable Realistic Recommendation
-    Datasets through Fractal Expansions", arXiv:1901.08910.
-
-    Copies of a user share the taste of the original to the last star. That keeps the ratings learnable and
-    makes a test error on them flattering: measure time and memory with them, not accuracy.
-
-    Parameters
-    ----------
-    ratings
-        The original; its ``take`` of some rows will do.
-    user_copies, item_copies
-        How many copies of each user and item.
-    seed
-        The same seed gives the same ratings.
-
-    Returns
-    -------
-    Ratings
-        ``len(ratings) * user_copies`` rows, copy after copy in the order of the original. The labels are new:
-        row r of the ids, which is labelled r + 1, copies row r modulo the original number. Times and
-        tables are copied along.
-
-    Raises
-    ------
-    ParameterError
-        If a number of copies is below 1, or there would be more than 2**31 - 1 users or items.
-    DataError
-        If there are no ratings.
-
-    Examples
-    --------
-    >>> small, _ = make(20, 10, n_ratings=60)
-    >>> large = expand(small, user_copies=5, item_copies=2)
-    >>> len(large), len(large.users), len(large.items)
-    (300, 100, 20)
-    """
-    if not len(ratings):
-        raise DataError("there are no ratings to expand")
-    n, n_users, n_items = len(ratings), len(ratings.users), len(ratings.items)
-    user_copies = whole(user_copies, "user_copies", 1, (2**31 - 1) // n_users)
-    item_copies = whole(item_copies, "item_copies", 1, (2**31 - 1) // n_items)
-    rng = np.random.default_rng(whole(seed, "seed", 0))
-
-    user, item = np.empty((2, user_copies, n), np.int32)
-    at_once = max(1, _CHUNK // n)
-    for first in range(0, user_copies, at_once):
-        copy = np.arange(first, min(first + at_once, user_copies))[:, None]
-        angle = 2 * np.pi * (copy / user_copies - np.arange(item_copies) / item_copies)
-        weight = 1 + 0.8 * np.cos(angle) * (user_copies > 1)
-        ladder = np.cumsum(weight, axis=1) / weight.sum(axis=1, keepdims=True) + (copy - first)
-        drawn = np.searchsorted(ladder.ravel(), rng.random((len(copy), n)) + (copy - first), side="right")
-        drawn = np.minimum(drawn - (copy - first) * item_copies, item_copies - 1)
-        user[first : first + at_once] = ratings.user + copy * n_users
-        item[first : first + at_once] = ratings.item + drawn * n_items
-
-    return replace(
-        ratings,
-        user=user.ravel(),
-        item=item.ravel(),
-        value=np.tile(ratings.value, user_copies),
-        time=None if ratings.time is None else np.tile(ratings.time, user_copies),
-        users=_numbered(n_users * user_copies),
-        items=_numbered(n_items * item_copies),
-        user_table=_tile(ratings.user_table, user_copies),
-        item_table=_tile(ratings.item_table, item_copies),
-        report=None,
-        name=f"{ratings.name} x {user_copies}",
-    )
-
-
-def _numbered(n: int) -> Ids:
-    return Ids(np.arange(1, n + 1, dtype=np.int64))
 
 
 def _counts(weight: Floats, total: int, most: int) -> Rows:
@@ -311,12 +226,6 @@ def _blocks(end: Rows, size: int) -> list[slice]:
     """Consecutive slices, each of one element or of a stretch of about ``size`` on the scale of ``end``."""
     cut = np.unique(np.append(np.searchsorted(end, np.arange(0, end[-1], size)), len(end)))
     return [slice(*pair) for pair in zip(cut[:-1].tolist(), cut[1:].tolist(), strict=True)]
-
-
-def _tile(table: pd.DataFrame | None, copies: int) -> pd.DataFrame | None:
-    if table is None:
-        return None
-    return table.iloc[np.tile(np.arange(len(table)), copies)].reset_index(drop=True)
 
 
 def _scale(scale: Any) -> tuple[float, float]:

@@ -24,6 +24,7 @@ from typing import IO, TYPE_CHECKING, Any, NamedTuple
 import numpy as np
 
 from hatrix.data.ids import Ids
+from hatrix.data.pieces import Columns
 from hatrix.data.ratings import ReadReport
 from hatrix.data.values import NO_TIME, numbers, seconds, times
 from hatrix.errors import DataError
@@ -32,11 +33,11 @@ if TYPE_CHECKING:
     import duckdb
     from numpy.typing import NDArray
 
-__all__ = ["Columns", "Layout", "plain_file", "read_columns", "sniff"]
+__all__ = ["Layout", "is_blank", "parsed", "plain_file", "read_columns", "records", "refuse_bad", "sniff"]
 
 SEPARATORS = ("::", "\t", ",", ";", "|", " ")
 PIECE = 1 << 23
-RECORDS_AT_ONCE = 100_000
+RECORDS_AT_ONCE = 20_000
 LONGEST_QUOTE = 100
 _INTEGER = re.compile(r"-?[1-9][0-9]{0,18}|0")
 _DECIMAL_COMMA = re.compile(r"(?<=[0-9]),(?=[0-9])")
@@ -52,21 +53,12 @@ class Layout(NamedTuple):
     sample: list[list[str]]
 
 
-class Columns(NamedTuple):
-    """The columns of a file as ids, rows and numbers."""
-
-    users: Ids
-    user: NDArray[np.int32]
-    items: Ids
-    item: NDArray[np.int32]
-    rating: NDArray[np.float64] | None
-    time: NDArray[np.int64] | None
-    report: ReadReport
-
-
 @contextmanager
-def plain_file(path: Path, encoding: str | None) -> Iterator[Path]:
-    """The file as UTF-8 text without byte order mark: itself, or a temporary copy, unpacked and decoded."""
+def plain_file(path: Path, encoding: str | None, beside: Path | None = None) -> Iterator[Path]:
+    """The file as UTF-8 text without byte order mark: itself, or a temporary copy, unpacked and decoded.
+
+    The copy is in the folder ``beside``, or where the system has its temporary files.
+    """
     try:
         with _opened(path) as packed:
             start = packed.read(4)
@@ -76,7 +68,7 @@ def plain_file(path: Path, encoding: str | None) -> Iterator[Path]:
             if not _packing(path) and not mark and _is_utf8(encoding):
                 yield path
                 return
-        with tempfile.TemporaryDirectory(prefix="hatrix-") as folder:
+        with tempfile.TemporaryDirectory(prefix="hatrix-", dir=beside) as folder:
             copy = Path(folder) / "ratings"
             with _opened(path) as packed, open(copy, "wb") as plain:
                 if mark:
@@ -171,7 +163,7 @@ def sniff(
             raise DataError(
                 f"{named} has one column only: give a file with users and items, or its separator"
             )
-    cells = [record for _, record, _ in _records(iter(lines[:20]), separator) if record]
+    cells = [record for _, record, _ in records(iter(lines[:20]), separator) if record]
     first, rest = (cells or [lines[0].split(separator)])[0], cells[1:]
     if header is None:
         named_here = sum(cell.strip().lower() in known for cell in first)
@@ -179,6 +171,12 @@ def sniff(
         header = named_here > 1 or (not numeric[0] and (named_here > 0 or any(numeric[1:])))
     names = [cell.strip() for cell in first] if header else None
     return Layout(separator, names, len(first), rest if header else cells)
+
+
+def is_blank(path: Path) -> bool:
+    """Whether the file has nothing but empty lines."""
+    with open(path, "rb") as file:
+        return not any(line.strip() for line in file)
 
 
 def _numeric(cells: list[str]) -> bool:
@@ -189,13 +187,27 @@ def read_columns(
     path: Path, named: str, layout: Layout, places: dict[str, int], *, skip_bad_rows: bool
 ) -> Columns:
     """Read a plain file; ``places`` says which column is the user, item, rating and time."""
-    found = _at_once(path, named, layout, places)
-    if found is None:
-        found = _one_by_one(path, named, layout, places, skip_bad_rows=skip_bad_rows)
-    if not found.report.accepted:
-        what = "a header and no ratings" if layout.header else "no ratings"
-        raise DataError(f"{named} has {what}")
+    found = parsed(path, named, layout, places)
+    if not skip_bad_rows:
+        refuse_bad(found.report, named)
     return found
+
+
+def parsed(path: Path, named: str, layout: Layout, places: dict[str, int], before: int = 0) -> Columns:
+    """The sound rows of a plain file, or of a piece of one that ``before`` lines precede, and the report on all."""
+    found = _at_once(path, named, layout, places, before)
+    return _one_by_one(path, named, layout, places, before) if found is None else found
+
+
+def refuse_bad(report: ReadReport, named: str) -> None:
+    """Refuse a file with rows that cannot be read."""
+    if report.rejected:
+        shown = "; ".join(f"line {line}: {reason}" for _, line, reason in report.errors)
+        more = f"; and {report.rejected - 5:,} more" if report.rejected > 5 else ""
+        raise DataError(
+            f"{named}: {report.rejected:,} bad {'row' if report.rejected == 1 else 'rows'}: {shown}{more}. Correct "
+            "them, or leave them out with skip_bad_rows=True (--skip-bad-rows)"
+        )
 
 
 class _Counts(NamedTuple):
@@ -206,7 +218,7 @@ class _Counts(NamedTuple):
     plain: bool
 
 
-def _scan(path: Path, named: str, separator: bytes) -> _Counts:
+def _scan(path: Path, named: str, separator: bytes, before: int) -> _Counts:
     lines = separators = returns = pairs = 0
     plain, ends_open = True, False
     with open(path, "rb") as file:
@@ -216,7 +228,7 @@ def _scan(path: Path, named: str, separator: bytes) -> _Counts:
                 try:
                     piece.decode()
                 except UnicodeDecodeError as error:
-                    line = lines + piece.count(b"\n", 0, error.start) + 1
+                    line = before + lines + piece.count(b"\n", 0, error.start) + 1
                     raise DataError(
                         f"{named}, line {line}: not UTF-8 text: give its encoding, such as encoding='latin-1'"
                     ) from None
@@ -236,9 +248,9 @@ def _count(piece: bytes, mark: bytes) -> int:
     return int(np.count_nonzero(np.frombuffer(piece, np.uint8) == mark[0]))
 
 
-def _at_once(path: Path, named: str, layout: Layout, places: dict[str, int]) -> Columns | None:
+def _at_once(path: Path, named: str, layout: Layout, places: dict[str, int], before: int) -> Columns | None:
     """The columns by DuckDB, or None where anything about the file is not as it should be."""
-    counts = _scan(path, named, layout.separator.encode())
+    counts = _scan(path, named, layout.separator.encode(), before)
     records = counts.lines - (layout.header is not None)
     if not counts.plain or counts.separators != counts.lines * (layout.width - 1) or not records:
         return None
@@ -351,17 +363,15 @@ def _of_texts(texts: list[str]) -> tuple[Ids, NDArray[np.int32]]:
     return Ids.from_labels([int(text) for text in texts] if whole else texts)
 
 
-def _one_by_one(
-    path: Path, named: str, layout: Layout, places: dict[str, int], *, skip_bad_rows: bool
-) -> Columns:
-    """The columns record by record: every bad one is named, or left out."""
+def _one_by_one(path: Path, named: str, layout: Layout, places: dict[str, int], before: int) -> Columns:
+    """The columns record by record: every bad one is counted, and the first ones named."""
     labels: dict[str, dict[str, int]] = {"user": {}, "item": {}}
     parts: dict[str, list[NDArray[Any]]] = {role: [] for role in places}
     bad: list[tuple[str, int, str]] = []
     counted = blank = header = accepted = rejected = 0
     with open(path, encoding="utf-8") as file:
-        records = _records((line.rstrip("\n") for line in file), layout.separator)
-        while some := list(islice(records, RECORDS_AT_ONCE)):
+        found = records((line.rstrip("\n") for line in file), layout.separator)
+        while some := list(islice(found, RECORDS_AT_ONCE)):
             counted += len(some)
             good: list[tuple[int, list[str]]] = []
             reasons: list[tuple[int, str]] = []
@@ -379,17 +389,11 @@ def _one_by_one(
             kept = _checked(good, places, labels, parts, reasons)
             accepted += kept
             rejected += len(reasons)
-            bad += [(named, line, reason) for line, reason in sorted(reasons)][: 5 - len(bad)]
-    if rejected and not skip_bad_rows:
-        shown = "; ".join(f"line {line}: {reason}" for _, line, reason in bad)
-        more = f"; and {rejected - 5:,} more" if rejected > 5 else ""
-        raise DataError(
-            f"{named}: {rejected:,} bad {'row' if rejected == 1 else 'rows'}: {shown}{more}. Correct them, or leave "
-            "them out with skip_bad_rows=True (--skip-bad-rows)"
-        )
+            bad += [(named, before + line, reason) for line, reason in sorted(reasons)][: 5 - len(bad)]
     report = ReadReport(counted, accepted, rejected, blank, header, 0, tuple(bad))
     joined: dict[str, NDArray[Any]] = {
-        role: np.concatenate(columns) if columns else np.empty(0) for role, columns in parts.items()
+        role: np.concatenate(columns) if columns else np.empty(0, np.int64 if role == "time" else np.float64)
+        for role, columns in parts.items()
     }
     users, user_place = _of_texts(list(labels["user"]))
     items, item_place = _of_texts(list(labels["item"]))
@@ -440,7 +444,7 @@ def _checked(
     return len(rows)
 
 
-def _records(lines: Iterator[str], separator: str) -> Iterator[tuple[int, list[str], str]]:
+def records(lines: Iterator[str], separator: str) -> Iterator[tuple[int, list[str], str]]:
     """Records as (line number, cells, what is wrong); no cells for a blank one. A quoted field may span lines."""
     waiting: list[str] = []
     number = 0

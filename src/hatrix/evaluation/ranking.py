@@ -13,13 +13,13 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from hatrix.data.disk import size_in_bytes
 from hatrix.data.ratings import Ratings
 from hatrix.errors import DataError, ParameterError
 from hatrix.evaluation.candidates import HeldOut, Ranked, Ranker, held_out
 from hatrix.evaluation.lists import OVERALL, overall
 from hatrix.models.fit import Algorithm, thread_count
 from hatrix.models.model import FactorModel
-from hatrix.models.recommend_all import size_in_bytes
 
 if TYPE_CHECKING:
     from pathlib import Path

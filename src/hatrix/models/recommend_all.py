@@ -9,7 +9,6 @@ from __future__ import annotations
 import hashlib
 import json
 import os
-import re
 import shutil
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator
@@ -20,6 +19,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from hatrix.data.disk import quoted, size_in_bytes
 from hatrix.errors import DataError, ParameterError
 from hatrix.models.recommend import Recommender
 
@@ -30,7 +30,7 @@ if TYPE_CHECKING:
 
     from hatrix.models.model import FactorModel
 
-__all__ = ["Streamed", "recommend_all", "size_in_bytes"]
+__all__ = ["Streamed", "recommend_all"]
 
 FORMATS = {".parquet": "(FORMAT parquet, COMPRESSION zstd)", ".csv": "(FORMAT csv, HEADER)"}
 MOST_USERS = 1 << 16
@@ -165,7 +165,7 @@ def _streamed(recommender: Recommender, path: Path, at_once: int, memory: int, p
             connection.execute(f"SET memory_limit = '{memory // 4}B'")
             connection.execute(f"SET threads = {recommender.threads}")
             folder = _partial(path, _identity(recommender, at_once))
-            connection.execute(f"SET temp_directory = {_quoted(folder)}")
+            connection.execute(f"SET temp_directory = {quoted(folder)}")
             parts = []
             for number, first in enumerate(range(0, users, at_once)):
                 last = min(first + at_once, users)
@@ -187,7 +187,7 @@ def _streamed(recommender: Recommender, path: Path, at_once: int, memory: int, p
                         frame=frame,
                     )
                 show(last)
-            source = f"SELECT * FROM read_parquet([{', '.join(_quoted(part) for part in parts)}])"
+            source = f"SELECT * FROM read_parquet([{', '.join(quoted(part) for part in parts)}])"
             _copy(connection, source, path, FORMATS[path.suffix.lower()], folder=folder)
     except (duckdb.Error, OSError) as error:
         raise DataError(f"{path} cannot be written: {' '.join(str(error).split())}") from error
@@ -209,7 +209,7 @@ def _copy(
     try:
         if frame is not None:
             connection.register("frame", frame)
-        connection.execute(f"COPY ({query}) TO {_quoted(temporary)} {how}")
+        connection.execute(f"COPY ({query}) TO {quoted(temporary)} {how}")
         with open(temporary, "rb+") as file:
             os.fsync(file.fileno())
         os.replace(temporary, path)
@@ -217,10 +217,6 @@ def _copy(
         temporary.unlink(missing_ok=True)
         if frame is not None:
             connection.unregister("frame")
-
-
-def _quoted(path: Path) -> str:
-    return "'" + str(path).replace("'", "''") + "'"
 
 
 def _partial(path: Path, identity: str) -> Path:
@@ -258,20 +254,6 @@ def _identity(recommender: Recommender, at_once: int) -> str:
         labels = ids.labels
         digest.update("\0".join(labels.tolist()).encode() if ids.kind == "str" else labels.tobytes())
     return digest.hexdigest()
-
-
-def size_in_bytes(text: str | int) -> int:
-    """A number of bytes from "512MB", "2 GB", "1GiB" or a plain number."""
-    if isinstance(text, int):
-        size = text
-    else:
-        match = re.fullmatch(r"\s*([0-9]{1,18}(?:\.[0-9]+)?)\s*([kmgt]?)(i?)b?\s*", str(text).lower())
-        if match is None:
-            raise ParameterError(f"memory is {text!r}: give a size such as '512MB' or '2GB'")
-        size = int(float(match[1]) * (1024 if match[3] else 1000) ** " kmgt".index(match[2] or " "))
-    if size < 1:
-        raise ParameterError(f"memory is {text!r}: give a size above 0, such as '512MB'")
-    return size
 
 
 @contextmanager

@@ -1,0 +1,211 @@
+"""The columns of files of one layout, a whole file or a piece at a time."""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Iterator
+from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import contextmanager
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+from hatrix.data import text
+from hatrix.data.disk import Disk
+from hatrix.data.lines import Piece, pieces_of_text
+from hatrix.data.pieces import Columns, total
+from hatrix.data.ratings import ReadReport
+from hatrix.data.roles import counts_events, known_names, places_of
+from hatrix.data.sources import Source
+from hatrix.data.tables import columns_of, parquet, rows_in
+from hatrix.errors import DataError
+
+__all__ = ["Files", "How"]
+
+THREADS = 2
+LARGEST_PIECE = 1 << 24
+"""Bytes of text that are read at a time, where memory allows."""
+PIECES_IN_ROOM = 40
+LARGEST_GROUP = 4
+"""Pieces that a row group may be as long as: a piece is read by decoding its group from the beginning."""
+
+
+@dataclass(frozen=True)
+class How:
+    """How files are read, as `hatrix.data.read.read` has it."""
+
+    chosen: dict[str, Any]
+    separator: str | None
+    header: bool | None
+    encoding: str | None
+    implicit: bool | None
+    skip_bad_rows: bool
+
+
+class Files:
+    """Files that are read as one after another, all of the layout of the first.
+
+    ``done`` counts what has been read of ``total``: rows of Parquet files, bytes of text.
+    """
+
+    def __init__(self, source: Source, how: How) -> None:
+        self.source, self.how = source, how
+        self.implicit = how.implicit
+        self.done, self.total = 0, 0
+        self._first: tuple[Path, Any] | None = None
+        self._places: dict[str, int] = {}
+        self._state = {path: _state(path) for path in source.files}
+
+    def identity(self) -> dict[str, Any]:
+        """What tells these files, read in this way, from others."""
+        files = [[str(path.absolute()), *state] for path, state in self._state.items()]
+        return {"files": files, "how": asdict(self.how)}
+
+    def whole(self) -> Iterator[Columns]:
+        """The columns of each file."""
+        for path in self.source.files:
+            if self.source.parquet:
+                with parquet(path) as table:
+                    places = self._checked(path, table.names, len(table.names), table.kinds)
+                    yield columns_of(table.part(places), str(path), skip_bad_rows=self.how.skip_bad_rows)
+            else:
+                with self._text(path) as opened:
+                    if opened is not None:
+                        plain, layout = opened
+                        yield text.read_columns(
+                            plain, str(path), layout, self._places, skip_bad_rows=self.how.skip_bad_rows
+                        )
+            self._refuse_change(path)
+
+    def in_pieces(self, disk: Disk, rows: int) -> Iterator[Columns]:
+        """The columns of a piece of a file at a time: about so many rows, or as much text as memory allows."""
+        for path in self.source.files:
+            yield from (self._pieces_of_table if self.source.parquet else self._pieces_of_text)(
+                path, disk, rows
+            )
+            self._refuse_change(path)
+
+    def measure(self) -> int:
+        """Set ``total``, and return about how many rows there are."""
+        if self.source.parquet:
+            self.total = rows_in(self.source.files)
+            return self.total
+        self.total = sum(size for size, _ in self._state.values())
+        with self._text(self.source.files[0]) as opened:
+            if opened is None:
+                return 0
+            plain, layout = opened
+            packed = self._state[self.source.files[0]][0]
+            with open(plain, "rb") as file:
+                start = file.read(1 << 20)
+            per_row = len(start) / max(1, start.count(b"\n"), len(layout.sample))
+            return int(self.total * plain.stat().st_size / max(1, packed) / per_row)
+
+    def _pieces_of_table(self, path: Path, disk: Disk, rows: int) -> Iterator[Columns]:
+        with parquet(path, disk.room() // 4, disk.folder) as table:
+            places = self._checked(path, table.names, len(table.names), table.kinds)
+            if table.in_group > LARGEST_GROUP * rows:
+                table = table.regrouped(places, rows, disk.path("piece-0"))
+                places = {role: at for at, role in enumerate(places)}
+            for start in range(0, table.rows, rows):
+                stop = min(start + rows, table.rows)
+                found = table.part(places, start, stop)
+                yield columns_of(found, str(path), skip_bad_rows=self.how.skip_bad_rows, first=start)
+                self.done += stop - start
+            disk.path("piece-0").unlink(missing_ok=True)
+
+    def _pieces_of_text(self, path: Path, disk: Disk, _rows: int) -> Iterator[Columns]:
+        size = min(max(disk.room() // PIECES_IN_ROOM, 1 << 20), LARGEST_PIECE)
+        before, packed = self.done, self._state[path][0]
+        with self._text(path, disk.folder) as opened:
+            if opened is not None:
+                plain, layout = opened
+                share = packed / max(1, plain.stat().st_size)
+                reports: list[ReadReport] = []
+                for piece, end in _parsed(plain, str(path), layout, self._places, size, disk):
+                    reports = [total([*reports, piece.report])]
+                    self.done = before + int(end * share)
+                    if self.how.skip_bad_rows or not reports[0].rejected:
+                        yield piece
+                if reports and not self.how.skip_bad_rows:
+                    text.refuse_bad(reports[0], str(path))
+        self.done = before + packed
+
+    @contextmanager
+    def _text(self, path: Path, beside: Path | None = None) -> Iterator[tuple[Path, text.Layout] | None]:
+        """A plain file and its layout; None for one of several that has nothing but empty lines."""
+        how, first = self.how, self._first
+        with text.plain_file(path, how.encoding, beside) as plain:
+            if len(self.source.files) > 1 and text.is_blank(plain):
+                yield None
+                return
+            separator, header = (how.separator, how.header) if first is None else first[1][:2]
+            layout = text.sniff(plain, str(path), separator, header, known_names(how.chosen))
+            self._checked(path, layout.header, layout.width, layout.separator)
+            yield plain, layout
+
+    def _checked(self, path: Path, names: list[str] | None, width: int, kinds: Any) -> dict[str, int]:
+        """Which column is which, in the first file and so in all."""
+        if self._first is None:
+            self._places = places_of(self.how.chosen, names, width, str(path), self.how.implicit)
+            if self.implicit is None:
+                self.implicit = counts_events(self._places, names)
+            header = names is not None
+            self._first = path, (kinds, header, names, width)
+            return self._places
+        first, (kinds_there, _, names_there, width_there) = self._first
+        there = f"all of the layout of {first} are read together"
+        if names != names_there or width != width_there:
+            raise DataError(
+                f"{path} has {_listed(names, width)}, and {first} has {_listed(names_there, width_there)}: "
+                f"files must be of one layout to be read together"
+            )
+        for place in self._places.values():
+            if self.source.parquet and kinds[place] != kinds_there[place]:
+                raise DataError(
+                    f"{path}: column {(names or [])[place]!r} is {kinds[place]}, and {kinds_there[place]} in {first}: {there}"
+                )
+        return self._places
+
+    def _refuse_change(self, path: Path) -> None:
+        if _state(path) != self._state[path]:
+            raise DataError(f"{path} has changed while it was read: read it again when it is complete")
+
+
+def _state(path: Path) -> tuple[int, int]:
+    try:
+        found = path.stat()
+    except OSError as error:
+        raise DataError(f"cannot read {path}: {error.strerror}") from None
+    return found.st_size, found.st_mtime_ns
+
+
+def _listed(names: list[str] | None, width: int) -> str:
+    return ", ".join(map(repr, names)) if names is not None else f"{width} columns without names"
+
+
+def _parsed(
+    plain: Path, named: str, layout: text.Layout, places: dict[str, int], size: int, disk: Disk
+) -> Iterator[tuple[Columns, int]]:
+    """The columns of each piece of a plain file, and where it ends; some pieces are parsed at once."""
+    waiting: deque[tuple[Future[Columns], int]] = deque()
+    with ThreadPoolExecutor(THREADS) as pool:
+        for number, piece in enumerate(pieces_of_text(plain, named, layout.separator, size)):
+            here = layout if number == 0 else layout._replace(header=None)
+            copy = disk.path(f"piece-{number}")
+            waiting.append((pool.submit(_parse, piece, copy, named, here, places), piece.end))
+            if len(waiting) == THREADS:
+                future, end = waiting.popleft()
+                yield future.result(), end
+        for future, end in waiting:
+            yield future.result(), end
+
+
+def _parse(piece: Piece, copy: Path, named: str, layout: text.Layout, places: dict[str, int]) -> Columns:
+    try:
+        copy.write_bytes(piece.text)
+        return text.parsed(copy, named, layout, places, piece.before)
+    except OSError as error:
+        raise DataError(f"{copy.parent} cannot be written: {error.strerror or error}") from None
+    finally:
+        copy.unlink(missing_ok=True)

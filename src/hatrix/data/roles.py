@@ -1,0 +1,84 @@
+"""Which column of a table is the user, the item, the rating and the time."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from hatrix.errors import DataError
+
+__all__ = ["counts_events", "known_names", "places_of"]
+
+COUNTS = ("count", "counts", "plays", "playcount", "clicks", "weight")
+KNOWN = {
+    "user": ("user", "userid", "user_id", "uid", "customer", "customerid", "customer_id", "reviewerid", "visitorid"),
+    "item": ("item", "itemid", "item_id", "iid", "movie", "movieid", "movie_id", "product", "productid", "product_id",
+             "asin", "parent_asin", "book", "bookid", "book_id", "song", "songid", "artist", "artistid", "track"),
+    "rating": ("rating", "ratings", "stars", "score", "value", "overall", *COUNTS),
+    "time": ("timestamp", "time", "date", "datetime", "unixreviewtime", "created_at"),
+}  # fmt: skip
+"""Column names that are understood, in any case."""
+
+
+def known_names(chosen: dict[str, Any]) -> frozenset[str]:
+    """Names, in lower case, that tell a header from a rating."""
+    own = frozenset(
+        str(column).lower()
+        for column in chosen.values()
+        if isinstance(column, str) and not column.isdecimal()
+    )
+    return own.union(*KNOWN.values())
+
+
+def places_of(
+    chosen: dict[str, Any], names: list[Any] | None, width: int, where: str, implicit: bool | None
+) -> dict[str, int]:
+    """Which column is which: as chosen, else by its name, else by position where there is no header."""
+    listed = ", ".join(map(repr, names)) if names else f"{width} columns without names"
+    places = {role: _place(role, column, names, width, where, listed) for role, column in chosen.items()
+              if column is not None}  # fmt: skip
+    if len(set(places.values())) < len(places):
+        raise DataError(f"{where}: one column is given for two of {', '.join(places)}; there are {listed}")
+    lower = [str(name).strip().lower() for name in names] if names else []
+    for role in chosen:
+        if role in places:
+            continue
+        free = [place for place in range(width) if place not in places.values()]
+        match = [place for place in free if names and lower[place] in KNOWN[role]]
+        if names and match:
+            place = min(match, key=lambda place: KNOWN[role].index(lower[place]))
+            places[role] = _place(role, names[place], names, width, where, listed)
+        elif names is None and free and width <= len(chosen):
+            places[role] = free[0]
+        elif role in ("user", "item"):
+            raise DataError(
+                f"{where} has no column for the {role}: name it ({role}=…, --{role}-column); there are {listed}"
+            )
+    left = [place for place in range(width) if place not in places.values()]
+    if "rating" not in places and left and implicit is None and names:
+        raise DataError(
+            f"{where} has no column known to be the rating: name it (rating=…, --rating-column), or say that there "
+            f"are none (implicit=True); there are {listed}"
+        )
+    return {role: places[role] for role in chosen if role in places}
+
+
+def counts_events(places: dict[str, int], names: list[Any] | None) -> bool | None:
+    """Whether the rating column's name says that it counts events."""
+    if names is None or "rating" not in places:
+        return None
+    return str(names[places["rating"]]).strip().lower() in COUNTS
+
+
+def _place(role: str, column: str | int, names: list[Any] | None, width: int, where: str, listed: str) -> int:
+    if names and column in names:
+        if names.count(column) > 1:
+            raise DataError(
+                f"{where} has {names.count(column)} columns {column!r}: give the one of the {role} by its "
+                f"position from 0; there are {listed}"
+            )
+        return names.index(column)
+    if isinstance(column, int) or str(column).isdecimal():
+        if 0 <= int(column) < width:
+            return int(column)
+        raise DataError(f"{where} has no column {column} for the {role}: there are {listed}")
+    raise DataError(f"{where} has no column {column!r} for the {role}: there are {listed}")
