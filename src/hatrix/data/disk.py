@@ -23,7 +23,17 @@ from hatrix.errors import DataError, ParameterError
 if TYPE_CHECKING:
     from numpy.typing import DTypeLike, NDArray
 
-__all__ = ["Column", "Disk", "let_go", "one_line", "quoted", "resident", "size_in_bytes", "will_need"]
+__all__ = [
+    "Column",
+    "Disk",
+    "at_random",
+    "let_go",
+    "one_line",
+    "quoted",
+    "resident",
+    "size_in_bytes",
+    "will_need",
+]
 
 LEAST_ROOM = 64_000_000
 """Less than this is no room to work in."""
@@ -120,6 +130,12 @@ def will_need(array: NDArray[Any], part: slice) -> None:
 def let_go(array: NDArray[Any], part: slice) -> None:
     """Say that a part of a mapped array is done with for now; nothing to do for one in memory."""
     _advise(array, part, "MADV_DONTNEED")
+
+
+def at_random(array: NDArray[Any]) -> NDArray[Any]:
+    """The mapped array, which will be read here and there: what is not asked for is not read along with what is."""
+    _advise(array, slice(None), "MADV_RANDOM")
+    return array
 
 
 def _advise(array: NDArray[Any], part: slice, advice: str) -> None:

@@ -20,7 +20,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from hatrix.data.disk import let_go, will_need
+from hatrix.data.disk import at_random, let_go, will_need
 from hatrix.data.ratings import group_rows
 from hatrix.errors import DataError, ParameterError
 from hatrix.kernels import schedule
@@ -84,7 +84,9 @@ def deal(train: Ratings, value: Column, *, row_bytes: int, seed: int, threads: i
         *ordered, edges[first] = plan.sort(user, item, value, first, last)
         return ordered
 
-    user, item, values = _regrouped(train, train.user, plan.user_bin, weight, columns, sort, threads)
+    user, item, values = map(
+        at_random, _regrouped(train, train.user, plan.user_bin, weight, columns, sort, threads)
+    )
     start, edge = 0, [np.zeros(1, np.int64)]
     for first in sorted(edges):
         edge.append(start + edges[first][1:])
