@@ -21,7 +21,7 @@ from hatrix.errors import DataError
 if TYPE_CHECKING:
     from numpy.typing import DTypeLike, NDArray
 
-__all__ = ["Column", "Disk", "let_go", "resident", "will_need"]
+__all__ = ["Column", "Disk", "let_go", "map_file", "resident", "will_need"]
 
 LEAST_ROOM = 64_000_000
 """Less than this is no room to work in."""
@@ -89,7 +89,18 @@ class Disk:
         if not path.stat().st_size:
             return np.empty(0, kind)
         # Kernels are compiled for arrays that can be written to, as those in memory can; nobody writes to these.
-        return np.memmap(path, kind, "r+").view(np.ndarray)
+        with open(path, "r+b") as file:
+            return map_file(file, write=True).view(kind)
+
+
+class _Shared(mmap.mmap):
+    """A file in memory that can be read again. Other mappings (private ones, those without a file) lose what is dropped."""
+
+
+def map_file(file: BinaryIO, *, write: bool = False) -> NDArray[np.uint8]:
+    """The bytes of a file, mapped into memory."""
+    shared = _Shared(file.fileno(), 0, access=mmap.ACCESS_WRITE if write else mmap.ACCESS_READ)
+    return np.ndarray(len(shared), np.uint8, shared)
 
 
 def will_need(array: NDArray[Any], part: slice) -> None:
@@ -104,12 +115,12 @@ def let_go(array: NDArray[Any], part: slice) -> None:
 
 def _advise(array: NDArray[Any], part: slice, advice: str) -> None:
     base: Any = array
-    while base is not None and not isinstance(base, mmap.mmap):
+    while base is not None and not isinstance(base, _Shared):
         base = getattr(base, "base", None)
     piece = array[part]
     if base is None or not piece.size or not hasattr(mmap, advice):
         return
-    whole = np.frombuffer(base, np.uint8)
+    whole = np.ndarray(0, np.uint8, base)
     first = piece.ctypes.data - whole.ctypes.data
     start = first // mmap.PAGESIZE * mmap.PAGESIZE
     base.madvise(getattr(mmap, advice), start, first + piece.nbytes - start)

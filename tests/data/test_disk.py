@@ -1,0 +1,32 @@
+"""Columns on disk: what can be let go of, and what must not be."""
+
+from __future__ import annotations
+
+import mmap
+
+import numpy as np
+
+from hatrix.data.disk import Disk, let_go
+
+
+def test_what_is_let_go_of_is_read_again(tmp_path):
+    disk, values = Disk(tmp_path, 10**9), np.arange(300_000)
+    with disk.writing("values", np.int64) as column:
+        column.append(values[:1000])
+        column.append(values[1000:])
+    mapped = disk.mapped("values", np.int64)
+    for part in (slice(0, 100_000), slice(7, 8), slice(299_999, None), slice(5, 5)):
+        let_go(mapped, part)
+        let_go(mapped[3:], part)
+        assert (mapped == values).all()
+
+
+def test_memory_that_cannot_be_read_again_is_not_let_go_of(tmp_path):
+    """Pages of a mapping without a file, or of a private one, are lost when they are dropped."""
+    nameless = np.frombuffer(mmap.mmap(-1, 80_000), np.int64)
+    (tmp_path / "file").write_bytes(bytes(80_000))
+    private = np.memmap(tmp_path / "file", np.int64, "c")
+    for array in (nameless, private, np.empty(10_000, np.int64)):
+        array[:] = 7
+        let_go(array, slice(None))
+        assert (array == 7).all()
