@@ -5,8 +5,11 @@ from __future__ import annotations
 import mmap
 
 import numpy as np
+import pytest
 
+import hatrix as hx
 from hatrix.data.disk import Disk, let_go
+from on_disk import on_disk
 
 
 def test_what_is_let_go_of_is_read_again(tmp_path):
@@ -30,3 +33,20 @@ def test_memory_that_cannot_be_read_again_is_not_let_go_of(tmp_path):
         array[:] = 7
         let_go(array, slice(None))
         assert (array == 7).all()
+
+
+@pytest.mark.parametrize("time", [True, False])
+def test_rows_are_chosen_where_the_ratings_are(time, tmp_path):
+    rng = np.random.default_rng(0)
+    ratings = hx.Ratings.from_columns(
+        rng.permutation(200),
+        rng.integers(0, 9, 200),
+        rng.integers(1, 6, 200),
+        time=range(200) if time else None,
+    )
+    disk, mask = on_disk(ratings, tmp_path), rng.random(200) < 0.4
+    masks = [(slice(first, min(first + 60, 200)), mask[first : first + 60]) for first in range(0, 200, 60)]
+    wanted, found = ratings.take(mask), disk.chosen(masks, "some")
+    assert ratings.chosen(masks, "some").fingerprint == wanted.fingerprint
+    assert (found.disk, found.fingerprint) == (disk.disk, wanted.fingerprint)
+    assert len(disk.chosen([(slice(0, 200), np.zeros(200, bool))], "none")) == 0
