@@ -17,10 +17,14 @@ import pytest
 
 import hatrix as hx
 from command import COLUMNS, Outcome, refused
+from hatrix.app import commands
 from hatrix.app.cli import main
+from hatrix.evaluation import evaluate as evaluation
 from hatrix.models import ALGORITHMS, algorithm
+from hatrix.models import model as models
 from hatrix.models.fit import Algorithm
 from hatrix.models.hyperparameters import bounds
+from on_disk import on_disk
 
 FILES = ["history.csv", "metrics.json", "model.hatrix", "report.html", "test.parquet"]
 
@@ -416,6 +420,26 @@ def test_evaluate_warns_of_ratings_it_was_trained_on(
     assert facts["rmse"] == pytest.approx(test_error)
 
 
+def test_evaluate_ratings_on_disk(
+    hatrix: Callable[..., Outcome], ratings_file: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    hatrix("run", ratings_file, "bias", *COLUMNS, "--out", "d")
+    wanted = [
+        hatrix("evaluate", "d/model.hatrix", ratings_file, *COLUMNS, "--json", *more)
+        for more in ([], ["--unseen"])
+    ]
+    load = commands.load
+    monkeypatch.setattr(commands, "load", lambda *given: on_disk(load(*given), tmp_path))
+    monkeypatch.setattr(models, "MOST_ASKED", 90)
+    for outcome, more in zip(wanted, ([], ["--unseen"]), strict=True):
+        found = hatrix("evaluate", "d/model.hatrix", ratings_file, *COLUMNS, "--json", *more)
+        assert found.err == outcome.err
+        assert json.loads(found.out) == json.loads(outcome.out)
+    monkeypatch.setattr(evaluation, "SAMPLED", 100)
+    found = hatrix("evaluate", "d/model.hatrix", ratings_file, *COLUMNS)
+    assert found.out.endswith("800 test ratings; parts of them as of an even sample of 100\n")
+
+
 def test_evaluate_without_the_seen_ratings_knows_equal_data(
     hatrix: Callable[..., Outcome], ratings_file: Path
 ) -> None:
@@ -425,6 +449,8 @@ def test_evaluate_without_the_seen_ratings_knows_equal_data(
     assert "800 of these 800" in outcome.err
     assert Path("new/r.html").stat().st_size > 0
     refused(hatrix("evaluate", "m.hatrix", ratings_file, *COLUMNS, "--unseen"), "--unseen")
+    assert hatrix("fit", ratings_file, "bias", *COLUMNS, "--out", "seen.hatrix").status == 0
+    refused(hatrix("evaluate", "seen.hatrix", ratings_file, *COLUMNS, "--unseen"), "none are left")
 
 
 def test_fit_resumes_to_the_same_model(hatrix: Callable[..., Outcome], ratings_file: Path) -> None:

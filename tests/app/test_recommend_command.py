@@ -169,6 +169,10 @@ def test_what_cannot_be(hatrix, folder):
     refused(hatrix("recommend", "m.hatrix", "--user", "3", "--threads", "2"), "--all")
     refused(hatrix("recommend", "m.hatrix", "--all", "--memory", "lots", "--out", "x.csv"), "512MB")
     before = set(os.listdir(folder))
+    refused(
+        hatrix("recommend", "m.hatrix", "--all", "--memory", "64MB", "--out", "x.csv"),
+        "--memory 64MB is too little for this model: allow at least",
+    )
     refused(hatrix("recommend", "m.hatrix", "--user", "3", "--where", "x > 3", "--out", "x.csv"))
     assert set(os.listdir(folder)) == before
     assert hatrix("recommend", "bare.hatrix", "--user", "3", "--include-seen").status == 0

@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 from scipy import stats
 
 from hatrix.errors import DataError
-from hatrix.evaluation import rating
+from hatrix.evaluation import rating, tally
 
 numbers = st.lists(st.floats(-5, 5), min_size=1, max_size=30)
 
@@ -111,7 +111,7 @@ def test_a_single_user_has_intervals_over_ratings_and_a_single_rating_none():
 def test_many_users_are_drawn_in_groups_to_the_same_effect(monkeypatch):
     user, error = clustered(np.random.default_rng(4), users=3000)
     singly = rating.bootstrap(error, user)["rmse"]
-    monkeypatch.setattr(rating, "MOST_GROUPS", 300)
+    monkeypatch.setattr(tally, "MOST_GROUPS", 300)
     grouped = rating.bootstrap(error, user)["rmse"]
     assert np.diff(grouped) == pytest.approx(np.diff(singly), rel=0.2)
     assert np.mean(grouped) == pytest.approx(np.mean(singly), rel=0.01)
@@ -120,7 +120,7 @@ def test_many_users_are_drawn_in_groups_to_the_same_effect(monkeypatch):
 def test_draws_do_not_depend_on_how_many_are_made_at_once(monkeypatch):
     user, error = clustered(np.random.default_rng(4))
     whole = rating.bootstrap(error, user, draws=50)
-    monkeypatch.setattr(rating, "DRAWN_AT_ONCE", 7 * 60)
+    monkeypatch.setattr(tally, "DRAWN_AT_ONCE", 7 * 60)
     assert rating.bootstrap(error, user, draws=50)["mae"] == pytest.approx(whole["mae"])
 
 

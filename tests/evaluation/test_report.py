@@ -125,14 +125,20 @@ def handmade(model: hx.FactorModel, test: hx.Ratings, **changed: Any) -> Any:
             "rmse": float((e**2).mean() ** 0.5),
             "mae": float(np.abs(e).mean()),
         }
-        for name, e in (("raw", raw - test.value), ("clipped", predicted - test.value))
+        for name, e in (
+            ("raw", raw - test.value),
+            ("clipped", predicted - test.value),
+            ("constant", model.fallback - test.value),
+        )
     }
     return SimpleNamespace(
         model=model,
         test=test,
         n=len(test),
+        is_sampled=False,
         **figures["clipped"],
         raw=SimpleNamespace(**figures["raw"]),
+        constant=SimpleNamespace(**figures["constant"]),
         coverage="95 %",
         raw_predicted=raw,
         predicted=predicted,

@@ -6,6 +6,7 @@
 
 from __future__ import annotations
 
+import mmap
 import os
 import random
 import signal
@@ -184,7 +185,7 @@ def test_loaded_arrays_are_views_of_the_file_that_nobody_can_write_to(path):
         while isinstance(base, np.ndarray):
             assert not base.flags.writeable
             base = base.base
-        assert type(base).__name__ == "mmap"
+        assert isinstance(base, mmap.mmap)
         with pytest.raises(ValueError, match="read-only"):
             array[...] = 0
         with pytest.raises(ValueError, match="WRITEABLE"):

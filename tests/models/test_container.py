@@ -549,3 +549,21 @@ def test_reading_without_verification_maps_instead_of_reading(path):
     grown, rest = done.stdout.split(maxsplit=1)
     assert int(grown) < 8
     assert rest.split() == ["(1048576,", "32)", "0.0", "True", "0.0", "True"]
+
+
+@pytest.mark.parametrize("at_once", [8, 24, 4096])
+def test_files_do_not_depend_on_the_pieces_they_are_written_in(at_once, tmp_path, monkeypatch):
+    arrays = {
+        "f": np.arange(60.0).reshape(20, 3),
+        "b": np.arange(7) % 2 == 0,
+        "none": np.zeros((0, 4), np.int32),
+    }
+    write(tmp_path / "whole", arrays, {"a": 1})
+    monkeypatch.setattr(container, "AT_ONCE", at_once)
+    write(tmp_path / "pieces", arrays, {"a": 1})
+    assert (tmp_path / "pieces").read_bytes() == (tmp_path / "whole").read_bytes()
+    found, _ = read(tmp_path / "whole")
+    assert all(np.array_equal(found[name], array) for name, array in arrays.items())
+    arrays["f"][-1, -1] = np.nan
+    with pytest.raises(DataError, match="'f' has numbers that are not finite"):
+        write(tmp_path / "pieces", arrays, {})

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import os
 from dataclasses import replace
 
@@ -182,3 +183,19 @@ def test_an_earlier_file_is_replaced(model, tmp_path):
     path.write_text("old")
     model.recommend_all(2, path)
     assert len(read(path)) == 120
+
+
+def test_blocks_hold_as_many_users_as_fit_with_their_training_rows(model, monkeypatch):
+    monkeypatch.setattr(recommend_all, "MOST_USERS", 50)
+    recommender = Recommender.of(model, 10, exclude_seen=True)
+    size = (
+        np.diff(model.seen.start) * recommend_all.BYTES_PER_SEEN
+        + 10 * recommend_all.BYTES_PER_ROW
+        + 2 * 5 * 4
+    )
+    for budget in (1, 10_000, 10**9):
+        ends = recommend_all._ends(recommender, budget)
+        assert (ends[0], ends[-1]) == (0, 60)
+        for first, last in itertools.pairwise(ends):
+            assert last == first + 1 or size[first:last].sum() <= budget
+            assert last == 60 or last - first == 50 or size[first : last + 1].sum() > budget

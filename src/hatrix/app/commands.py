@@ -5,7 +5,7 @@ from __future__ import annotations
 import shlex
 import time
 import warnings
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict
 from enum import Enum
 from pathlib import Path
@@ -189,10 +189,9 @@ def evaluate(
             f"{model} was saved with --no-seen, so what users know already cannot be left out of rankings: fit it without"
         )
     ratings = load(source, columns, output, fitted.recipe)
-    seen = _seen_rows(fitted, ratings)
     if unseen:
-        ratings, seen = _without(ratings, seen), None
-    overlap = 0 if seen is None else int(seen.sum())
+        ratings = _unseen(fitted, ratings)
+    overlap = 0 if unseen else sum(int(mask.sum()) for _, mask in _seen(fitted, ratings) or ())
     if overlap:
         so = (
             "which it does not show again, so they count as missed"
@@ -205,6 +204,8 @@ def evaluate(
         )
     result = _measured(fitted, ratings, ranking, fitted.seed)
     text = f"{_summary(result, {})}\n{len(ratings):,} test ratings"
+    if not ranks and result.is_sampled:
+        text += f"; parts of them as of an even sample of {len(result.test):,}"
     if report is not None:
         report.parent.mkdir(parents=True, exist_ok=True)
         result.report(report)
@@ -239,23 +240,27 @@ def _get(
     output.result({"name": name, "folder": folder}, str(folder))
 
 
-def _seen_rows(model: FactorModel, ratings: Ratings) -> NDArray[np.bool_] | None:
-    """Which of the ratings are of a user and an item that the model has seen together; None if it cannot tell."""
+def _seen(model: FactorModel, ratings: Ratings) -> Iterable[tuple[slice, NDArray[np.bool_]]] | None:
+    """Which of the ratings are of a user and an item that the model has seen together, by slices; None if it cannot tell."""
     import numpy as np
 
-    if model.seen is None and model.fingerprint == ratings.fingerprint:
-        return np.ones(len(ratings), bool)
-    return model.was_seen(*model.rows_of(ratings))
+    if model.seen is not None:
+        return model.seen_among(ratings)
+    if model.fingerprint == ratings.fingerprint:
+        return ((part, np.ones(part.stop - part.start, bool)) for part in ratings.slices())
+    return None
 
 
-def _without(ratings: Ratings, seen: NDArray[np.bool_] | None) -> Ratings:
+def _unseen(model: FactorModel, ratings: Ratings) -> Ratings:
+    seen = _seen(model, ratings)
     if seen is None:
         raise ParameterError(
             "--unseen: the model file was saved with --no-seen and cannot tell what was seen"
         )
-    if seen.all():
+    left = ratings.chosen(((part, ~mask) for part, mask in seen), "unseen")
+    if not len(left):
         raise ParameterError("--unseen: the model was trained on all of these ratings, so none are left")
-    return ratings.take(~seen)
+    return left
 
 
 def _measured(

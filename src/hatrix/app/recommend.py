@@ -19,11 +19,13 @@ if TYPE_CHECKING:
     import pandas as pd
 
     from hatrix.data.ids import Ids
+    from hatrix.models.model import FactorModel
 
 __all__ = ["Model", "explain", "id_of", "recommend", "similar"]
 
 FORMATS = (".csv", ".json", ".parquet")
 NAMED = 5
+DEFAULT_MEMORY = "512MB"
 
 Model = Annotated[Path, Parameter(converter=file_path, help="a model file, as run and fit write it")]
 Length = Annotated[int, Parameter(name=("--n", "-n"), converter=whole(1), help="length of a list")]
@@ -62,8 +64,11 @@ def recommend(
         ),
     ] = None,
     memory: Annotated[
-        str, Parameter(help="with --all and --out: what may be used beside the model")
-    ] = "512MB",
+        str | None,
+        Parameter(
+            help="with --all and --out: what the process may hold [default: 512MB, or more where the items need it]"
+        ),
+    ] = None,
     threads: Annotated[
         int | None, Parameter(converter=whole(1), help="with --all: threads to use [default: all cores]")
     ] = None,
@@ -92,7 +97,7 @@ def recommend(
         _remarks(frame, output)
         _answer(frame, "recommendations", out, model, output)
         return
-    options |= {"memory": memory, "threads": threads, "progress": not output.quiet}
+    options |= {"memory": _limit(fitted, memory), "threads": threads, "progress": not output.quiet}
     if out is None or _ends(out, ".json"):
         everybody: Any = fitted.recommend_all(n, **options)
         _warn(everybody.attrs["warnings"])
@@ -100,6 +105,22 @@ def recommend(
         return
     out.parent.mkdir(parents=True, exist_ok=True)
     _report(fitted.recommend_all(n, out, **options), n, output)
+
+
+def _limit(model: FactorModel, memory: str | None) -> int:
+    """The bytes that the process may hold."""
+    from hatrix.data.disk import size_in_bytes
+    from hatrix.models.recommend_all import needed
+
+    least = needed(model)
+    if memory is None:
+        return max(size_in_bytes(DEFAULT_MEMORY), least)
+    size = size_in_bytes(memory)
+    if size < least:
+        raise ParameterError(
+            f"--memory {memory} is too little for this model: allow at least {-(-least // 10**6):,}MB"
+        )
+    return size
 
 
 def _report(done: Any, n: int, output: Output) -> None:

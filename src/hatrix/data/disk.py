@@ -6,6 +6,7 @@ piece (`will_need`, `let_go`), so that what is resident stays a few pieces, what
 
 from __future__ import annotations
 
+import ctypes
 import mmap
 import os
 import re
@@ -13,6 +14,7 @@ import secrets
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
+from functools import lru_cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, BinaryIO
 
@@ -28,6 +30,7 @@ __all__ = [
     "Disk",
     "at_random",
     "let_go",
+    "map_file",
     "one_line",
     "quoted",
     "resident",
@@ -119,7 +122,18 @@ class Disk:
         if not path.stat().st_size:
             return np.empty(0, kind)
         # Kernels are compiled for arrays that can be written to, as those in memory can; nobody writes to these.
-        return np.memmap(path, kind, "r+").view(np.ndarray)
+        with open(path, "r+b") as file:
+            return map_file(file, write=True).view(kind)
+
+
+class _Shared(mmap.mmap):
+    """A file in memory that can be read again. Other mappings (private ones, those without a file) lose what is dropped."""
+
+
+def map_file(file: BinaryIO, *, write: bool = False) -> NDArray[np.uint8]:
+    """The bytes of a file, mapped into memory."""
+    shared = _Shared(file.fileno(), 0, access=mmap.ACCESS_WRITE if write else mmap.ACCESS_READ)
+    return np.ndarray(len(shared), np.uint8, shared)
 
 
 def will_need(array: NDArray[Any], part: slice) -> None:
@@ -140,14 +154,24 @@ def at_random(array: NDArray[Any]) -> NDArray[Any]:
 
 def _advise(array: NDArray[Any], part: slice, advice: str) -> None:
     base: Any = array
-    while base is not None and not isinstance(base, mmap.mmap):
+    while base is not None and not isinstance(base, _Shared):
         base = getattr(base, "base", None)
     piece = array[part]
-    if base is None or not piece.size or not hasattr(mmap, advice):
+    madvise = _madvise()
+    if base is None or not piece.size or madvise is None:
         return
-    first = piece.ctypes.data - np.frombuffer(base, np.uint8).ctypes.data
-    start = first // mmap.PAGESIZE * mmap.PAGESIZE
-    base.madvise(getattr(mmap, advice), start, first + piece.nbytes - start)
+    first = piece.ctypes.data // mmap.PAGESIZE * mmap.PAGESIZE
+    madvise(first, piece.ctypes.data + piece.nbytes - first, getattr(mmap, advice))
+
+
+@lru_cache
+def _madvise() -> Any:
+    """The system's function, which other threads need not wait for: the one of `mmap.mmap` holds the interpreter's lock."""
+    if not hasattr(mmap, "MADV_DONTNEED"):
+        return None
+    function = ctypes.CDLL(None).madvise
+    function.argtypes = ctypes.c_void_p, ctypes.c_size_t, ctypes.c_int
+    return function
 
 
 def resident() -> int:

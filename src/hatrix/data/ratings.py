@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+from contextlib import ExitStack
 from dataclasses import dataclass, field, replace
 from functools import cached_property
 from typing import TYPE_CHECKING, Any, NamedTuple
@@ -15,7 +16,7 @@ from hatrix.data.values import NO_TIME, numbers, times
 from hatrix.errors import DataError
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Iterable, Iterator
 
     import pandas as pd
     from numpy.typing import NDArray
@@ -280,6 +281,28 @@ class Ratings:
             time=None if self.time is None else taken(self.time),
             disk=disk,
         )
+
+    def chosen(self, masks: Iterable[tuple[slice, NDArray[np.bool_]]], name: str) -> Ratings:
+        """The rows that masks of slices choose, where these ratings are: in memory, or in columns of that name on disk."""
+        if self.disk is None:
+            whole = np.zeros(len(self), bool)
+            for part, mask in masks:
+                whole[part] = mask
+            return self.take(whole)
+        names = [f"{name}-{role}" for role in ("user", "item", "value", "time")[: len(self.columns)]]
+        with ExitStack() as files:
+            pairs = [
+                (files.enter_context(self.disk.writing(file, column.dtype)), column)
+                for file, column in zip(names, self.columns, strict=True)
+            ]
+            for part, mask in masks:
+                for file, column in pairs:
+                    file.append(column[part][mask])
+                    let_go(column, part)
+        user, item, value, *time = (
+            self.disk.mapped(file, column.dtype) for file, column in zip(names, self.columns, strict=True)
+        )
+        return replace(self, user=user, item=item, value=value, time=time[0] if time else None)
 
     @cached_property
     def by_user(self) -> Csr:

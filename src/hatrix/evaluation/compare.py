@@ -275,10 +275,10 @@ def _sums(found: Evaluation | RankingEvaluation, test: Ratings, metric: str, k: 
     """What each user of the test part adds to the metric."""
     users = len(test.users)
     if isinstance(found, Evaluation):
-        error = found.predicted - test.value
+        error, user = found.predicted - found.test.value, found.test.user
         size = np.abs(error) if metric == "mae" else error**2
-        rated = np.bincount(test.user, minlength=users).astype(np.float64)
-        return Sums(np.bincount(test.user, size, users).astype(np.float64), rated, metric == "rmse")
+        rated = np.bincount(user, minlength=users).astype(np.float64)
+        return Sums(np.bincount(user, size, users).astype(np.float64), rated, metric == "rmse")
     value, here = found.values[k][metric], ~np.isnan(found.values[k][metric])
     row = test.users.encode(found.model.users.decode(found.users))
     sums = Sums(np.zeros(users), np.zeros(users))

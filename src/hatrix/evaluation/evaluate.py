@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 from math import isfinite
 from numbers import Integral, Real
@@ -13,8 +13,7 @@ import numpy as np
 
 from hatrix.data.ratings import Ratings
 from hatrix.errors import DataError, ParameterError
-from hatrix.evaluation import rating
-from hatrix.evaluation.rating import Errors, errors
+from hatrix.evaluation.tally import Errors, Means, Tally
 from hatrix.models.fit import Algorithm
 from hatrix.models.model import FactorModel
 
@@ -31,6 +30,10 @@ __all__ = ["Evaluation", "evaluate"]
 
 ROUNDING = 1e-6
 """Relative error of predictions in float32, which is no merit of a model."""
+AT_ONCE = 1 << 18
+"""Test ratings that are predicted at once."""
+SAMPLED, BYTES_PER_SAMPLED = 1_000_000, 1000
+"""Of the test ratings on disk that are kept: how many at most, and how much memory has to be allowed for each."""
 
 
 @dataclass(frozen=True, eq=False, repr=False)
@@ -40,15 +43,18 @@ class Evaluation:
     Attributes
     ----------
     model, test
-        What was evaluated on what.
+        What was evaluated on what. Of ratings on disk, ``test`` is an even sample in memory of at most a million, on which
+        all tables and charts are; the figures below are those of all ratings.
     user, item
-        Row numbers of the test ratings in the model, -1 for unknown ids.
+        Row numbers of ``test`` in the model, -1 for unknown ids.
     raw_predicted
-        Predictions before clipping, in the order of the test ratings.
+        Predictions before clipping, in the order of ``test``.
+    n
+        Number of test ratings.
     mse, rmse, mae
         Errors of the clipped predictions.
-    raw
-        The same of the unclipped ones.
+    raw, constant
+        The same of the unclipped ones, and of always predicting the training mean.
     intervals
         (low, high) of mse, rmse and mae, from a bootstrap over users; NaN for a single rating.
     clipped_share
@@ -66,10 +72,12 @@ class Evaluation:
     user: NDArray[np.int64] = field(repr=False)
     item: NDArray[np.int64] = field(repr=False)
     raw_predicted: NDArray[np.float64] = field(repr=False)
+    n: int
     mse: float
     rmse: float
     mae: float
     raw: Errors
+    constant: Errors
     intervals: dict[str, tuple[float, float]]
     clipped_share: float
     fallbacks: dict[str, float]
@@ -82,9 +90,9 @@ class Evaluation:
         return f"{100 * self.confidence:g} %"
 
     @property
-    def n(self) -> int:
-        """Number of test ratings."""
-        return len(self.test)
+    def is_sampled(self) -> bool:
+        """Whether ``test`` is a sample of the test ratings."""
+        return len(self.test) < self.n
 
     @property
     def predicted(self) -> NDArray[np.float64]:
@@ -121,7 +129,7 @@ class Evaluation:
         return pd.DataFrame.from_dict(rows, orient="index").rename_axis("metric")
 
     def predictions(self) -> pd.DataFrame:
-        """Every test rating with its prediction: user, item, rating, predicted, raw, error."""
+        """Every rating of ``test`` with its prediction: user, item, rating, predicted, raw, error."""
         frame = self.test.to_frame()[["user", "item", "rating"]]
         predicted = self.predicted
         return frame.assign(predicted=predicted, raw=self.raw_predicted, error=predicted - self.test.value)
@@ -141,6 +149,7 @@ class Evaluation:
             "clipped_share": self.clipped_share,
             "fallbacks": self.fallbacks,
             "warnings": list(self.warnings),
+            **({"sampled": len(self.test)} if self.is_sampled else {}),
             **({"uncertainty": self.uncertainty.to_dict()} if self.uncertainty is not None else {}),
         }
 
@@ -172,7 +181,8 @@ def evaluate(
     """Evaluate a model on test ratings.
 
     Predictions are clipped to the model's rating scale; ``.raw`` has the errors without that. Ids are matched by
-    label, so the test ratings may come from another file. Memory is a few numbers per test rating.
+    label, so the test ratings may come from another file. Memory is a few numbers per test rating. Ratings on disk are gone
+    through slice by slice; then the figures are of all of them, and tables and charts of an even sample.
 
     Parameters
     ----------
@@ -185,7 +195,7 @@ def evaluate(
     confidence
         Coverage of the intervals.
     seed
-        Of the bootstrap.
+        Of the bootstrap, and of the sample.
 
     Raises
     ------
@@ -228,36 +238,72 @@ def evaluate(
         raise ParameterError(
             f"bootstrap is {bootstrap!r}: give a number of draws of at least 1, such as 1000"
         )
-    user, item = model.rows_of(test)
-    raw = model.predict_rows(user, item, times=test.time)
-    error = _clipped(raw, model.scale) - test.value
-    with np.errstate(over="ignore"):
-        found, unclipped = errors(error), errors(raw - test.value)
-    if not isfinite(found.mse + unclipped.mse):
-        raise DataError(
-            f"errors as large as {np.abs(raw - test.value).max():.3g} cannot be squared: check the ratings, which go "
-            f"from {test.value.min():.3g} to {test.value.max():.3g}"
-        )
-    outside = (
-        float(np.mean((raw < model.scale[0]) | (raw > model.scale[1]))) if model.scale is not None else 0.0
-    )
-    fallbacks = _fallbacks(model, test, user, item)
+    users, items = model.rows_of_ids(test)
+    tally, raw_means, constant = Tally(test.user_count), Means(), Means()
+    kept, outside, fallen = _Kept(test, seed), 0, 0
+    for part in test.slices(rows=AT_ONCE):
+        user, item, value = users[test.user[part]], items[test.item[part]], test.value[part]
+        raw = model.predict_rows(user, item, times=None if test.time is None else test.time[part])
+        error, raw_error = _clipped(raw, model.scale) - value, raw - value
+        with np.errstate(over="ignore"):
+            squares = float(np.square(error).mean() + np.square(raw_error).mean())
+        if not isfinite(squares):
+            raise DataError(
+                f"errors as large as {np.abs(raw_error).max():.3g} cannot be squared: check the ratings, which go "
+                f"from {value.min():.3g} to {value.max():.3g}"
+            )
+        tally.add(error, test.user[part])
+        raw_means.add(raw_error)
+        constant.add(model.fallback - value)
+        if model.scale is not None:
+            outside += int(np.count_nonzero((raw < model.scale[0]) | (raw > model.scale[1])))
+        fallen += int(np.count_nonzero(model.is_fallback(user, item)))
+        kept.add(part, user, item, raw)
+    found, fallbacks = tally.errors, _fallbacks(model, test, users, items, fallen)
+    warnings = _warnings(model, test, found, constant.errors, fallbacks)
     return Evaluation(
         model,
-        test,
-        user,
-        item,
-        raw,
-        found.mse,
-        found.rmse,
-        found.mae,
-        unclipped,
-        rating.bootstrap(error, test.user, draws=bootstrap, confidence=confidence, seed=seed),
-        outside,
+        *kept.rows(),
+        len(test),
+        *found,
+        raw_means.errors,
+        constant.errors,
+        tally.intervals(draws=bootstrap, confidence=confidence, seed=seed),
+        outside / len(test),
         fallbacks,
-        tuple(_warnings(model, test, user, item, found, fallbacks)),
+        tuple(warnings),
         confidence,
     )
+
+
+class _Kept:
+    """The test ratings that are kept, with their rows and predictions: all in memory, or an even sample of those on disk."""
+
+    def __init__(self, test: Ratings, seed: int) -> None:
+        self.test, self.place = test, None
+        if test.disk is not None:
+            size = min(SAMPLED, max(1, test.disk.memory // BYTES_PER_SAMPLED), len(test))
+            ends = np.arange(size + 1) * len(test) // size
+            self.place = np.random.default_rng(seed).integers(ends[:-1], ends[1:])
+        self.parts: list[list[NDArray[Any]]] = []
+
+    def add(self, part: slice, *found: NDArray[Any]) -> None:
+        """What was found of a slice of the test ratings."""
+        if self.place is None:
+            self.parts.append([*found])
+            return
+        first, last = np.searchsorted(self.place, [part.start, part.stop])
+        rows = self.place[first:last] - part.start
+        self.parts.append([column[rows] for column in (*found, *(c[part] for c in self.test.columns))])
+
+    def rows(self) -> tuple[Ratings, NDArray[np.int64], NDArray[np.int64], NDArray[np.float64]]:
+        """The ratings kept, their rows in the model, and their raw predictions."""
+        user, item, raw, *columns = (np.concatenate(pieces) for pieces in zip(*self.parts, strict=True))
+        test = self.test
+        if columns:
+            test = replace(test, user=columns[0], item=columns[1], value=columns[2], disk=None)
+            test = test if test.time is None else replace(test, time=columns[3])
+        return test, user, item, raw
 
 
 def _clipped(raw: NDArray[np.float64], scale: tuple[float, float] | None) -> NDArray[np.float64]:
@@ -265,32 +311,26 @@ def _clipped(raw: NDArray[np.float64], scale: tuple[float, float] | None) -> NDA
 
 
 def _fallbacks(
-    model: FactorModel, test: Ratings, user: NDArray[np.int64], item: NDArray[np.int64]
+    model: FactorModel, test: Ratings, users: NDArray[np.int64], items: NDArray[np.int64], fallen: int
 ) -> dict[str, float]:
-    cold_user = (user >= 0) & (model.user_count[user] == 0)
-    cold_item = (item >= 0) & (model.item_count[item] == 0)
+    user, item = users[test.user_count > 0], items[test.item_count > 0]
     return {
-        "unknown_users": len(np.unique(test.user[user < 0])),
-        "unknown_items": len(np.unique(test.item[item < 0])),
-        "cold_users": len(np.unique(user[cold_user])),
-        "cold_items": len(np.unique(item[cold_item])),
-        "share": float(np.mean(model.is_fallback(user, item))),
+        "unknown_users": int(np.count_nonzero(user < 0)),
+        "unknown_items": int(np.count_nonzero(item < 0)),
+        "cold_users": int(np.count_nonzero(model.user_count[user[user >= 0]] == 0)),
+        "cold_items": int(np.count_nonzero(model.item_count[item[item >= 0]] == 0)),
+        "share": fallen / len(test),
     }
 
 
 def _warnings(
-    model: FactorModel,
-    test: Ratings,
-    user: NDArray[np.int64],
-    item: NDArray[np.int64],
-    found: Errors,
-    fallbacks: Mapping[str, float],
+    model: FactorModel, test: Ratings, found: Errors, constant: Errors, fallbacks: Mapping[str, float]
 ) -> list[str]:
     said = []
-    seen = model.was_seen(user, item)
-    if seen is not None and seen.any():
+    seen = 0 if model.seen is None else sum(int(np.count_nonzero(mask)) for _, mask in model.seen_among(test))
+    if seen:
         said.append(
-            f"overlap: {int(seen.sum()):,} of {len(test):,} test ratings are of a user and an item that the model was "
+            f"overlap: {seen:,} of {len(test):,} test ratings are of a user and an item that the model was "
             "trained on, so the errors look better than they are"
         )
     if fallbacks["share"] > 0.05:
@@ -298,7 +338,7 @@ def _warnings(
             f"cold: {fallbacks['share']:.1%} of the predictions are of users or items without training ratings and "
             "fall back to means and biases"
         )
-    level = float(np.sqrt(np.mean((test.value - model.fallback) ** 2)))
+    level = constant.rmse
     if found.rmse >= level * (1 - ROUNDING) > 0:
         said.append(
             f"worse-than-mean: RMSE {found.rmse:.4f} is no better than always predicting the training mean ({level:.4f})"

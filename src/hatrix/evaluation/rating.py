@@ -1,17 +1,14 @@
-"""How far predicted ratings are off, and how sure one can be of that.
-
-The ratings of one person resemble each other, so intervals treat the users as what was sampled, never the single
-ratings: they are wider, and honest.
-"""
+"""How far predicted ratings are off, and how sure one can be of that."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from hatrix.errors import DataError
+from hatrix.evaluation.tally import Errors, Means, Tally, mean_and_reach
 
 if TYPE_CHECKING:
     from numpy.typing import ArrayLike, NDArray
@@ -20,21 +17,8 @@ if TYPE_CHECKING:
 
 __all__ = ["Errors", "bootstrap", "errors", "mae", "mse", "rmse", "sliced"]
 
-FEWEST_USERS = 10
-"""Fewer users are too few to resample."""
-
-MOST_GROUPS = 1 << 14
-"""The bootstrap draws from at most so many groups of whole users, so that its cost is bounded."""
-
-DRAWN_AT_ONCE = 1 << 20
-
-
-class Errors(NamedTuple):
-    """Mean squared error, its root, and mean absolute error."""
-
-    mse: float
-    rmse: float
-    mae: float
+CELLS = 1 << 20
+"""Pairs of a slice and a user are numbered through, unless they are more than that and most of them empty."""
 
 
 def mse(actual: ArrayLike, predicted: ArrayLike) -> float:
@@ -60,8 +44,9 @@ def mae(actual: ArrayLike, predicted: ArrayLike) -> float:
 
 def errors(error: Floats) -> Errors:
     """All three of ``error = predicted - actual``."""
-    square = float(np.mean(error**2))
-    return Errors(square, float(np.sqrt(square)), float(np.mean(np.abs(error))))
+    means = Means()
+    means.add(error)
+    return means.errors
 
 
 def _difference(actual: ArrayLike, predicted: ArrayLike) -> Floats:
@@ -99,44 +84,9 @@ def bootstrap(
     -----
     Cluster bootstrap: Davison and Hinkley, "Bootstrap methods and their application", 1997, section 3.8.
     """
-    group = (np.cumsum(np.bincount(user) > 0) - 1)[user]
-    users = int(group.max()) + 1
-    if users < FEWEST_USERS:
-        group = group if users > 1 else np.arange(len(error))
-        count = np.bincount(group)[None, :]
-        ends = [_mean_and_reach(x, group, count, confidence) for x in (error**2, np.abs(error))]
-        low, high = (
-            [float(np.maximum(mean[0] + side * reach[0], 0.0)) for mean, reach in ends] for side in (-1, 1)
-        )
-    else:
-        low, high = _percentiles(error, group % MOST_GROUPS, draws, confidence, seed)
-    return {
-        "mse": (low[0], high[0]),
-        "rmse": (float(np.sqrt(low[0])), float(np.sqrt(high[0]))),
-        "mae": (low[1], high[1]),
-    }
-
-
-def _percentiles(
-    error: Floats, group: NDArray[np.int64], draws: int, confidence: float, seed: int
-) -> tuple[list[float], list[float]]:
-    """Ends of the intervals of the mean squared and the mean absolute error."""
-    sums = np.column_stack(
-        [np.bincount(group, error**2), np.bincount(group, np.abs(error)), np.bincount(group)]
-    )
-    groups, rng = len(sums), np.random.default_rng(seed)
-    means = np.empty((draws, 2))
-    at_once = max(1, DRAWN_AT_ONCE // groups)
-    for first in range(0, draws, at_once):
-        several = min(at_once, draws - first)
-        drawn = rng.integers(0, groups, (several, groups))
-        drawn += np.arange(several)[:, None] * groups
-        times = np.bincount(drawn.ravel(), minlength=several * groups).reshape(several, groups)
-        total = times.astype(np.float64) @ sums
-        means[first : first + several] = total[:, :2] / total[:, 2:]
-    tail = (1 - confidence) / 2
-    low, high = np.quantile(means, [tail, 1 - tail], axis=0).tolist()
-    return low, high
+    tally = Tally(np.bincount(user))
+    tally.add(error, user)
+    return tally.intervals(draws=draws, confidence=confidence, seed=seed)
 
 
 @dataclass(frozen=True, eq=False)
@@ -163,12 +113,19 @@ def sliced(
     """
     users = int(user.max(initial=0)) + 1
     cell = part * users + user
-    count = np.bincount(cell, minlength=parts * users).reshape(parts, users)
-    square, square_reach = _mean_and_reach(error**2, cell, count, confidence)
-    bias, bias_reach = _mean_and_reach(error, cell, count, confidence)
-    absolute, _ = _mean_and_reach(np.abs(error), cell, count, confidence)
+    cells = np.arange(parts * users)
+    if len(cells) > max(CELLS, len(cell)):
+        cells, cell = np.unique(cell, return_inverse=True)
+    of, count = cells // users, np.bincount(cell, minlength=len(cells))
+
+    def estimated(x: Floats) -> tuple[Floats, Floats]:
+        return mean_and_reach(np.bincount(cell, x, len(cells)), count, of, parts, confidence)
+
+    square, square_reach = estimated(error**2)
+    bias, bias_reach = estimated(error)
+    absolute, _ = estimated(np.abs(error))
     return Slices(
-        count.sum(axis=1),
+        np.bincount(of, count, parts).astype(np.int64),
         np.sqrt(square),
         np.sqrt(np.maximum(square - square_reach, 0.0)),
         np.sqrt(square + square_reach),
@@ -177,19 +134,3 @@ def sliced(
         bias - bias_reach,
         bias + bias_reach,
     )
-
-
-def _mean_and_reach(
-    x: Floats, cell: NDArray[np.int64], count: NDArray[np.int64], confidence: float
-) -> tuple[Floats, Floats]:
-    """Mean of each row of the (parts, users) cells, and how far its interval reaches; NaN where unknown."""
-    from scipy.special import stdtrit
-
-    sums = np.bincount(cell, x, count.size).reshape(count.shape)
-    n, sampled = count.sum(axis=1), (count > 0).sum(axis=1)
-    with np.errstate(invalid="ignore", divide="ignore"):
-        mean = sums.sum(axis=1) / n
-        sums -= mean[:, None] * count
-        free = np.where(sampled > 1, sampled - 1, np.nan)
-        reach = stdtrit(free, (1 + confidence) / 2) * np.sqrt((sums**2).sum(axis=1) * sampled / free) / n
-    return mean, reach

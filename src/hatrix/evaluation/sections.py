@@ -71,10 +71,11 @@ def story(
     command: str | None = None,
 ) -> Story:
     """Everything the report says about an evaluation; `hatrix.evaluation.report.write` describes the rest."""
-    model, test, anatomy = evaluation.model, evaluation.test, evaluation.anatomy
+    model, anatomy = evaluation.model, evaluation.anatomy
     unit = findings.unit_of(model.scale)
-    mean = float(((test.value - model.fallback) ** 2).mean()) ** 0.5
-    others = {"always predicting the training mean": mean} | {name: e.rmse for name, e in baselines.items()}
+    others = {"always predicting the training mean": evaluation.constant.rmse} | {
+        name: e.rmse for name, e in baselines.items()
+    }
     n_train = int(model.user_count.sum())
     sentences = [findings.headline(evaluation), *findings.versus(evaluation.rmse, others)]
     for slicing in SLICINGS:
@@ -87,12 +88,17 @@ def story(
         title=f"{type(model.recipe).__name__} on {model.data_name}",
         lead=f"{type(model.recipe).__name__} was trained on {n_train:,} ratings by {len(model.users):,} users of "
         f"{len(model.items):,} items and tested on {evaluation.n:,} others"
-        + (f" ({protocol})." if protocol else "."),
-        tiles=_tiles(evaluation, mean, unit),
+        + (f" ({protocol})." if protocol else ".")
+        + (
+            f" Errors and their intervals are of all of these, all else is of an even sample of {len(evaluation.test):,}."
+            if evaluation.is_sampled
+            else ""
+        ),
+        tiles=_tiles(evaluation, unit),
         findings=[sentence for sentence in sentences if sentence],
         warnings=[*evaluation.warnings, *model.notes],
         sections=[
-            _run(evaluation, baselines, mean, protocol),
+            _run(evaluation, baselines, protocol),
             training(model, unit),
             *([uncertainty_sections.section(evaluation, unit)] if evaluation.uncertainty else []),
             _where(evaluation, unit),
@@ -105,9 +111,9 @@ def story(
     )
 
 
-def _tiles(evaluation: Evaluation, mean: float, unit: str) -> list[Tile]:
+def _tiles(evaluation: Evaluation, unit: str) -> list[Tile]:
     low, high = evaluation.intervals.get("rmse", (math.nan, math.nan))
-    seconds = seconds_of(evaluation.model.history)
+    seconds, mean = seconds_of(evaluation.model.history), evaluation.constant.rmse
     note = f"{evaluation.coverage} interval {low:.3f} to {high:.3f}" if math.isfinite(low + high) else unit
     tiles = [
         Tile("RMSE on test ratings", f"{evaluation.rmse:.3f}", note),
@@ -122,10 +128,8 @@ def _tiles(evaluation: Evaluation, mean: float, unit: str) -> list[Tile]:
     return tiles
 
 
-def _run(
-    evaluation: Evaluation, baselines: Mapping[str, Evaluation], mean: float, protocol: str | None
-) -> Section:
-    model, test = evaluation.model, evaluation.test
+def _run(evaluation: Evaluation, baselines: Mapping[str, Evaluation], protocol: str | None) -> Section:
+    model = evaluation.model
     errors: list[list[Cell]] = [
         [
             type(model.recipe).__name__,
@@ -137,13 +141,10 @@ def _run(
         [name, *(with_interval(getattr(other, metric), other.intervals.get(metric)) for metric in METRICS)]
         for name, other in baselines.items()
     ]
-    residual = test.value - model.fallback
     errors.append(
         [
             ("always the training mean", f"{model.fallback:.3f}"),
-            f"{mean:.4f}",
-            f"{mean**2:.4f}",
-            f"{abs(residual).mean():.4f}",
+            *(f"{getattr(evaluation.constant, name):.4f}" for name in METRICS),
         ]
     )
     heads = [("model", False), *((name.upper(), True) for name in METRICS)]

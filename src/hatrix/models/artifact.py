@@ -14,7 +14,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 from hatrix.data.ids import Ids
 from hatrix.errors import DataError, ModelFileError, ParameterError
 from hatrix.models import ALGORITHMS, algorithm, bags
-from hatrix.models.container import read, take, write
+from hatrix.models.container import pieces, read, take, write
 from hatrix.models.days import UserDays
 from hatrix.models.drift import Drift
 from hatrix.models.factors import Posterior, TimeBlock
@@ -280,7 +280,7 @@ def _pack_ids(name: str, ids: Ids) -> dict[str, NDArray[Any]]:
     if ids.kind == "int":
         return {name: ids.labels}
     try:
-        return {name + part: array for part, array in pack_text(ids.labels.tolist()).items()}
+        return {name + part: array for part, array in pack_text(ids.labels).items()}
     except DataError as error:
         raise DataError(f"{name}: {error}") from None
 
@@ -398,7 +398,7 @@ def _faults_of_ids(name: str, ids: Ids) -> Iterator[str]:
     labels = ids.labels
     if labels.ndim != 1 or labels.dtype not in (np.int64, object):
         yield f"the {name} ids are of type {labels.dtype}"
-    if labels.dtype == object and not all(type(label) is str and label for label in labels.tolist()):
+    if labels.dtype == object and not all(type(label) is str and label for label in labels):
         yield f"a {name} id is not text, or empty"
     if not (labels[1:] > labels[:-1]).all():
         yield f"the {name} ids are not in order, or not distinct"
@@ -413,7 +413,16 @@ def _faults_of_seen(model: FactorModel, seen: Seen, *, contents: bool) -> Iterat
         yield "the training rows are not divided among the users"
     if (np.diff(start) != model.user_count).any():
         yield "a user has not as many training rows as user_count says"
-    if contents and len(item) and (item.min() < 0 or item.max() >= len(model.items)):
-        yield "a training row is of an item that is not there"
-    if contents and (np.bincount(item, minlength=len(model.items)) != model.item_count).any():
+    if contents:
+        yield from _faults_of_counts(item, model.item_count)
+
+
+def _faults_of_counts(item: NDArray[np.int32], item_count: NDArray[np.int64]) -> Iterator[str]:
+    counted = np.zeros(len(item_count), np.int64)
+    for piece in pieces(item):
+        if piece.min() < 0 or piece.max() >= len(counted):
+            yield "a training row is of an item that is not there"
+            return
+        counted += np.bincount(piece, minlength=len(counted))
+    if (counted != item_count).any():
         yield "an item has not as many training rows as item_count says"

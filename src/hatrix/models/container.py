@@ -20,24 +20,27 @@ import math
 import os
 import secrets
 import stat
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from contextlib import suppress
+from itertools import chain
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from hatrix.data.disk import let_go, map_file
 from hatrix.errors import DataError, ModelFileError
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
-__all__ = ["read", "refuse_unwritable", "take", "write"]
+__all__ = ["pieces", "read", "refuse_unwritable", "take", "write"]
 
 FORMAT = 1
 LONGEST_HEADER = 100_000_000
 ALIGNMENT = 64
-AT_ONCE = 1 << 20
+AT_ONCE = 1 << 22
+"""Bytes that are gone through at once: of what is mapped from a file, no more stays in memory."""
 
 DTYPES = {
     "F64": "<f8", "I64": "<i8", "U64": "<u8", "F32": "<f4", "I32": "<i4", "U32": "<u4",
@@ -82,10 +85,12 @@ def write(path: str | Path, arrays: Mapping[str, NDArray[Any]], header: Mapping[
         If the file cannot be written; then what was there before is untouched.
     """
     plain = {name: _plain(name, array) for name, array in arrays.items()}
-    entries = {
-        name: (CODES[array.dtype], list(array.shape), hashlib.sha256(_bytes(array)).hexdigest())
-        for name, array in plain.items()
-    }
+    entries = {}
+    for name, array in plain.items():
+        digest = _digest(array)
+        if digest is None:
+            raise DataError(f"the array {name!r} has numbers that are not finite")
+        entries[name] = CODES[array.dtype], list(array.shape), digest
     order = _in_order(entries)
     manifest = {"format": FORMAT, "arrays": {name: entries[name] for name in order}, "header": dict(header)}
     try:
@@ -95,7 +100,8 @@ def write(path: str | Path, arrays: Mapping[str, NDArray[Any]], header: Mapping[
     frame = _frame(text, entries)
     if len(frame) > LONGEST_HEADER:
         raise DataError(f"the header takes {len(frame):,} bytes: {LONGEST_HEADER:,} are the most")
-    _replace(Path(os.path.realpath(path)), [frame, *(_bytes(plain[name]) for name in order)])
+    contents = chain.from_iterable(pieces(plain[name]) for name in order)
+    _replace(Path(os.path.realpath(path)), chain([frame], (_bytes(piece) for piece in contents)))
 
 
 def read(path: str | Path, *, verify: bool = True) -> tuple[dict[str, NDArray[Any]], dict[str, Any]]:
@@ -131,9 +137,7 @@ def read(path: str | Path, *, verify: bool = True) -> tuple[dict[str, NDArray[An
                 arrays[name] = array = data[start:end].view(DTYPES[code]).reshape(shape)
             except ValueError as error:
                 raise ModelFileError(f"is not consistent: the array {name!r}: {error}") from None
-            if verify and not (
-                hashlib.sha256(data[start:end].data).hexdigest() == digest and _is_sound(array)
-            ):
+            if verify and _digest(array) != digest:
                 raise ModelFileError(f"is damaged: the array {name!r} is not what was saved")
     except ModelFileError as error:
         raise ModelFileError(f"{os.fspath(path)} {error}") from None
@@ -167,22 +171,36 @@ def _plain(name: str, values: Any) -> NDArray[Any]:
         raise DataError(
             f"the array {name!r} is of type {array.dtype}: a hatrix file holds {', '.join(CODES.values())}"
         )
-    if not _is_sound(array):
-        raise DataError(f"the array {name!r} has numbers that are not finite")
     return array
 
 
+def pieces(array: NDArray[Any]) -> Iterator[NDArray[Any]]:
+    """The numbers of an array in their order, so many at once, mapped ones let go of behind."""
+    flat, width = array.reshape(-1), AT_ONCE // array.dtype.itemsize
+    for start in range(0, flat.size, width):
+        part = slice(start, start + width)
+        yield flat[part]
+        let_go(flat, part)
+
+
+def _digest(array: NDArray[Any]) -> str | None:
+    """SHA-256 of an array; None if a number is not finite, or a truth value neither 0 nor 1."""
+    digest = hashlib.sha256()
+    for piece in pieces(array):
+        if not _is_sound(piece):
+            return None
+        digest.update(_bytes(piece))
+    return digest.hexdigest()
+
+
 def _is_sound(array: NDArray[Any]) -> bool:
-    """Whether all numbers are finite, and truth values 0 or 1."""
-    flat = array.reshape(-1)
-    parts = (flat[start : start + AT_ONCE] for start in range(0, flat.size, AT_ONCE))
     if array.dtype.kind == "f":
-        return all(bool(np.isfinite(part).all()) for part in parts)
-    return array.dtype.kind != "b" or all(part.view(np.uint8).max() <= 1 for part in parts)
+        return bool(np.isfinite(array).all())
+    return array.dtype.kind != "b" or bool(array.view(np.uint8).max() <= 1)
 
 
 def _bytes(array: NDArray[Any]) -> memoryview:
-    return array.reshape(-1).view(np.uint8).data
+    return array.view(np.uint8).data
 
 
 def _number(value: object) -> Any:
@@ -223,7 +241,7 @@ def _map(path: str | Path) -> NDArray[np.uint8]:
         if status.st_size == 0:
             raise ModelFileError("is empty")
         with open(path, "rb") as file:
-            return np.memmap(file, np.uint8, "r").view(np.ndarray)
+            return map_file(file)
     except ModelFileError:
         raise
     except FileNotFoundError:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field, fields, replace
 from functools import cached_property
 from types import MappingProxyType
@@ -32,6 +32,8 @@ if TYPE_CHECKING:
     from hatrix.models.fold_in import Fixed
 
 __all__ = ["FactorModel", "Factors", "Seen"]
+
+LEAST_ASKED, MOST_ASKED, BYTES_PER_ASKED = 1 << 18, 1 << 22, 500
 
 
 @dataclass(frozen=True, eq=False, repr=False)
@@ -287,19 +289,32 @@ class FactorModel(Answers):
         """
         return predictive.scores(self, self.users.encode(predictive.labels_of(user_ids)))
 
+    def rows_of_ids(self, ratings: Ratings) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+        """Row numbers in this model of all users and items of other data, -1 where the id is unknown."""
+        users, items = (
+            np.arange(len(mine)) if mine == theirs else mine.encode(theirs.labels)
+            for mine, theirs in ((self.users, ratings.users), (self.items, ratings.items))
+        )
+        return users, items
+
     def rows_of(self, ratings: Ratings) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
         """User and item row numbers of other data in this model, -1 where the id is unknown."""
-        rows = []
-        for mine, theirs, column in (
-            (self.users, ratings.users, ratings.user),
-            (self.items, ratings.items, ratings.item),
-        ):
-            rows.append(column.astype(np.int64) if mine == theirs else mine.encode(theirs.labels)[column])
-        return rows[0], rows[1]
+        users, items = self.rows_of_ids(ratings)
+        return users[ratings.user], items[ratings.item]
 
     def was_seen(self, user: NDArray[np.int64], item: NDArray[np.int64]) -> NDArray[np.bool_] | None:
         """Which pairs of row numbers (-1 unknown) are in the training rows; None where the model lacks those."""
         return None if self.seen is None else self.seen.has(user, item, len(self.items))
+
+    def seen_among(self, ratings: Ratings) -> Iterator[tuple[slice, NDArray[np.bool_]]]:
+        """Slices of other data with which of their rows are in the training rows, which the model must have."""
+        assert self.seen is not None
+        users, items = self.rows_of_ids(ratings)
+        # A slice goes through the training rows of all its users.
+        most = np.inf if ratings.disk is None else max(LEAST_ASKED, ratings.disk.memory // BYTES_PER_ASKED)
+        for part in ratings.slices(ratings.user, ratings.item, rows=int(min(MOST_ASKED, most))):
+            user, item = users[ratings.user[part]], items[ratings.item[part]]
+            yield part, self.seen.has(user, item, len(self.items))
 
     def save(self, path: str | Path, *, seen: bool = True) -> None:
         """Write the model to a ``.hatrix`` file, atomically; ``seen=False`` leaves the training rows out."""

@@ -11,16 +11,18 @@ import json
 import os
 import shutil
 from collections import Counter
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
+from itertools import pairwise
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from hatrix.data.disk import quoted, size_in_bytes
+from hatrix.data.disk import let_go, quoted, resident, size_in_bytes
 from hatrix.errors import DataError, ParameterError
+from hatrix.models.container import pieces
 from hatrix.models.recommend import Recommender
 
 if TYPE_CHECKING:
@@ -30,13 +32,16 @@ if TYPE_CHECKING:
 
     from hatrix.models.model import FactorModel
 
-__all__ = ["Streamed", "recommend_all"]
+__all__ = ["Streamed", "needed", "recommend_all"]
 
 FORMATS = {".parquet": "(FORMAT parquet, COMPRESSION zstd)", ".csv": "(FORMAT csv, HEADER)"}
 MOST_USERS = 1 << 16
 BYTES_PER_ROW = 200
 """Of a list, from the scan to the columns of a frame and what DuckDB makes of them."""
+BYTES_PER_SEEN = 40
+"""Of a training row, while it is put in order and left out."""
 LEAST_MEMORY = 64_000_000
+LABELS_AT_ONCE = 1 << 16
 
 
 @dataclass(frozen=True)
@@ -103,16 +108,13 @@ def recommend_all(
     size = size_in_bytes(memory)
     if size < LEAST_MEMORY:
         raise ParameterError(f"memory is {memory!r}: give at least 64MB")
-    longest = min(recommender.n, len(model.items))
-    per_user = longest * BYTES_PER_ROW + 2 * model.user_factors.shape[1] * model.user_factors.itemsize
-    at_once = max(1, min(MOST_USERS, size // 4 // per_user))
+    ends = _ends(recommender, size // 8)
     users = len(model.users)
     if path is not None:
-        return _streamed(recommender, Path(path), at_once, size, progress)
+        return _streamed(recommender, Path(path), ends, size, progress)
     frames, tally = [], _Tally()
     with _bar(users, progress) as show:
-        for first in range(0, users, at_once):
-            last = min(first + at_once, users)
+        for first, last in pairwise(ends):
             frames.append(_block(recommender, first, last, tally))
             show(last)
     frame = pd.concat(frames, ignore_index=True)
@@ -126,6 +128,36 @@ def recommend_all(
     return frame
 
 
+def needed(model: FactorModel) -> int:
+    """Bytes from which on ``memory`` is a limit of the whole process, whatever the number of users and training rows.
+
+    Three eighths of it are for a block of users and for DuckDB, so what the process holds has to fit into the rest: itself,
+    the items and their codes.
+    """
+    import duckdb
+
+    with duckdb.connect() as connection:
+        connection.execute("SELECT 1")
+    Recommender.of(model, 1, exclude_seen=False).lists(np.arange(min(1, len(model.users))))
+    let_go(model.user_factors, slice(None))
+    return resident() * 8 // 5
+
+
+def _ends(recommender: Recommender, size: int) -> list[int]:
+    """Where the blocks of users end, and the first begins: the lists and training rows of a block fit into the size."""
+    model = recommender.model
+    longest = min(recommender.n, len(model.items))
+    each = longest * BYTES_PER_ROW + 2 * model.user_factors.shape[1] * model.user_factors.itemsize
+    sizes = np.full(len(model.users), each, np.int64)
+    if recommender.seen is not None:
+        sizes += np.diff(recommender.seen[0]) * BYTES_PER_SEEN
+    total, ends = np.append(0, np.cumsum(sizes)), [0]
+    while ends[-1] < len(sizes):
+        fitting = int(np.searchsorted(total, total[ends[-1]] + size, "right")) - 1
+        ends.append(min(max(fitting, ends[-1] + 1), ends[-1] + MOST_USERS))
+    return ends
+
+
 def _block(recommender: Recommender, first: int, last: int, tally: _Tally) -> pd.DataFrame:
     """The lists of some users, a row for each item."""
     import pandas as pd
@@ -133,6 +165,10 @@ def _block(recommender: Recommender, first: int, last: int, tally: _Tally) -> pd
     model = recommender.model
     rows = np.arange(first, last)
     lists = recommender.lists(rows)
+    let_go(model.user_factors, slice(None))  # codes of items are made for a sample of all users
+    if recommender.seen is not None:
+        start, item = recommender.seen
+        let_go(item, slice(start[first], start[last]))
     filled = lists.items >= 0
     kinds = ["model", "bias", "popularity", "prior", "attributes"]
     codes = np.array([kinds.index(basis) for basis in lists.basis], np.int8)
@@ -148,7 +184,9 @@ def _block(recommender: Recommender, first: int, last: int, tally: _Tally) -> pd
     )
 
 
-def _streamed(recommender: Recommender, path: Path, at_once: int, memory: int, progress: bool) -> Streamed:
+def _streamed(
+    recommender: Recommender, path: Path, ends: Sequence[int], memory: int, progress: bool
+) -> Streamed:
     import duckdb
 
     if path.suffix.lower() not in FORMATS:
@@ -164,11 +202,10 @@ def _streamed(recommender: Recommender, path: Path, at_once: int, memory: int, p
             connection.execute("SET enable_progress_bar = false")
             connection.execute(f"SET memory_limit = '{memory // 4}B'")
             connection.execute(f"SET threads = {recommender.threads}")
-            folder = _partial(path, _identity(recommender, at_once))
+            folder = _partial(path, _identity(recommender, ends))
             connection.execute(f"SET temp_directory = {quoted(folder)}")
             parts = []
-            for number, first in enumerate(range(0, users, at_once)):
-                last = min(first + at_once, users)
+            for number, (first, last) in enumerate(pairwise(ends)):
                 parts.append(folder / f"{number:06}.parquet")
                 if parts[-1].exists():
                     there = "SELECT any_value(basis), count(*) FROM read_parquet(?) GROUP BY user"
@@ -234,13 +271,13 @@ def _partial(path: Path, identity: str) -> Path:
     return folder
 
 
-def _identity(recommender: Recommender, at_once: int) -> str:
+def _identity(recommender: Recommender, ends: Sequence[int]) -> str:
     """A digest of all that the lists depend on."""
     import hatrix
 
     model = recommender.model
     digest = hashlib.sha256()
-    said = [hatrix.__version__, recommender.n, recommender.risk, at_once, model.mean, model.fallback]
+    said = [hatrix.__version__, recommender.n, recommender.risk, ends, model.mean, model.fallback]
     digest.update(repr([*said, model.users.kind, model.items.kind]).encode())
     arrays = [model.user_bias, model.item_bias, model.user_factors, model.item_factors]
     arrays += [model.user_count, model.item_count, *(model.time or ()), *(model.posterior or ())]
@@ -249,10 +286,12 @@ def _identity(recommender: Recommender, at_once: int) -> str:
     ]
     for array in arrays:
         digest.update(repr((array.shape, array.dtype.str)).encode())
-        digest.update(np.ascontiguousarray(array).data)
+        for piece in pieces(np.ascontiguousarray(array)):
+            digest.update(piece.data)
     for ids in (model.users, model.items):
-        labels = ids.labels
-        digest.update("\0".join(labels.tolist()).encode() if ids.kind == "str" else labels.tobytes())
+        for first in range(0, len(ids), LABELS_AT_ONCE):
+            labels = ids.labels[first : first + LABELS_AT_ONCE]
+            digest.update("\0".join(labels).encode() if ids.kind == "str" else labels.data)
     return digest.hexdigest()
 
 

@@ -7,6 +7,8 @@ from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
 
+from hatrix.data.disk import let_go
+
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
@@ -63,4 +65,5 @@ class Seen(NamedTuple):
                 marked[cells] = True
                 found[rows] = marked[(user[rows] - first) * n_items + item[rows]]
                 marked[cells] = False
+                let_go(self.item, slice(start[first], start[last]))
         return found

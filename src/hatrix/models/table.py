@@ -7,7 +7,7 @@ missing or infinite, an array ``.gaps`` has a code from `GAPS` per line (0: the 
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from itertools import pairwise
 from typing import TYPE_CHECKING, Any
 
@@ -83,17 +83,18 @@ def unpack(
     return frame
 
 
-def pack_text(texts: list[str]) -> dict[str, NDArray[Any]]:
+def pack_text(texts: Sequence[str] | NDArray[np.object_]) -> dict[str, NDArray[Any]]:
     """Texts as UTF-8 bytes and offsets."""
+    data, offsets = bytearray(), np.zeros(len(texts) + 1, np.int64)
     try:
-        encoded = [text.encode() for text in texts]
+        for place, text in enumerate(texts, 1):
+            data += text.encode()
+            offsets[place] = len(data)
     except UnicodeEncodeError as error:
         raise DataError(
             f"{error.object!r} has half a character (a lone surrogate), which UTF-8 cannot hold: correct it"
         ) from None
-    offsets = np.zeros(len(texts) + 1, np.int64)
-    np.cumsum([len(text) for text in encoded], out=offsets[1:])
-    return {"": np.frombuffer(b"".join(encoded), np.uint8), ".offsets": offsets}
+    return {"": np.frombuffer(data, np.uint8), ".offsets": offsets}
 
 
 def unpack_text(arrays: dict[str, NDArray[Any]], name: str) -> NDArray[np.object_]:

@@ -1,0 +1,74 @@
+"""The limit of memory holds: nothing of the length of the data is ever in memory."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+pytest.importorskip("resource", reason="the most that was resident is known on Unix only")
+
+import limited
+
+LIMIT = 512_000_000
+"""Of which Python and the libraries take 320 MB in the end."""
+STEPS = ["save", "load", "evaluate", "report", "lists"]
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    made = tmp_path_factory.mktemp("columns")
+    limited.make(made)
+    return made
+
+
+@pytest.fixture
+def group() -> Iterator[Path]:
+    """A control group with the limit."""
+    for home, name in (
+        ("/sys/fs/cgroup/memory", "memory.limit_in_bytes"),
+        ("/sys/fs/cgroup", "memory.max"),
+    ):
+        made = Path(home) / f"hatrix-test-{os.getpid()}"
+        try:
+            made.mkdir()
+        except OSError:
+            continue
+        try:
+            if (made / name).exists():
+                (made / name).write_text(str(LIMIT))
+                yield made
+                return
+        finally:
+            made.rmdir()
+    pytest.skip("no control group of memory can be made here")
+
+
+def peaks(folder: Path, *more: str) -> dict[str, int]:
+    """The most bytes that were resident until the end of each step."""
+    done = subprocess.run(
+        [sys.executable, limited.__file__, str(folder), str(LIMIT), *more],
+        capture_output=True,
+        text=True,
+        timeout=300,
+        # Buffers of BLAS for each core of a large machine are not what this is about.
+        env=os.environ | {"OPENBLAS_NUM_THREADS": "1", "PYTHONPATH": os.pathsep.join(filter(None, sys.path))},
+    )
+    found = dict(line.split() for line in done.stdout.splitlines())
+    assert [*found][: len(STEPS)] == STEPS, done.stderr
+    return {step: int(size) for step, size in found.items()}
+
+
+def test_what_is_resident_stays_below_the_limit(folder):
+    """And the same without slices does not, so that the test would notice."""
+    found = peaks(folder)
+    assert max(found[step] for step in STEPS) < LIMIT
+    assert found["whole"] > LIMIT
+
+
+def test_it_works_where_the_system_allows_no_more(folder, group):
+    peaks(folder, str(group))
