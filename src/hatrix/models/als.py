@@ -33,14 +33,11 @@ class _Entries(NamedTuple):
     weight: NDArray[np.float32]
     target: NDArray[np.float32]
 
-    def windows(self, *, on_disk: bool) -> Iterator[tuple[slice, _Entries]]:
-        """Rows and their entries, all at once, or, of entries on disk, some after others."""
-        start, other, weight, target = self
-        if not on_disk:
-            yield slice(0, len(start) - 1), self
-            return
+    def windows(self) -> Iterator[tuple[slice, _Entries]]:
+        """Rows and their entries, some after others, so that what is worked out of them is small."""
         from hatrix.models import regions
 
+        start, other, weight, target = self
         for rows, part in regions.windows(start, (other, weight, target)):
             local = start[rows.start : rows.stop + 1] - start[rows.start]
             yield rows, _Entries(local, other[part], weight[part], target[part])
@@ -60,7 +57,7 @@ class _State(State):
     ) -> None:
         from hatrix.kernels.tiles import padded_rows
 
-        self.threads, self.factors, self.on_disk = threads, recipe.factors, train.disk is not None
+        self.threads, self.factors = threads, recipe.factors
         self.by_user, self.by_item = (
             _entries(train, side, weight, target, threads) for side in ("user", "item")
         )
@@ -78,7 +75,7 @@ class _State(State):
 
     def windows(self, side: _Entries) -> Iterator[tuple[slice, _Entries]]:
         """What to go through for an update of a side, which is half of an epoch."""
-        for rows, entries in side.windows(on_disk=self.on_disk):
+        for rows, entries in side.windows():
             yield rows, entries
             self.report(len(entries.other) / 2)
 
@@ -88,7 +85,7 @@ class _State(State):
 
         v, total = self.variables, np.zeros(len(self.by_user.start) - 1)
         kernel = least_squares.losses(self.lanes)
-        for rows, (start, other, weight, target) in self.by_user.windows(on_disk=self.on_disk):
+        for rows, (start, other, weight, target) in self.by_user.windows():
             left = (np.ones_like(target) if ones else target) - v["item_bias"][other]
             entries = start, other, weight, left, v["item_factors"]
             mine = v["user_factors"][rows], v["user_bias"][rows], np.float64(slope), total[rows]
