@@ -133,7 +133,7 @@ def test_rankings_go_by_blocks_of_users(model, split, options, tmp_path, monkeyp
     test = strangers(split)
     wanted = hx.evaluate_ranking(model, test, **options)
     monkeypatch.setattr(candidates, "BYTES_PER_SEEN", 10**7)
-    monkeypatch.setattr(lists, "ROWS_AT_ONCE", 300)
+    monkeypatch.setattr(lists, "CELLS_AT_ONCE", 1000)
     monkeypatch.setattr(ranking, "OVERLAP_AT_ONCE", 50)
     blocks = []
     monkeypatch.setattr(candidates, "let_go", lambda array, part: blocks.append((array, part)))

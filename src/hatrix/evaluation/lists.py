@@ -17,7 +17,8 @@ if TYPE_CHECKING:
 __all__ = ["OVERALL", "overall"]
 
 OVERALL = ("coverage", "gini", "novelty", "diversity")
-ROWS_AT_ONCE = 1 << 22
+CELLS_AT_ONCE = 1 << 22
+"""Pairs of a list and a training user that are looked at at once."""
 SAMPLED_LISTS = 2000
 """Lists whose diversity is measured: the mean of more would say no more."""
 
@@ -60,8 +61,8 @@ def _diversity(model: FactorModel, lists: NDArray[np.int32], seed: int) -> float
         (np.ones(len(row)), (row, lists[row, rank])), shape=(len(lists), len(model.items))
     )
     length, together = np.bincount(row), np.zeros(len(lists))
-    steps = np.searchsorted(start, np.arange(0, start[-1], ROWS_AT_ONCE))
-    for first, last in pairwise(np.unique([*steps, 0, len(model.users)]).tolist()):
+    users = max(1, CELLS_AT_ONCE // len(lists))
+    for first, last in pairwise([*range(0, len(model.users), users), len(model.users)]):
         part = slice(start[first], start[last])
         who = np.repeat(np.arange(last - first), np.diff(start[first : last + 1]))
         share = 1 / np.sqrt(model.item_count[item[part]])
