@@ -8,8 +8,8 @@ import numpy as np
 import pytest
 
 import hatrix as hx
+from hatrix.evaluation import candidates, lists, ranking, rating, tally
 from hatrix.evaluation import evaluate as module
-from hatrix.evaluation import rating, tally
 from hatrix.models import model as models
 from on_disk import on_disk
 
@@ -126,3 +126,29 @@ def test_which_rows_were_seen_slice_by_slice(model, split, tmp_path):
     assert len(found) > 3
     assert np.concatenate([mask for _, mask in found]).tolist() == wanted.tolist()
     assert wanted.any()
+
+
+@pytest.mark.parametrize("options", [{}, {"negatives": 7}, {"relevant_from": 4, "k": (3, 10)}], ids=str)
+def test_rankings_go_by_blocks_of_users(model, split, options, tmp_path, monkeypatch):
+    test = strangers(split)
+    wanted = hx.evaluate_ranking(model, test, **options)
+    monkeypatch.setattr(candidates, "BYTES_PER_SEEN", 10**7)
+    monkeypatch.setattr(lists, "CELLS_AT_ONCE", 1000)
+    monkeypatch.setattr(ranking, "OVERLAP_AT_ONCE", 50)
+    blocks = []
+    monkeypatch.setattr(candidates, "let_go", lambda array, part: blocks.append((array, part)))
+    found = hx.evaluate_ranking(model, on_disk(test, tmp_path), **options)
+    assert sum(array is model.seen.item for array, _ in blocks) > 5
+    assert found.lists.tolist() == wanted.lists.tolist()
+    assert (found.left_out, found.warnings) == (wanted.left_out, wanted.warnings)
+    assert found.table().drop(columns="among").to_numpy() == pytest.approx(
+        wanted.table().drop(columns="among").to_numpy(), nan_ok=True, **EXACT
+    )
+
+
+def test_rankings_of_more_than_memory_allows_are_refused(model, split, tmp_path, monkeypatch):
+    monkeypatch.setattr(candidates, "BYTES_PER_ROW", 10**9)
+    with pytest.raises(
+        hx.HatrixError, match=r"held-out rows take [0-9,]+ MB, and [0-9,]+ of the 10,000 MB allowed"
+    ):
+        hx.evaluate_ranking(model, on_disk(split.test, tmp_path))

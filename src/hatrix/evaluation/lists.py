@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+from itertools import pairwise
 from typing import TYPE_CHECKING
 
 import numpy as np
+
+from hatrix.data.disk import let_go
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -14,6 +17,8 @@ if TYPE_CHECKING:
 __all__ = ["OVERALL", "overall"]
 
 OVERALL = ("coverage", "gini", "novelty", "diversity")
+CELLS_AT_ONCE = 1 << 22
+"""Pairs of a list and a training user that are looked at at once."""
 SAMPLED_LISTS = 2000
 """Lists whose diversity is measured: the mean of more would say no more."""
 
@@ -51,13 +56,21 @@ def _diversity(model: FactorModel, lists: NDArray[np.int32], seed: int) -> float
     if not len(lists):
         return float("nan")
     start, item, _ = model.seen
-    who = np.repeat(np.arange(len(start) - 1), np.diff(start))
-    shape = len(model.items), len(model.users)
-    taken = sparse.csr_array((1 / np.sqrt(model.item_count[item]), (item, who)), shape=shape)
     row, rank = np.nonzero(lists >= 0)
-    member = sparse.csr_array((np.ones(len(row)), (row, lists[row, rank])), shape=(len(lists), shape[0]))
-    length = np.bincount(row)
+    member = sparse.csr_array(
+        (np.ones(len(row)), (row, lists[row, rank])), shape=(len(lists), len(model.items))
+    )
+    length, together = np.bincount(row), np.zeros(len(lists))
+    users = max(1, CELLS_AT_ONCE // len(lists))
+    for first, last in pairwise([*range(0, len(model.users), users), len(model.users)]):
+        part = slice(start[first], start[last])
+        who = np.repeat(np.arange(last - first), np.diff(start[first : last + 1]))
+        share = 1 / np.sqrt(model.item_count[item[part]])
+        taken = sparse.csr_array((share, (item[part], who)), shape=(len(model.items), last - first))
+        sums = member @ taken
+        together += np.bincount(
+            np.repeat(np.arange(len(lists)), np.diff(sums.indptr)), sums.data**2, len(lists)
+        )
+        let_go(item, part)
     alone = member @ (model.item_count > 0)
-    sums = member @ taken
-    together = np.bincount(np.repeat(np.arange(len(lists)), np.diff(sums.indptr)), sums.data**2, len(lists))
     return float(np.mean(1 - (together - alone) / (length * (length - 1))))

@@ -16,7 +16,7 @@ import numpy as np
 from hatrix.data.disk import size_in_bytes
 from hatrix.data.ratings import Ratings
 from hatrix.errors import DataError, ParameterError
-from hatrix.evaluation.candidates import HeldOut, Ranked, Ranker, held_out
+from hatrix.evaluation.candidates import BYTES_PER_ROW, HeldOut, Ranked, Ranker, held_out
 from hatrix.evaluation.lists import OVERALL, overall
 from hatrix.models.fit import Algorithm, thread_count
 from hatrix.models.model import FactorModel
@@ -34,6 +34,9 @@ __all__ = ["PER_USER", "RankingEvaluation", "evaluate_ranking", "measures"]
 PER_USER = ("recall", "ndcg", "precision", "hit_rate", "map", "mrr")
 MOST_GROUPS = 1 << 14
 DRAWN_AT_ONCE = 1 << 21
+BYTES_PER_FIGURE, BYTES_PER_PLACE = 40, 10
+"""Of each user, of data on disk: of a figure while its interval is drawn, and of a place in the list."""
+OVERLAP_AT_ONCE = 1 << 20
 
 
 def measures(found: NDArray[np.bool_], relevant: NDArray[np.int64]) -> dict[str, Floats]:
@@ -305,7 +308,8 @@ def evaluate_ranking(
     Raises
     ------
     DataError
-        If the model is not fitted, no user is left to evaluate, or the model has no training rows to exclude.
+        If the model is not fitted, no user is left to evaluate, or the model has no training rows to exclude; if test
+        rows on disk are too many, since held-out items are kept in memory. (Training rows need not fit.)
     ParameterError
         If an argument is out of range.
 
@@ -329,9 +333,17 @@ def evaluate_ranking(
         raise DataError(
             "the model was saved without its training rows: pass exclude_seen=False to rank those too"
         )
-    held = held_out(model, test, relevant_from)
+    per_user = BYTES_PER_FIGURE * len(lengths) * (1 + len(PER_USER)) + BYTES_PER_PLACE * max(lengths)
+    per_user += BYTES_PER_ROW * negatives if isinstance(negatives, Integral) else 0
+    held = held_out(model, test, relevant_from, per_user)
+    room = None if test.disk is None else test.disk.memory // 8
     ranker = Ranker(
-        model, held, exclude_seen=exclude_seen, threads=thread_count(threads), memory=size_in_bytes(memory)
+        model,
+        held,
+        exclude_seen=exclude_seen,
+        threads=thread_count(threads),
+        memory=size_in_bytes(memory),
+        room=room,
     )
     ranked, among = _ranked(ranker, max(lengths), negatives, seed)
     protocol = "all items ranked" if negatives is None else f"ranked among {among}"
@@ -448,11 +460,16 @@ def _warnings(model: FactorModel, held: HeldOut, ranked: Ranked, among: str, rem
             f"alone: {alone:,} of {len(held.users):,} users have no other items that theirs are ranked against, so that any "
             "model is right about them"
         )
-    seen = model.was_seen(held.users[held.owner], held.item.astype(np.int64))
-    if seen is not None and seen.any():
+    seen = 0
+    for first in range(0, len(held.item), OVERLAP_AT_ONCE):
+        rows = np.arange(first, min(first + OVERLAP_AT_ONCE, len(held.item)))
+        user = held.users[np.searchsorted(held.start, rows, "right") - 1]
+        known = model.was_seen(user, held.item[rows].astype(np.int64))
+        seen += 0 if known is None else int(known.sum())
+    if seen:
         missed = ", which are not shown again, so they count as missed" if removed else ""
         said.append(
-            f"overlap: {int(seen.sum()):,} of {len(held.item):,} held-out items were training items of their user{missed}"
+            f"overlap: {seen:,} of {len(held.item):,} held-out items were training items of their user{missed}"
         )
     if held.left_out["unknown_users"]:
         said.append(
