@@ -127,6 +127,8 @@ def read(
     files = Files(given, How(chosen, separator, header, encoding, implicit, skip_bad_rows))
     if memory is None:
         pieces = list(files.whole())
+        if not pieces:
+            raise DataError(f"{given.where} has no ratings")
         found = pieces[0] if len(pieces) == 1 else joined(pieces)
         del pieces
         return _in_memory(found, given.where, files.implicit, scale, stem)
