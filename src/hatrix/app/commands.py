@@ -24,10 +24,10 @@ from hatrix.app.flags import (
     algorithm_in,
     dumps,
     file_path,
-    refuse_unwritable,
     with_recipe,
 )
-from hatrix.app.steps import Name, Source, aligned, facts_of, load, recipe_named, staged, train, write_parquet
+from hatrix.app.staging import refuse_unwritable, staged
+from hatrix.app.steps import Name, Source, aligned, facts_of, load, recipe_named, train, write_parquet
 from hatrix.errors import ParameterError
 
 if TYPE_CHECKING:

@@ -8,7 +8,7 @@ import json
 import math
 import os
 import sys
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, fields
 from enum import Enum
 from pathlib import Path
@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal, get_args, get_origin
 
 from cyclopts import App, Group, Parameter, Token
 
+from hatrix.app.staging import refuse_unwritable
 from hatrix.errors import DataError, ParameterError
 from hatrix.models import ALGORITHMS, algorithm
 
@@ -43,7 +44,6 @@ __all__ = [
     "file_path",
     "flag",
     "printable",
-    "refuse_unwritable",
     "whole",
     "with_recipe",
 ]
@@ -341,29 +341,6 @@ class Training:
             checkpoint=checkpoint,
             resume=self.checkpoint if self.resume else None,
         )
-
-
-def refuse_unwritable(
-    folder: Path, names: Iterable[str], given_as: str, inputs: Iterable[str | Path] = ()
-) -> Path:
-    """The folder, or the nearest one above it that exists; an error unless the files can be written there.
-
-    None of them may be an input: what a user trains on is not replaced by what comes out.
-    """
-    inputs = [path for path in inputs if os.path.exists(path)]
-    home = next(place for place in (folder, *folder.parents, Path("/")) if os.path.lexists(place))
-    if not os.path.isdir(home):
-        raise ParameterError(f"{given_as}: {home} is a file, not a folder: give another place")
-    for name in names:
-        there = folder / name
-        if there.exists() and not there.is_file():  # a device would become a file, for every program
-            what = "a folder" if there.is_dir() else "not a file on disk"
-            raise ParameterError(f"{given_as}: {there} is {what}: give another place")
-        if there.exists() and any(os.path.samefile(there, path) for path in inputs):
-            raise ParameterError(f"{given_as}: {there} is what is read: give another place")
-    if not os.access(home, os.W_OK | os.X_OK):
-        raise ParameterError(f"{given_as}: no permission to write in {home}: give another place")
-    return home
 
 
 def with_recipe(

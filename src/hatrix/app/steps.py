@@ -3,13 +3,9 @@
 from __future__ import annotations
 
 import difflib
-import os
-import shutil
-import tempfile
 import time
 import warnings
-from collections.abc import Iterable, Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -17,7 +13,7 @@ from cyclopts import Parameter
 
 import hatrix
 from hatrix import models
-from hatrix.app.flags import Columns, Output, Training, refuse_unwritable
+from hatrix.app.flags import Columns, Output, Training
 from hatrix.errors import DataError, ParameterError
 
 if TYPE_CHECKING:
@@ -34,7 +30,6 @@ __all__ = [
     "facts_of",
     "load",
     "recipe_named",
-    "staged",
     "train",
     "write_parquet",
 ]
@@ -85,23 +80,6 @@ def train(recipe: Algorithm, train: Ratings, training: Training, output: Output)
         warnings.warn(note, stacklevel=1)
     output.note(f"trained in {seconds:.1f} s, {len(model.history)} epochs")
     return model, seconds
-
-
-@contextmanager
-def staged(folder: Path, names: Iterable[str], source: str) -> Iterator[Path]:
-    """A hidden folder for files of these names, which move to ``folder`` when all went well, and only then."""
-    home = refuse_unwritable(folder, names, "--out", [source])
-    try:
-        stage = Path(tempfile.mkdtemp(prefix=".hatrix-", dir=home))
-    except OSError as error:
-        raise ParameterError(f"--out: cannot write in {home}: {error.strerror}: give another place") from None
-    try:
-        yield stage
-        folder.mkdir(parents=True, exist_ok=True)
-        for name in names:
-            os.replace(stage / name, folder / name)
-    finally:
-        shutil.rmtree(stage, ignore_errors=True)
 
 
 def write_parquet(frame: pd.DataFrame, path: Path) -> None:
