@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import difflib
+import glob
 import inspect
 import json
 import math
@@ -30,6 +31,7 @@ if TYPE_CHECKING:
 
 __all__ = [
     "Columns",
+    "Memory",
     "Output",
     "Parting",
     "Protocol",
@@ -154,11 +156,14 @@ class Columns:
         bool, Parameter(help="leave out and count the lines that cannot be read, instead of stopping")
     ] = False
 
-    def load(self, source: str, *, progress: bool) -> Ratings:
-        """The ratings of a data set or a file."""
+    def load(
+        self, source: str, *, progress: bool, memory: str | None = None, folder: Path | None = None
+    ) -> Ratings:
+        """The ratings of a data set or of files; with ``memory`` on disk, in the ``folder`` or a temporary one."""
         from hatrix.data import datasets
 
         given = {f.name: getattr(self, f.name) for f in fields(self) if getattr(self, f.name) != f.default}
+        given |= {} if memory is None else {"memory": memory}
         names = datasets.names()
         if source in names:
             for name in given:
@@ -167,7 +172,7 @@ class Columns:
                     f"write ./{source} for a file of that name"
                 )
             return datasets.load(source, progress=progress)
-        if not os.path.exists(source):
+        if not os.path.exists(source) and not glob.has_magic(source):
             near = difflib.get_close_matches(source, names, n=1)
             hint = f" (did you mean {near[0]}?)" if near else ""
             raise DataError(
@@ -176,7 +181,8 @@ class Columns:
             )
         from hatrix.data.read import read
 
-        return read(source, **{name.removesuffix("_column"): value for name, value in given.items()})
+        how = {name.removesuffix("_column"): value for name, value in given.items()}
+        return read(source, **how, folder=folder, progress=progress)
 
 
 class Protocol(Enum):
@@ -265,6 +271,14 @@ class Ranking:
         return False
 
 
+Memory = Annotated[
+    str | None,
+    Parameter(
+        group=Group("Reading a file", sort_key=4),
+        help="for files larger than memory: what the process may hold, such as 2GB; the ratings are then kept on disk, and "
+        "the result is the same",
+    ),
+]
 Seed = Annotated[
     int,
     Parameter(converter=whole(0, 2**32 - 1), help="same data, flags and seed: same result (0 to 4294967295)"),

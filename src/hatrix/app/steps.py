@@ -27,6 +27,7 @@ __all__ = [
     "Name",
     "Source",
     "aligned",
+    "check_memory",
     "facts_of",
     "load",
     "recipe_named",
@@ -34,7 +35,13 @@ __all__ = [
     "write_parquet",
 ]
 
-Source = Annotated[str, Parameter(help="a data set (see hatrix data list), or a file of ratings")]
+Source = Annotated[
+    str,
+    Parameter(
+        help="a data set (see hatrix data list), or a file of ratings, or several of one layout: a quoted pattern such as "
+        "'part-*.csv', or a folder of Parquet files"
+    ),
+]
 Name = Annotated[
     str, Parameter(help=f"one of {', '.join(models.ALGORITHMS)}; write --help after it for its own flags")
 ]
@@ -50,8 +57,30 @@ def recipe_named(name: str) -> type[Algorithm]:
     return models.algorithm(name)
 
 
-def load(source: str, columns: Columns, output: Output, recipe: Algorithm) -> Ratings:
-    ratings = columns.load(source, progress=not output.quiet)
+def check_memory(memory: str | None, recipe: Algorithm) -> None:
+    """Refuse a limit that is none, or that the algorithm cannot keep, before any time is spent."""
+    if memory is None:
+        return
+    from hatrix.data.disk import size_in_bytes
+
+    size_in_bytes(memory)
+    if not recipe.out_of_core:
+        able = [name for name in models.ALGORITHMS if models.algorithm(name).out_of_core]
+        raise ParameterError(
+            f"--memory: {recipe.name} needs all ratings in memory: leave the flag out, or train one of {', '.join(able)}"
+        )
+
+
+def load(
+    source: str,
+    columns: Columns,
+    output: Output,
+    recipe: Algorithm,
+    memory: str | None = None,
+    folder: Path | None = None,
+) -> Ratings:
+    """The ratings, and notes of what was found; with ``memory`` on disk, in the ``folder`` or a temporary one."""
+    ratings = columns.load(source, progress=not output.quiet, memory=memory, folder=folder)
     if ratings.implicit and recipe.task == "rating":
         raise DataError(
             f"{source} has events and no ratings, and {recipe.name} predicts ratings: name the column of the ratings "

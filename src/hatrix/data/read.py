@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import shutil
 from typing import TYPE_CHECKING, Any
 
@@ -132,6 +133,7 @@ def read(
         found = pieces[0] if len(pieces) == 1 else joined(pieces)
         del pieces
         return _in_memory(found, given.where, files.implicit, scale, stem)
+    is_new = folder is not None and not os.path.exists(folder)
     disk = open_disk(folder, size_in_bytes(memory))
     identity = {**files.identity(), "scale": scale, "name": stem}
     ratings = kept(disk, identity)
@@ -151,12 +153,12 @@ def read(
                 show=lambda rows: show(files.done, rows),
             )
     except OSError as error:
-        clear(disk)
+        clear(disk, gone=is_new)
         raise DataError(
             f"{disk.folder} cannot hold {given.where}: {error.strerror or one_line(error)}"
         ) from None
     except BaseException:
-        clear(disk)
+        clear(disk, gone=is_new)
         raise
 
 

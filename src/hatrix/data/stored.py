@@ -10,7 +10,7 @@ import tempfile
 import weakref
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import ExitStack
+from contextlib import ExitStack, suppress
 from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
@@ -164,13 +164,16 @@ def kept(disk: Disk, source: dict[str, Any]) -> Ratings | None:
     return None
 
 
-def clear(disk: Disk) -> None:
-    """Remove what reading has written."""
+def clear(disk: Disk, *, gone: bool = False) -> None:
+    """Remove what reading has written, and the folder too if it is to be gone."""
     for path in disk.folder.iterdir():
         if path.is_dir() and path.name.startswith("hatrix-"):
             shutil.rmtree(path, ignore_errors=True)
         elif _OURS.fullmatch(path.name):
             path.unlink()
+    if gone:
+        with suppress(OSError):
+            disk.folder.rmdir()
 
 
 def _note(disk: Disk, facts: dict[str, Any]) -> None:

@@ -64,6 +64,8 @@ class Algorithm(BaseModel, ABC):
 
     name: ClassVar[str]
     task: ClassVar[Literal["rating", "ranking"]] = "rating"
+    out_of_core: ClassVar[bool] = False
+    """Whether it can train on ratings on disk, a part of them in memory at a time."""
     late: ClassVar[frozenset[str]] = frozenset()
     """Hyper-parameters that only `finish` reads: recipes that differ in these alone can share a training."""
     parts: ClassVar[Mapping[str, str]] = {}
