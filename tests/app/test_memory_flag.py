@@ -48,7 +48,8 @@ def test_what_was_read_is_used_by_the_next_run(hatrix, source, tmp_path, monkeyp
     assert not list(tmp_path.glob(".*"))
 
 
-def test_evaluate_on_disk_says_the_same(hatrix, source):
+@pytest.mark.usefixtures("source")
+def test_evaluate_on_disk_says_the_same(hatrix):
     hatrix("fit", "part-1.csv", *FIT, "--out", "m.hatrix")
     plain = hatrix("evaluate", "m.hatrix", "part-2.csv", "--json")
     assert plain.status == 0

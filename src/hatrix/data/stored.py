@@ -43,6 +43,9 @@ BYTES_PER_ROW = 400
 
 def open_disk(folder: str | PathLike[str] | None, memory: int) -> Disk:
     """The folder as a disk; without one a temporary folder, which goes when the ratings do."""
+    import duckdb  # noqa: F401  what takes memory itself is there before the room is measured
+    import pandas  # noqa: F401
+
     try:
         if folder is None:
             disk = Disk(Path(tempfile.mkdtemp(prefix="hatrix-")), memory)
@@ -218,7 +221,7 @@ def _provisional(
         disk.writing("time", np.int64) as time,
     ):
         for piece in pieces:
-            disk.room()  # ids may have taken all there is
+            disk.refuse_excess(f"{len(users):,} users and {len(items):,} items")
             user.append(users.of(piece.users)[piece.user])
             item.append(items.of(piece.items)[piece.item])
             counted = piece.rating is None
