@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import shlex
+import shutil
 import time
 import warnings
 from collections.abc import Iterable, Mapping, Sequence
@@ -17,17 +18,30 @@ import hatrix
 from hatrix.app import recommend, search, serve, update
 from hatrix.app.flags import (
     Columns,
+    Memory,
     Output,
     Parting,
     Ranking,
+    Seed,
     Training,
     algorithm_in,
     dumps,
     file_path,
-    refuse_unwritable,
+    whole,
     with_recipe,
 )
-from hatrix.app.steps import Name, Source, aligned, facts_of, load, recipe_named, staged, train, write_parquet
+from hatrix.app.staging import refuse_unwritable, staged
+from hatrix.app.steps import (
+    Name,
+    Source,
+    aligned,
+    check_memory,
+    facts_of,
+    load,
+    recipe_named,
+    train,
+    write_parquet,
+)
 from hatrix.errors import ParameterError
 
 if TYPE_CHECKING:
@@ -78,9 +92,10 @@ def command_line(tokens: Sequence[str]) -> App:
     app.command(update.update)
     app.command(update.forget)
     app.command(serve.serve)
-    data = App(name="data", help="List the data sets that have a name, or fetch one.")
+    data = App(name="data", help="List the data sets that have a name, fetch one, or make a larger one.")
     data.command(_list, name="list")
     data.command(_get, name="get")
+    data.command(_expand, name="expand")
     app.command(data)
     return app
 
@@ -153,15 +168,20 @@ def fit(
     recipe: Algorithm,
     training: Training = Training(),  # noqa: B008
     columns: Columns = Columns(),  # noqa: B008
+    memory: Memory = None,
     output: Output = Output(),  # noqa: B008
 ) -> None:
     """Train on all ratings and save the model."""
     training.check(recipe, source)
+    check_memory(memory, recipe)
+    on_disk = None if memory is None else out.with_name(f".{out.name}.reading")
     with staged(out.parent, [out.name], source) as stage:
-        ratings = load(source, columns, output, recipe)
+        ratings = load(source, columns, output, recipe, memory, on_disk)
         output.note(f"training {algorithm} on them")
         model, seconds = train(recipe, ratings, training, output)
         model.save(stage / out.name, seen=not training.no_seen)
+    if on_disk is not None:  # which a run that is broken off leaves, so that the next one need not read again
+        shutil.rmtree(on_disk, ignore_errors=True)
     facts = {**facts_of(model), "n_train": len(ratings), "train_seconds": seconds, "model": str(out)}
     output.result(facts, f"model: {out}")
 
@@ -177,6 +197,7 @@ def evaluate(
     ] = None,
     ranking: Ranking = Ranking(),  # noqa: B008
     columns: Columns = Columns(),  # noqa: B008
+    memory: Memory = None,
     output: Output = Output(),  # noqa: B008
 ) -> None:
     """Measure the errors of a model on ratings, or the rankings of one that ranks."""
@@ -188,7 +209,7 @@ def evaluate(
         raise ParameterError(
             f"{model} was saved with --no-seen, so what users know already cannot be left out of rankings: fit it without"
         )
-    ratings = load(source, columns, output, fitted.recipe)
+    ratings = load(source, columns, output, fitted.recipe, memory)
     if unseen:
         ratings = _unseen(fitted, ratings)
     overlap = 0 if unseen else sum(int(mask.sum()) for _, mask in _seen(fitted, ratings) or ())
@@ -238,6 +259,32 @@ def _get(
 
     folder = datasets.get(name, progress=not output.quiet)
     output.result({"name": name, "folder": folder}, str(folder))
+
+
+def _expand(
+    source: Source,
+    /,
+    *,
+    out: Annotated[Path, Parameter(converter=file_path, help="file for the ratings, such as big.parquet")],
+    users: Annotated[
+        int, Parameter(converter=whole(1), help="copies of each user, and so of all ratings")
+    ] = 10,
+    items: Annotated[int, Parameter(converter=whole(1), help="copies of each item")] = 3,
+    seed: Seed = 0,
+    columns: Columns = Columns(),  # noqa: B008
+    output: Output = Output(),  # noqa: B008
+) -> None:
+    """Blow ratings up to a file of any size with the shape of the original, to measure time and memory with."""
+    from hatrix.data.expansion import expand, refuse_target
+
+    refuse_unwritable(out.parent, [out.name], "--out", [source])
+    out.parent.mkdir(parents=True, exist_ok=True)
+    refuse_target(out)
+    ratings = columns.load(source, progress=not output.quiet)
+    started = time.perf_counter()
+    made = expand(ratings, user_copies=users, item_copies=items, seed=seed, path=out)
+    facts = {**asdict(made), "seed": seed, "seconds": time.perf_counter() - started}
+    output.result(facts, f"{made.rows:,} ratings, {made.users:,} users, {made.items:,} items: {out}")
 
 
 def _seen(model: FactorModel, ratings: Ratings) -> Iterable[tuple[slice, NDArray[np.bool_]]] | None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import difflib
+import glob
 import inspect
 import json
 import math
@@ -16,6 +17,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal, get_args, get_origin
 
 from cyclopts import App, Group, Parameter, Token
 
+from hatrix.app.staging import refuse_unwritable
 from hatrix.errors import DataError, ParameterError
 from hatrix.models import ALGORITHMS, algorithm
 
@@ -29,6 +31,7 @@ if TYPE_CHECKING:
 
 __all__ = [
     "Columns",
+    "Memory",
     "Output",
     "Parting",
     "Protocol",
@@ -43,7 +46,6 @@ __all__ = [
     "file_path",
     "flag",
     "printable",
-    "refuse_unwritable",
     "whole",
     "with_recipe",
 ]
@@ -154,11 +156,14 @@ class Columns:
         bool, Parameter(help="leave out and count the lines that cannot be read, instead of stopping")
     ] = False
 
-    def load(self, source: str, *, progress: bool) -> Ratings:
-        """The ratings of a data set or a file."""
+    def load(
+        self, source: str, *, progress: bool, memory: str | None = None, folder: Path | None = None
+    ) -> Ratings:
+        """The ratings of a data set or of files; with ``memory`` on disk, in the ``folder`` or a temporary one."""
         from hatrix.data import datasets
 
         given = {f.name: getattr(self, f.name) for f in fields(self) if getattr(self, f.name) != f.default}
+        given |= {} if memory is None else {"memory": memory}
         names = datasets.names()
         if source in names:
             for name in given:
@@ -167,7 +172,7 @@ class Columns:
                     f"write ./{source} for a file of that name"
                 )
             return datasets.load(source, progress=progress)
-        if not os.path.exists(source):
+        if not os.path.exists(source) and not glob.has_magic(source):
             near = difflib.get_close_matches(source, names, n=1)
             hint = f" (did you mean {near[0]}?)" if near else ""
             raise DataError(
@@ -176,7 +181,8 @@ class Columns:
             )
         from hatrix.data.read import read
 
-        return read(source, **{name.removesuffix("_column"): value for name, value in given.items()})
+        how = {name.removesuffix("_column"): value for name, value in given.items()}
+        return read(source, **how, folder=folder, progress=progress)
 
 
 class Protocol(Enum):
@@ -265,6 +271,14 @@ class Ranking:
         return False
 
 
+Memory = Annotated[
+    str | None,
+    Parameter(
+        group=Group("Reading a file", sort_key=4),
+        help="for files larger than memory: what the process may hold, such as 2GB; the ratings are then kept on disk, and "
+        "the result is the same",
+    ),
+]
 Seed = Annotated[
     int,
     Parameter(converter=whole(0, 2**32 - 1), help="same data, flags and seed: same result (0 to 4294967295)"),
@@ -341,29 +355,6 @@ class Training:
             checkpoint=checkpoint,
             resume=self.checkpoint if self.resume else None,
         )
-
-
-def refuse_unwritable(
-    folder: Path, names: Iterable[str], given_as: str, inputs: Iterable[str | Path] = ()
-) -> Path:
-    """The folder, or the nearest one above it that exists; an error unless the files can be written there.
-
-    None of them may be an input: what a user trains on is not replaced by what comes out.
-    """
-    inputs = [path for path in inputs if os.path.exists(path)]
-    home = next(place for place in (folder, *folder.parents, Path("/")) if os.path.lexists(place))
-    if not os.path.isdir(home):
-        raise ParameterError(f"{given_as}: {home} is a file, not a folder: give another place")
-    for name in names:
-        there = folder / name
-        if there.exists() and not there.is_file():  # a device would become a file, for every program
-            what = "a folder" if there.is_dir() else "not a file on disk"
-            raise ParameterError(f"{given_as}: {there} is {what}: give another place")
-        if there.exists() and any(os.path.samefile(there, path) for path in inputs):
-            raise ParameterError(f"{given_as}: {there} is what is read: give another place")
-    if not os.access(home, os.W_OK | os.X_OK):
-        raise ParameterError(f"{given_as}: no permission to write in {home}: give another place")
-    return home
 
 
 def with_recipe(

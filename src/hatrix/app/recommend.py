@@ -11,8 +11,9 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 from cyclopts import Parameter
 
 import hatrix
-from hatrix.app.flags import Output, above_zero, dumps, file_path, refuse_unwritable, whole
-from hatrix.app.steps import aligned, staged, write_parquet
+from hatrix.app.flags import Output, above_zero, dumps, file_path, whole
+from hatrix.app.staging import refuse_unwritable, staged
+from hatrix.app.steps import aligned, write_parquet
 from hatrix.errors import ParameterError
 
 if TYPE_CHECKING:

@@ -22,10 +22,10 @@ from hatrix.app.flags import (
     dumps,
     file_path,
     flag,
-    refuse_unwritable,
     whole,
 )
-from hatrix.app.steps import Name, Source, aligned, facts_of, load, recipe_named, staged
+from hatrix.app.staging import refuse_unwritable, staged
+from hatrix.app.steps import Name, Source, aligned, facts_of, load, recipe_named
 from hatrix.errors import ParameterError
 
 if TYPE_CHECKING:

@@ -3,13 +3,9 @@
 from __future__ import annotations
 
 import difflib
-import os
-import shutil
-import tempfile
 import time
 import warnings
-from collections.abc import Iterable, Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -17,7 +13,7 @@ from cyclopts import Parameter
 
 import hatrix
 from hatrix import models
-from hatrix.app.flags import Columns, Output, Training, refuse_unwritable
+from hatrix.app.flags import Columns, Output, Training
 from hatrix.errors import DataError, ParameterError
 
 if TYPE_CHECKING:
@@ -31,15 +27,21 @@ __all__ = [
     "Name",
     "Source",
     "aligned",
+    "check_memory",
     "facts_of",
     "load",
     "recipe_named",
-    "staged",
     "train",
     "write_parquet",
 ]
 
-Source = Annotated[str, Parameter(help="a data set (see hatrix data list), or a file of ratings")]
+Source = Annotated[
+    str,
+    Parameter(
+        help="a data set (see hatrix data list), or a file of ratings, or several of one layout: a quoted pattern such as "
+        "'part-*.csv', or a folder of Parquet files"
+    ),
+]
 Name = Annotated[
     str, Parameter(help=f"one of {', '.join(models.ALGORITHMS)}; write --help after it for its own flags")
 ]
@@ -55,8 +57,30 @@ def recipe_named(name: str) -> type[Algorithm]:
     return models.algorithm(name)
 
 
-def load(source: str, columns: Columns, output: Output, recipe: Algorithm) -> Ratings:
-    ratings = columns.load(source, progress=not output.quiet)
+def check_memory(memory: str | None, recipe: Algorithm) -> None:
+    """Refuse a limit that is none, or that the algorithm cannot keep, before any time is spent."""
+    if memory is None:
+        return
+    from hatrix.data.disk import size_in_bytes
+
+    size_in_bytes(memory)
+    if not recipe.out_of_core:
+        able = [name for name in models.ALGORITHMS if models.algorithm(name).out_of_core]
+        raise ParameterError(
+            f"--memory: {recipe.name} needs all ratings in memory: leave the flag out, or train one of {', '.join(able)}"
+        )
+
+
+def load(
+    source: str,
+    columns: Columns,
+    output: Output,
+    recipe: Algorithm,
+    memory: str | None = None,
+    folder: Path | None = None,
+) -> Ratings:
+    """The ratings, and notes of what was found; with ``memory`` on disk, in the ``folder`` or a temporary one."""
+    ratings = columns.load(source, progress=not output.quiet, memory=memory, folder=folder)
     if ratings.implicit and recipe.task == "rating":
         raise DataError(
             f"{source} has events and no ratings, and {recipe.name} predicts ratings: name the column of the ratings "
@@ -85,23 +109,6 @@ def train(recipe: Algorithm, train: Ratings, training: Training, output: Output)
         warnings.warn(note, stacklevel=1)
     output.note(f"trained in {seconds:.1f} s, {len(model.history)} epochs")
     return model, seconds
-
-
-@contextmanager
-def staged(folder: Path, names: Iterable[str], source: str) -> Iterator[Path]:
-    """A hidden folder for files of these names, which move to ``folder`` when all went well, and only then."""
-    home = refuse_unwritable(folder, names, "--out", [source])
-    try:
-        stage = Path(tempfile.mkdtemp(prefix=".hatrix-", dir=home))
-    except OSError as error:
-        raise ParameterError(f"--out: cannot write in {home}: {error.strerror}: give another place") from None
-    try:
-        yield stage
-        folder.mkdir(parents=True, exist_ok=True)
-        for name in names:
-            os.replace(stage / name, folder / name)
-    finally:
-        shutil.rmtree(stage, ignore_errors=True)
 
 
 def write_parquet(frame: pd.DataFrame, path: Path) -> None:

@@ -15,7 +15,8 @@ from cyclopts import Parameter
 import hatrix
 from hatrix.app.flags import Columns, Output, file_path, whole
 from hatrix.app.recommend import Model, id_of
-from hatrix.app.steps import facts_of, load, staged
+from hatrix.app.staging import staged
+from hatrix.app.steps import facts_of, load
 from hatrix.errors import ParameterError
 
 if TYPE_CHECKING:

@@ -85,6 +85,15 @@ class Disk:
             )
         return self.memory - held
 
+    def refuse_excess(self, what: str) -> None:
+        """Refuse to go on where the process holds nearly all that it may, because of what has come to be held."""
+        held = resident()
+        if held > self.memory - LEAST_ROOM // 4:
+            raise DataError(
+                f"{what} take more than the {self.memory / 1e6:,.0f} MB allowed, of which {held / 1e6:,.0f} MB are in use: "
+                "allow more memory"
+            )
+
     def path(self, name: str) -> Path:
         """The file of a column."""
         return self.folder / name

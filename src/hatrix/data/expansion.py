@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     import pandas as pd
     from numpy.typing import NDArray
 
-__all__ = ["Expanded", "expand", "numbered"]
+__all__ = ["Expanded", "expand", "numbered", "refuse_target"]
 
 _CHUNK = 1 << 20
 
@@ -148,6 +148,17 @@ def numbered(n: int) -> Ids:
     return Ids(np.arange(1, n + 1, dtype=np.int64))
 
 
+def refuse_target(path: Path) -> None:
+    """Refuse a path that no Parquet file can be written to."""
+    if path.suffix.lower() not in (".parquet", ".pq"):
+        raise DataError(f"{path} ends on {path.suffix!r}: end it on .parquet")
+    if path.is_dir() or not path.parent.is_dir():
+        what = "is a folder" if path.is_dir() else f"cannot be written: there is no folder {path.parent}"
+        raise DataError(f"{path} {what}")
+    if path.exists() and not path.is_file():
+        raise DataError(f"{path} is not a file on disk: give another path")
+
+
 def _blocks(
     ratings: Ratings, user_copies: int, item_copies: int, seed: int
 ) -> Iterator[tuple[NDArray[np.int32], NDArray[np.int32]]]:
@@ -177,13 +188,7 @@ def _write(
     """Write the blocks as Parquet files, and then these as one."""
     import duckdb
 
-    if path.suffix.lower() not in (".parquet", ".pq"):
-        raise DataError(f"{path} ends on {path.suffix!r}: end it on .parquet")
-    if path.is_dir() or not path.parent.is_dir():
-        what = "is a folder" if path.is_dir() else f"cannot be written: there is no folder {path.parent}"
-        raise DataError(f"{path} {what}")
-    if path.exists() and not path.is_file():
-        raise DataError(f"{path} is not a file on disk: give another path")
+    refuse_target(path)
     try:
         folder = Path(tempfile.mkdtemp(prefix=f".{path.name}-", dir=path.parent))
     except OSError as error:

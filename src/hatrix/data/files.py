@@ -154,16 +154,16 @@ class Files:
             self._first = path, (kinds, header, names, width)
             return self._places
         first, (kinds_there, _, names_there, width_there) = self._first
-        there = f"all of the layout of {first} are read together"
         if names != names_there or width != width_there:
             raise DataError(
-                f"{path} has {_listed(names, width)}, and {first} has {_listed(names_there, width_there)}: "
-                f"files must be of one layout to be read together"
+                f"{path} has {_listed(names, width)}, and {first} has {_listed(names_there, width_there)}: files must be of "
+                "one layout to be read together"
             )
         for place in self._places.values():
             if self.source.parquet and kinds[place] != kinds_there[place]:
                 raise DataError(
-                    f"{path}: column {(names or [])[place]!r} is {kinds[place]}, and {kinds_there[place]} in {first}: {there}"
+                    f"{path}: column {(names or [])[place]!r} is {kinds[place]}, and {kinds_there[place]} in {first}: files "
+                    "must be of one layout to be read together"
                 )
         return self._places
 

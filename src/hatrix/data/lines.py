@@ -12,8 +12,8 @@ from hatrix.errors import DataError
 
 __all__ = ["Piece", "pieces_of_text"]
 
-LONGEST = 8
-"""Pieces that a record may be as long as, since a file without line ends is no table."""
+LONGEST = 1 << 23
+"""Bytes that a record may be long, since a file without line ends is no table."""
 _LINE = re.compile(rb"[^\r\n]*(?:\r\n|\n|\r)")
 
 
@@ -39,10 +39,9 @@ def pieces_of_text(path: Path, named: str, separator: str, size: int) -> Iterato
                 if b"\r" in rest:
                     before += rest.count(b"\r", 0, cut) - rest.count(b"\r\n", 0, cut)
                 rest = rest[cut:]
-            elif len(rest) > LONGEST * size:
+            elif len(rest) > LONGEST + size:
                 raise DataError(
-                    f"{named}, line {before + 1}: longer than {LONGEST * size / 1e6:,.0f} MB: give a file with a rating a "
-                    "line, or allow more memory"
+                    f"{named}, line {before + 1}: longer than {LONGEST / 1e6:,.0f} MB: give a file with a rating a line"
                 )
     if rest:
         yield Piece(rest, before, end + len(rest))

@@ -105,9 +105,9 @@ def _whole(parts: list[Any]) -> Any:
 
 def total(reports: Iterable[ReadReport]) -> ReadReport:
     """What became of the records of all pieces."""
-    counts = np.zeros(6, np.int64)
+    counts = dict.fromkeys(("records", "accepted", "rejected", "blank", "header", "duplicates"), 0)
     errors: list[tuple[str, int, str]] = []
     for one in reports:
-        counts += (one.records, one.accepted, one.rejected, one.blank, one.header, one.duplicates)
+        counts = {name: count + getattr(one, name) for name, count in counts.items()}
         errors += one.errors
-    return ReadReport(*counts.tolist(), tuple(errors[:5]))
+    return ReadReport(**counts, errors=tuple(errors[:5]))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import shutil
 from typing import TYPE_CHECKING, Any
 
@@ -127,9 +128,12 @@ def read(
     files = Files(given, How(chosen, separator, header, encoding, implicit, skip_bad_rows))
     if memory is None:
         pieces = list(files.whole())
+        if not pieces:
+            raise DataError(f"{given.where} has no ratings")
         found = pieces[0] if len(pieces) == 1 else joined(pieces)
         del pieces
         return _in_memory(found, given.where, files.implicit, scale, stem)
+    is_new = folder is not None and not os.path.exists(folder)
     disk = open_disk(folder, size_in_bytes(memory))
     identity = {**files.identity(), "scale": scale, "name": stem}
     ratings = kept(disk, identity)
@@ -149,12 +153,12 @@ def read(
                 show=lambda rows: show(files.done, rows),
             )
     except OSError as error:
-        clear(disk)
+        clear(disk, gone=is_new)
         raise DataError(
             f"{disk.folder} cannot hold {given.where}: {error.strerror or one_line(error)}"
         ) from None
     except BaseException:
-        clear(disk)
+        clear(disk, gone=is_new)
         raise
 
 

@@ -42,7 +42,8 @@ def source_of(given: str | PathLike[str] | Sequence[str | PathLike[str]]) -> Sou
     DataError
         If there are none, or some are Parquet and some are text.
     """
-    places = [os.fspath(one) for one in (given if isinstance(given, list | tuple) else [given])]
+    several: Sequence[Any] = given if isinstance(given, list | tuple) else [given]
+    places: list[str] = [os.fspath(one) for one in several]
     files = [path for place in places for path in files_in(place)]
     if not files:
         raise DataError("no files of ratings are given: give one or more")

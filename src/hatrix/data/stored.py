@@ -10,7 +10,7 @@ import tempfile
 import weakref
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import ExitStack
+from contextlib import ExitStack, suppress
 from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
@@ -43,6 +43,9 @@ BYTES_PER_ROW = 400
 
 def open_disk(folder: str | PathLike[str] | None, memory: int) -> Disk:
     """The folder as a disk; without one a temporary folder, which goes when the ratings do."""
+    import duckdb  # noqa: F401  what takes memory itself is there before the room is measured
+    import pandas  # noqa: F401
+
     try:
         if folder is None:
             disk = Disk(Path(tempfile.mkdtemp(prefix="hatrix-")), memory)
@@ -164,13 +167,16 @@ def kept(disk: Disk, source: dict[str, Any]) -> Ratings | None:
     return None
 
 
-def clear(disk: Disk) -> None:
-    """Remove what reading has written."""
+def clear(disk: Disk, *, gone: bool = False) -> None:
+    """Remove what reading has written, and the folder too if it is to be gone."""
     for path in disk.folder.iterdir():
         if path.is_dir() and path.name.startswith("hatrix-"):
             shutil.rmtree(path, ignore_errors=True)
         elif _OURS.fullmatch(path.name):
             path.unlink()
+    if gone:
+        with suppress(OSError):
+            disk.folder.rmdir()
 
 
 def _note(disk: Disk, facts: dict[str, Any]) -> None:
@@ -215,7 +221,7 @@ def _provisional(
         disk.writing("time", np.int64) as time,
     ):
         for piece in pieces:
-            disk.room()  # ids may have taken all there is
+            disk.refuse_excess(f"{len(users):,} users and {len(items):,} items")
             user.append(users.of(piece.users)[piece.user])
             item.append(items.of(piece.items)[piece.item])
             counted = piece.rating is None
