@@ -10,9 +10,11 @@ from pathlib import Path
 
 import pytest
 
-pytest.importorskip("resource", reason="the most that was resident is known on Unix only")
-
 import limited
+
+pytestmark = pytest.mark.skipif(
+    not Path("/proc/self/status").exists(), reason="Linux alone says what the most was that was resident"
+)
 
 LIMIT = 512_000_000
 """Of which Python and the libraries take 320 MB in the end."""

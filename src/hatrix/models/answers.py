@@ -110,8 +110,8 @@ class Answers:
             A ``.parquet`` or ``.csv`` file to write them to, block by block, instead of returning them. It appears when it
             is whole. The blocks of a run that broke off are kept beside it, and the same call goes on after them.
         memory
-            What may be used besides the items and, without a path, the frame returned. Three eighths of it are, so that it
-            is a limit of the whole process where that and the items fit into the rest. Training rows and factors of users
+            What may be used besides the items and, without a path, the frame returned. A quarter of it is, so that it is
+            a limit of the whole process where that and the items fit into the rest. Training rows and factors of users
             that are mapped from a model file are gone through block by block, and let go of.
         exclude_seen, among, exclude, where, risk
             As in `recommend`.

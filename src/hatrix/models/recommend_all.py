@@ -40,7 +40,7 @@ BYTES_PER_ROW = 200
 """Of a list, from the scan to the columns of a frame and what DuckDB makes of them."""
 BYTES_PER_SEEN = 40
 """Of a training row, while it is put in order and left out."""
-LEAST_MEMORY = 64_000_000
+LEAST_MEMORY, LEAST_OF_DUCKDB = 64_000_000, 16_000_000
 LABELS_AT_ONCE = 1 << 16
 
 
@@ -131,7 +131,7 @@ def recommend_all(
 def needed(model: FactorModel) -> int:
     """Bytes from which on ``memory`` is a limit of the whole process, whatever the number of users and training rows.
 
-    Three eighths of it are for a block of users and for DuckDB, so what the process holds has to fit into the rest: itself,
+    An eighth of it is for a block of users and one for DuckDB, so what the process holds has to fit into the rest: itself,
     the items and their codes.
     """
     import duckdb
@@ -140,7 +140,7 @@ def needed(model: FactorModel) -> int:
         connection.execute("SELECT 1")
     Recommender.of(model, 1, exclude_seen=False).lists(np.arange(min(1, len(model.users))))
     let_go(model.user_factors, slice(None))
-    return resident() * 8 // 5
+    return resident() * 4 // 3
 
 
 def _ends(recommender: Recommender, size: int) -> list[int]:
@@ -200,7 +200,7 @@ def _streamed(
     try:
         with duckdb.connect() as connection, _bar(users, progress) as show:
             connection.execute("SET enable_progress_bar = false")
-            connection.execute(f"SET memory_limit = '{memory // 4}B'")
+            connection.execute(f"SET memory_limit = '{max(memory // 8, LEAST_OF_DUCKDB)}B'")
             connection.execute(f"SET threads = {recommender.threads}")
             folder = _partial(path, _identity(recommender, ends))
             connection.execute(f"SET temp_directory = {quoted(folder)}")
