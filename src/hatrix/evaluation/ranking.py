@@ -18,6 +18,7 @@ from hatrix.data.ratings import Ratings
 from hatrix.errors import DataError, ParameterError
 from hatrix.evaluation.candidates import BYTES_PER_ROW, HeldOut, Ranked, Ranker, held_out
 from hatrix.evaluation.lists import OVERALL, overall
+from hatrix.evaluation.tally import MOST_GROUPS, resampled
 from hatrix.models.fit import Algorithm, thread_count
 from hatrix.models.model import FactorModel
 
@@ -32,8 +33,6 @@ if TYPE_CHECKING:
 __all__ = ["PER_USER", "RankingEvaluation", "evaluate_ranking", "measures"]
 
 PER_USER = ("recall", "ndcg", "precision", "hit_rate", "map", "mrr")
-MOST_GROUPS = 1 << 14
-DRAWN_AT_ONCE = 1 << 21
 BYTES_PER_FIGURE, BYTES_PER_PLACE = 40, 10
 """Of each user, of data on disk: of a figure while its interval is drawn, and of a place in the list."""
 OVERLAP_AT_ONCE = 1 << 20
@@ -431,16 +430,9 @@ def _intervals(
         [np.bincount(group, column) for column in np.where(present, table, 0.0).T]
         + [np.bincount(group, column) for column in present.T]
     )
-    groups, rng, width = len(sums), np.random.default_rng(seed), table.shape[1]
-    means = np.empty((draws, width))
-    at_once = max(1, DRAWN_AT_ONCE // groups)
-    for first in range(0, draws, at_once):
-        several = min(at_once, draws - first)
-        drawn = rng.integers(0, groups, (several, groups)) + np.arange(several)[:, None] * groups
-        times = np.bincount(drawn.ravel(), minlength=several * groups).reshape(several, groups)
-        total = times.astype(np.float64) @ sums
-        with np.errstate(invalid="ignore"):
-            means[first : first + several] = total[:, :width] / total[:, width:]
+    width, total = table.shape[1], resampled(sums, draws, seed)
+    with np.errstate(invalid="ignore"):
+        means = total[:, :width] / total[:, width:]
     tail = (1 - confidence) / 2
     low, high = np.quantile(means, [tail, 1 - tail], axis=0)  # NaN where a draw has nobody with a figure
     ends = {key: (float(low[n]), float(high[n])) for n, key in enumerate(columns)}

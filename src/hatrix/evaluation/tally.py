@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 
     Floats = NDArray[np.float64]
 
-__all__ = ["Errors", "Means", "Tally", "mean_and_reach"]
+__all__ = ["Errors", "Means", "Tally", "mean_and_reach", "resampled"]
 
 FEWEST_USERS = 10
 """Fewer users are too few to resample."""
@@ -32,6 +32,23 @@ class Errors(NamedTuple):
     mse: float
     rmse: float
     mae: float
+
+
+def resampled(sums: Floats, draws: int, seed: int) -> Floats:
+    """Totals of rows drawn with replacement, as many as there are, a line for each of so many draws."""
+    from hatrix.kernels.dense import one_blas_thread
+
+    groups, rng = len(sums), np.random.default_rng(seed)
+    totals = np.empty((draws, sums.shape[1]))
+    at_once = max(1, DRAWN_AT_ONCE // groups)
+    with one_blas_thread():  # narrow products: more threads would wait for each other
+        for first in range(0, draws, at_once):
+            several = min(at_once, draws - first)
+            drawn = rng.integers(0, groups, (several, groups))
+            drawn += np.arange(several)[:, None] * groups
+            times = np.bincount(drawn.ravel(), minlength=several * groups).reshape(several, groups)
+            totals[first : first + several] = times.astype(np.float64) @ sums
+    return totals
 
 
 class Means:
@@ -114,16 +131,8 @@ class Tally:
     def _percentiles(self, draws: int, confidence: float, seed: int) -> tuple[list[float], list[float]]:
         """Ends of the intervals of the mean squared and the mean absolute error."""
         sums = np.column_stack([*self._sums, self._count])
-        groups, rng = len(sums), np.random.default_rng(seed)
-        means = np.empty((draws, 2))
-        at_once = max(1, DRAWN_AT_ONCE // groups)
-        for first in range(0, draws, at_once):
-            several = min(at_once, draws - first)
-            drawn = rng.integers(0, groups, (several, groups))
-            drawn += np.arange(several)[:, None] * groups
-            times = np.bincount(drawn.ravel(), minlength=several * groups).reshape(several, groups)
-            total = times.astype(np.float64) @ sums
-            means[first : first + several] = total[:, :2] / total[:, 2:]
+        total = resampled(sums, draws, seed)
+        means = total[:, :2] / total[:, 2:]
         tail = (1 - confidence) / 2
         low, high = np.quantile(means, [tail, 1 - tail], axis=0).tolist()
         return low, high
