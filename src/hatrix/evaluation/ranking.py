@@ -430,7 +430,7 @@ def _intervals(
         [np.bincount(group, column) for column in np.where(present, table, 0.0).T]
         + [np.bincount(group, column) for column in present.T]
     )
-    width, total = table.shape[1], resampled(sums, draws, seed)
+    width, total = table.shape[1], resampled(sums.astype(np.float64), draws, seed)
     with np.errstate(invalid="ignore"):
         means = total[:, :width] / total[:, width:]
     tail = (1 - confidence) / 2
