@@ -22,7 +22,7 @@ from hatrix.models import ALGORITHMS, algorithm, regions
 from hatrix.models.container import read
 from hatrix.models.fit import Checkpoint
 from hatrix.models.seen import Seen
-from ondisk import on_disk
+from on_disk import on_disk
 
 ABLE = [
     hx.MF(epochs=2),
@@ -75,7 +75,8 @@ def test_a_fit_from_disk_has_the_bits_of_one_in_memory(recipe, valid, ratings, t
         np.testing.assert_array_equal(a, b)
     columns = [name for name in wanted.history if name != "seconds"]
     assert wanted.history[columns].equals(got.history[columns])
-    assert list(tmp_path.iterdir()) == []  # nothing is left behind that has a name
+    # Of what training wrote, nothing is left that has a name.
+    assert {path.name for path in tmp_path.iterdir()} == {"user", "item", "value", "time"}
 
 
 @settings(deadline=None, max_examples=30)
@@ -187,6 +188,46 @@ def test_too_little_memory_is_said_before_any_work(ratings, tmp_path):
         DataError, match=r"the factors of 500,000 users and 120 items take .* MB .*fewer factors"
     ):
         hx.BiasedMF(factors=512).fit(many, progress=False)
+
+
+KILLED = """
+    import os, sys
+    from pathlib import Path
+    import hatrix as hx
+    from hatrix.models.fit import Checkpoint
+
+    folder = Path(sys.argv[1])
+    step = hx.BiasedMF.step
+
+    def counted(recipe, state, epoch):
+        if epoch == int(sys.argv[2]):
+            os.kill(os.getpid(), 9)
+        return step(recipe, state, epoch)
+
+    hx.BiasedMF.step = counted
+    ratings = hx.read(folder / "ratings.csv", memory="2GB", folder=folder / "read")
+    file = folder / "state.hatrix"
+    model = hx.BiasedMF(epochs=6, factors=4).fit(
+        ratings, progress=False, checkpoint=Checkpoint(file, epochs=1), resume=file
+    )
+    model.save(folder / "model.hatrix")
+"""
+
+
+def test_killed_while_training_it_goes_on_to_the_same_bits(ratings, tmp_path):
+    ratings.to_frame().to_csv(tmp_path / "ratings.csv", index=False)
+    command = [sys.executable, "-c", textwrap.dedent(KILLED), str(tmp_path)]
+    for epoch in (2, 4, -1):
+        done = subprocess.run(
+            [*command, str(epoch)], capture_output=True, text=True, timeout=120, check=False
+        )
+        assert done.returncode == (0 if epoch == -1 else -9), done.stderr
+        assert (tmp_path / "model.hatrix").exists() == (epoch == -1)
+    whole = hx.BiasedMF(epochs=6, factors=4).fit(hx.read(tmp_path / "ratings.csv"), progress=False)
+    got = hx.load(tmp_path / "model.hatrix")
+    np.testing.assert_array_equal(got.user_factors, whole.user_factors)
+    assert len(got.history) == 6
+    assert not [path.name for path in (tmp_path / "read").iterdir() if path.name.startswith("regions")]
 
 
 LIMITED = """
