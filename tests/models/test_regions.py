@@ -183,7 +183,7 @@ def test_too_little_memory_is_said_before_any_work(ratings, tmp_path):
     tight = on_disk(ratings, tmp_path, memory=1_000_000)
     with pytest.raises(DataError, match="allow at least"):
         hx.BiasedMF().fit(tight, progress=False)
-    many = replace(on_disk(ratings, tmp_path), users=Ids(np.arange(500_000)))
+    many = replace(on_disk(ratings, tmp_path, memory=2_000_000_000), users=Ids(np.arange(500_000)))
     with pytest.raises(
         DataError, match=r"the factors of 500,000 users and 120 items take .* MB .*fewer factors"
     ):
