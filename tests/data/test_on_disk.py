@@ -41,7 +41,7 @@ def small(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("hatrix.data.read.rows_at_once", lambda _: 7)
     monkeypatch.setattr(stored, "rows_at_once", lambda _: 5)
     cut = files_module.pieces_of_text
-    monkeypatch.setattr(files_module, "pieces_of_text", lambda *where: cut(*where[:3], 64))
+    monkeypatch.setattr(files_module, "pieces_of_text", lambda *where: cut(*where[:3], 100))
 
 
 def equal(stored: hx.Ratings, wanted: hx.Ratings) -> None:
@@ -190,6 +190,17 @@ def test_bad_rows_have_their_lines(tmp_path, content):
     assert messages[0] == messages[1]
 
 
+@pytest.mark.parametrize("content", [*TEXTS.values(), *BAD.values()], ids=[*TEXTS, *BAD])
+def test_large_texts_are_read_in_pieces_in_memory_too(tmp_path, monkeypatch, content):
+    path = tmp_path / "ratings.csv"
+    path.write_bytes(content.encode())
+    wanted = hx.read(path, skip_bad_rows=True)
+    monkeypatch.setattr(files_module, "LARGEST_AT_ONCE", 0)
+    monkeypatch.setattr(files_module, "LARGEST_PIECE", 100)
+    found = hx.read(path, skip_bad_rows=True)
+    assert (found.fingerprint, found.report, found.scale) == (wanted.fingerprint, wanted.report, wanted.scale)
+
+
 @any_pieces
 def test_bad_rows_of_parquet(tmp_path):
     path = tmp_path / "ratings.parquet"
@@ -227,7 +238,7 @@ lines = st.lists(
 )
 
 
-@settings(deadline=None, max_examples=60, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(deadline=None, max_examples=25, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(lines, st.booleans(), st.booleans(), st.integers(1, 4))
 def test_any_lines(tmp_path, rows, timed, rated, parts):
     header = ["user", "item", *(["rating"] if rated else []), *(["time"] if timed else [])]
@@ -295,7 +306,7 @@ class TestSeveralFiles:
         table.to_csv(whole, index=False) if kind == "csv" else table.to_parquet(whole)
         paths = self.parts(tmp_path, kind, table)
         one = hx.read(whole, name="all")
-        for source in (paths, list(map(str, paths)), tuple(paths), str(tmp_path / f"part-*.{kind}")):
+        for source in (tuple(map(str, paths)), str(tmp_path / f"part-*.{kind}")):
             several = both(source, name="all")
             assert several.fingerprint == one.fingerprint
             assert (several.scale, several.implicit) == (one.scale, one.implicit)
