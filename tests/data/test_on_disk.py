@@ -142,6 +142,13 @@ def test_large_row_groups_are_cut(tmp_path, monkeypatch):
     assert cut
 
 
+@any_pieces
+def test_any_names_of_columns(tmp_path):
+    path = tmp_path / "ratings.parquet"
+    frame().rename(columns={"user": "file_row_number", "item": 'it"em'}).to_parquet(path)
+    both(path, user=0, item='it"em')
+
+
 TEXTS = {
     "double colons": "1::10::5::978300760\n2::10::3::978302109\n1::11::4::978301968\n" * 9,
     "windows": "user,item,rating\r\n1,2,3\r\n\r\n4,5,6\r\n",
@@ -368,6 +375,8 @@ class TestSeveralFiles:
             hx.read(str(tmp_path / "x-*.csv"))
         with pytest.raises(DataError, match="no files"):
             hx.read([])
+        with pytest.raises(DataError, match="the path of a file is empty"):
+            hx.read("")
         with pytest.raises(DataError, match=r"there is no file .*nowhere.csv"):
             hx.read([tmp_path / "nowhere.csv"])
         path = tmp_path / "[odd]*.csv"

@@ -18,7 +18,7 @@ from hatrix.data.pieces import Columns, joined, total
 from hatrix.data.ratings import ReadReport
 from hatrix.data.roles import counts_events, known_names, places_of
 from hatrix.data.sources import Source
-from hatrix.data.tables import columns_of, parquet, rows_in
+from hatrix.data.tables import ROW_NUMBER, columns_of, parquet, rows_in
 from hatrix.errors import DataError
 
 __all__ = ["Files", "How"]
@@ -113,7 +113,7 @@ class Files:
     def _pieces_of_table(self, path: Path, disk: Disk, rows: int) -> Iterator[Columns]:
         with parquet(path, disk.room() // 4, disk.folder) as table:
             places = self._checked(path, table.names, len(table.names), table.kinds)
-            if table.in_group > LARGEST_GROUP * rows:
+            if table.in_group > LARGEST_GROUP * rows or ROW_NUMBER in map(str.lower, table.names):
                 table = table.regrouped(places, rows, disk.path("piece-0"))
                 places = {role: at for at, role in enumerate(places)}
             for start in range(0, table.rows, rows):
