@@ -18,7 +18,7 @@ from hypothesis import strategies as st
 
 import hatrix as hx
 from hatrix.data import files as files_module
-from hatrix.data import stored, text
+from hatrix.data import pairs, stored, text
 from hatrix.data.lines import pieces_of_text
 from hatrix.data.tables import Parquet
 from hatrix.errors import DataError, ParameterError
@@ -40,6 +40,8 @@ any_pieces = pytest.mark.usefixtures("pieces")
 def small(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("hatrix.data.read.rows_at_once", lambda _: 7)
     monkeypatch.setattr(stored, "rows_at_once", lambda _: 5)
+    monkeypatch.setattr(pairs, "LEAST_IN_FILE", 10)
+    monkeypatch.setattr(pairs, "BYTES_PER_ROW", 1 << 40)
     cut = files_module.pieces_of_text
     monkeypatch.setattr(files_module, "pieces_of_text", lambda *where: cut(*where[:3], 100))
 

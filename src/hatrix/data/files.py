@@ -63,8 +63,10 @@ class Files:
 
     def identity(self) -> dict[str, Any]:
         """What tells these files, read in this way, from others."""
+        import hatrix
+
         files = [[str(path.absolute()), *state] for path, state in self._state.items()]
-        return {"files": files, "how": asdict(self.how)}
+        return {"files": files, "how": asdict(self.how), "hatrix": hatrix.__version__}
 
     def whole(self) -> Iterator[Columns]:
         """The columns of each file."""
