@@ -18,7 +18,7 @@ from hypothesis import strategies as st
 
 import hatrix as hx
 from hatrix.data import files as files_module
-from hatrix.data import stored, text
+from hatrix.data import pairs, stored, text
 from hatrix.data.lines import pieces_of_text
 from hatrix.data.tables import Parquet
 from hatrix.errors import DataError, ParameterError
@@ -40,8 +40,10 @@ any_pieces = pytest.mark.usefixtures("pieces")
 def small(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("hatrix.data.read.rows_at_once", lambda _: 7)
     monkeypatch.setattr(stored, "rows_at_once", lambda _: 5)
+    monkeypatch.setattr(pairs, "LEAST_IN_FILE", 10)
+    monkeypatch.setattr(pairs, "BYTES_PER_ROW", 1 << 40)
     cut = files_module.pieces_of_text
-    monkeypatch.setattr(files_module, "pieces_of_text", lambda *where: cut(*where[:3], 64))
+    monkeypatch.setattr(files_module, "pieces_of_text", lambda *where: cut(*where[:3], 100))
 
 
 def equal(stored: hx.Ratings, wanted: hx.Ratings) -> None:
@@ -142,6 +144,13 @@ def test_large_row_groups_are_cut(tmp_path, monkeypatch):
     assert cut
 
 
+@any_pieces
+def test_any_names_of_columns(tmp_path):
+    path = tmp_path / "ratings.parquet"
+    frame().rename(columns={"user": "file_row_number", "item": 'it"em'}).to_parquet(path)
+    both(path, user=0, item='it"em')
+
+
 TEXTS = {
     "double colons": "1::10::5::978300760\n2::10::3::978302109\n1::11::4::978301968\n" * 9,
     "windows": "user,item,rating\r\n1,2,3\r\n\r\n4,5,6\r\n",
@@ -190,6 +199,17 @@ def test_bad_rows_have_their_lines(tmp_path, content):
     assert messages[0] == messages[1]
 
 
+@pytest.mark.parametrize("content", [*TEXTS.values(), *BAD.values()], ids=[*TEXTS, *BAD])
+def test_large_texts_are_read_in_pieces_in_memory_too(tmp_path, monkeypatch, content):
+    path = tmp_path / "ratings.csv"
+    path.write_bytes(content.encode())
+    wanted = hx.read(path, skip_bad_rows=True)
+    monkeypatch.setattr(files_module, "LARGEST_AT_ONCE", 0)
+    monkeypatch.setattr(files_module, "LARGEST_PIECE", 100)
+    found = hx.read(path, skip_bad_rows=True)
+    assert (found.fingerprint, found.report, found.scale) == (wanted.fingerprint, wanted.report, wanted.scale)
+
+
 @any_pieces
 def test_bad_rows_of_parquet(tmp_path):
     path = tmp_path / "ratings.parquet"
@@ -227,7 +247,7 @@ lines = st.lists(
 )
 
 
-@settings(deadline=None, max_examples=60, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(deadline=None, max_examples=25, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(lines, st.booleans(), st.booleans(), st.integers(1, 4))
 def test_any_lines(tmp_path, rows, timed, rated, parts):
     header = ["user", "item", *(["rating"] if rated else []), *(["time"] if timed else [])]
@@ -295,7 +315,7 @@ class TestSeveralFiles:
         table.to_csv(whole, index=False) if kind == "csv" else table.to_parquet(whole)
         paths = self.parts(tmp_path, kind, table)
         one = hx.read(whole, name="all")
-        for source in (paths, list(map(str, paths)), tuple(paths), str(tmp_path / f"part-*.{kind}")):
+        for source in (tuple(map(str, paths)), str(tmp_path / f"part-*.{kind}")):
             several = both(source, name="all")
             assert several.fingerprint == one.fingerprint
             assert (several.scale, several.implicit) == (one.scale, one.implicit)
@@ -357,6 +377,8 @@ class TestSeveralFiles:
             hx.read(str(tmp_path / "x-*.csv"))
         with pytest.raises(DataError, match="no files"):
             hx.read([])
+        with pytest.raises(DataError, match="the path of a file is empty"):
+            hx.read("")
         with pytest.raises(DataError, match=r"there is no file .*nowhere.csv"):
             hx.read([tmp_path / "nowhere.csv"])
         path = tmp_path / "[odd]*.csv"

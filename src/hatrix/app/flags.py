@@ -182,7 +182,9 @@ class Columns:
         from hatrix.data.read import read
 
         how = {name.removesuffix("_column"): value for name, value in given.items()}
-        return read(source, **how, folder=folder, progress=progress)
+        if memory is not None:
+            how |= {"folder": folder, "progress": progress}
+        return read(source, **how)
 
 
 class Protocol(Enum):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import tempfile
 from collections import deque
 from collections.abc import Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
@@ -13,11 +14,11 @@ from typing import Any
 from hatrix.data import text
 from hatrix.data.disk import Disk
 from hatrix.data.lines import Piece, pieces_of_text
-from hatrix.data.pieces import Columns, total
+from hatrix.data.pieces import Columns, joined, total
 from hatrix.data.ratings import ReadReport
 from hatrix.data.roles import counts_events, known_names, places_of
 from hatrix.data.sources import Source
-from hatrix.data.tables import columns_of, parquet, rows_in
+from hatrix.data.tables import ROW_NUMBER, columns_of, parquet, rows_in
 from hatrix.errors import DataError
 
 __all__ = ["Files", "How"]
@@ -26,6 +27,10 @@ THREADS = 2
 LARGEST_PIECE = 1 << 24
 """Bytes of text that are read at a time, where memory allows."""
 PIECES_IN_ROOM = 40
+LARGEST_AT_ONCE = 1 << 26
+"""Bytes of text that are read in one go, where columns are to be in memory."""
+PACKED_BYTES = 6
+"""Of a rating in packed text, about."""
 LARGEST_GROUP = 4
 """Pieces that a row group may be as long as: a piece is read by decoding its group from the beginning."""
 
@@ -58,8 +63,10 @@ class Files:
 
     def identity(self) -> dict[str, Any]:
         """What tells these files, read in this way, from others."""
+        import hatrix
+
         files = [[str(path.absolute()), *state] for path, state in self._state.items()]
-        return {"files": files, "how": asdict(self.how)}
+        return {"files": files, "how": asdict(self.how), "hatrix": hatrix.__version__}
 
     def whole(self) -> Iterator[Columns]:
         """The columns of each file."""
@@ -71,10 +78,7 @@ class Files:
             else:
                 with self._text(path) as opened:
                     if opened is not None:
-                        plain, layout = opened
-                        yield text.read_columns(
-                            plain, str(path), layout, self._places, skip_bad_rows=self.how.skip_bad_rows
-                        )
+                        yield self._whole_text(path, *opened)
             self._refuse_change(path)
 
     def in_pieces(self, disk: Disk, rows: int) -> Iterator[Columns]:
@@ -91,20 +95,27 @@ class Files:
             self.total = rows_in(self.source.files)
             return self.total
         self.total = sum(size for size, _ in self._state.values())
-        with self._text(self.source.files[0]) as opened:
-            if opened is None:
-                return 0
-            plain, layout = opened
-            packed = self._state[self.source.files[0]][0]
-            with open(plain, "rb") as file:
-                start = file.read(1 << 20)
-            per_row = len(start) / max(1, start.count(b"\n"), len(layout.sample))
-            return int(self.total * plain.stat().st_size / max(1, packed) / per_row)
+        first = self.source.files[0]
+        if text.packing(first):
+            return self.total // PACKED_BYTES
+        with open(first, "rb") as file:
+            start = file.read(1 << 20)
+        return int(self.total / len(start) * start.count(b"\n")) if start else 0
+
+    def _whole_text(self, path: Path, plain: Path, layout: text.Layout) -> Columns:
+        if plain.stat().st_size <= LARGEST_AT_ONCE:
+            found = text.parsed(plain, str(path), layout, self._places)
+            if not self.how.skip_bad_rows:
+                text.refuse_bad(found.report, str(path))
+            return found
+        with tempfile.TemporaryDirectory(prefix="hatrix-") as folder:
+            pieces = self._sound_pieces(path, plain, layout, LARGEST_PIECE, Path(folder))
+            return joined(piece for piece, _ in pieces)
 
     def _pieces_of_table(self, path: Path, disk: Disk, rows: int) -> Iterator[Columns]:
         with parquet(path, disk.room() // 4, disk.folder) as table:
             places = self._checked(path, table.names, len(table.names), table.kinds)
-            if table.in_group > LARGEST_GROUP * rows:
+            if table.in_group > LARGEST_GROUP * rows or ROW_NUMBER in map(str.lower, table.names):
                 table = table.regrouped(places, rows, disk.path("piece-0"))
                 places = {role: at for at, role in enumerate(places)}
             for start in range(0, table.rows, rows):
@@ -121,15 +132,22 @@ class Files:
             if opened is not None:
                 plain, layout = opened
                 share = packed / max(1, plain.stat().st_size)
-                reports: list[ReadReport] = []
-                for piece, end in _parsed(plain, str(path), layout, self._places, size, disk):
-                    reports = [total([*reports, piece.report])]
+                for piece, end in self._sound_pieces(path, plain, layout, size, disk.folder):
+                    yield piece
                     self.done = before + int(end * share)
-                    if self.how.skip_bad_rows or not reports[0].rejected:
-                        yield piece
-                if reports and not self.how.skip_bad_rows:
-                    text.refuse_bad(reports[0], str(path))
         self.done = before + packed
+
+    def _sound_pieces(
+        self, path: Path, plain: Path, layout: text.Layout, size: int, folder: Path
+    ) -> Iterator[tuple[Columns, int]]:
+        """The columns of each piece of a plain file and where it ends; bad rows that are not to be skipped are refused."""
+        report = ReadReport(0, 0)
+        for piece, end in _parsed(plain, str(path), layout, self._places, size, folder):
+            report = total([report, piece.report])
+            if self.how.skip_bad_rows or not report.rejected:
+                yield piece, end
+        if not self.how.skip_bad_rows:
+            text.refuse_bad(report, str(path))
 
     @contextmanager
     def _text(self, path: Path, beside: Path | None = None) -> Iterator[tuple[Path, text.Layout] | None]:
@@ -185,14 +203,14 @@ def _listed(names: list[str] | None, width: int) -> str:
 
 
 def _parsed(
-    plain: Path, named: str, layout: text.Layout, places: dict[str, int], size: int, disk: Disk
+    plain: Path, named: str, layout: text.Layout, places: dict[str, int], size: int, folder: Path
 ) -> Iterator[tuple[Columns, int]]:
     """The columns of each piece of a plain file, and where it ends; some pieces are parsed at once."""
     waiting: deque[tuple[Future[Columns], int]] = deque()
     with ThreadPoolExecutor(THREADS) as pool:
         for number, piece in enumerate(pieces_of_text(plain, named, layout.separator, size)):
             here = layout if number == 0 else layout._replace(header=None)
-            copy = disk.path(f"piece-{number}")
+            copy = folder / f"piece-{number}"
             waiting.append((pool.submit(_parse, piece, copy, named, here, places), piece.end))
             if len(waiting) == THREADS:
                 future, end = waiting.popleft()

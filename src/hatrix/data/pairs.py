@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -23,6 +24,7 @@ __all__ = ["Repeats", "repeats"]
 
 BYTES_PER_ROW = 128
 """That sorting a file and telling its repeated pairs takes, from keys to the order of rows."""
+LEAST_IN_FILE = 1 << 16
 THREADS = 2
 GOLDEN = np.uint64(0x9E3779B97F4A7C15)
 FIELDS = ("pair", "row", "time", "value")
@@ -91,7 +93,7 @@ def repeats(
     at_once
         Rows to read at a time.
     """
-    in_file = max(disk.room() // (2 * THREADS * BYTES_PER_ROW), 1 << 16)
+    in_file = max(disk.room() // (2 * THREADS * BYTES_PER_ROW), LEAST_IN_FILE)
     bits = max(0, (rows // in_file).bit_length())
     every = range(1 << bits)
     _deal(disk, n_items, bits, ["pair"], every, at_once)
@@ -109,7 +111,8 @@ def repeats(
     gone = [disk.mapped(f"gone-{file}", np.int64) for file in some]
     for file in some:
         for name in ("gone", "changed", "sums"):  # mapped files need no names
-            disk.path(f"{name}-{file}").unlink(missing_ok=True)
+            with suppress(OSError):  # elsewhere than on POSIX they stay until their folder goes
+                disk.path(f"{name}-{file}").unlink()
     return Repeats(gone, changed, sums)
 
 

@@ -82,25 +82,30 @@ class Numbering:
 
 def joined(pieces: Iterable[Columns]) -> Columns:
     """All pieces as one, in memory."""
-    users, items, found = Numbering(), Numbering(), []
+    users, items, reports = Numbering(), Numbering(), []
+    parts: dict[str, list[Any]] = {"user": [], "item": [], "rating": [], "time": []}
     for piece in pieces:
-        user, item = users.of(piece.users)[piece.user], items.of(piece.items)[piece.item]
-        found.append(piece._replace(user=user, item=item))
+        parts["user"].append(users.of(piece.users)[piece.user])
+        parts["item"].append(items.of(piece.items)[piece.item])
+        parts["rating"].append(piece.rating)
+        parts["time"].append(piece.time)
+        reports.append(piece.report)
+
+    def whole(role: str) -> Any:
+        found = parts.pop(role)  # and gone: columns are not to be held twice
+        return None if found[0] is None else np.concatenate(found)
+
     all_users, user_place = users.finish()
     all_items, item_place = items.finish()
     return Columns(
         all_users,
-        user_place[np.concatenate([piece.user for piece in found])],
+        user_place[whole("user")],
         all_items,
-        item_place[np.concatenate([piece.item for piece in found])],
-        _whole([piece.rating for piece in found]),
-        _whole([piece.time for piece in found]),
-        total([piece.report for piece in found]),
+        item_place[whole("item")],
+        whole("rating"),
+        whole("time"),
+        total(reports),
     )
-
-
-def _whole(parts: list[Any]) -> Any:
-    return None if parts[0] is None else np.concatenate(parts)
 
 
 def total(reports: Iterable[ReadReport]) -> ReadReport:

@@ -60,6 +60,8 @@ def source_of(given: str | PathLike[str] | Sequence[str | PathLike[str]]) -> Sou
 def files_in(place: str) -> list[Path]:
     """The files that a path or a pattern stands for."""
     path = Path(place)
+    if not place:
+        raise DataError("the path of a file is empty: give one")
     if path.is_dir():
         return _parts(path)
     if path.exists():

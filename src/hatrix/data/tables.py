@@ -21,8 +21,10 @@ if TYPE_CHECKING:
     import duckdb
     from numpy.typing import NDArray
 
-__all__ = ["Parquet", "columns_of", "parquet", "rows_in"]
+__all__ = ["ROW_NUMBER", "Parquet", "columns_of", "parquet", "rows_in"]
 
+ROW_NUMBER = "file_row_number"
+"""The column that DuckDB adds, to find rows by."""
 MOST_THREADS = 4
 """More would take memory and hardly be faster than what comes after."""
 
@@ -81,7 +83,7 @@ class Parquet(NamedTuple):
         for role, place in places.items():
             field = _field(self.names[place])
             fields.append(f"{f'CAST({field} AS {kinds[role]})' if role in kinds else field} AS {role}_")
-        rows = "" if stop is None else f" WHERE file_row_number >= {start} AND file_row_number < {stop}"
+        rows = "" if stop is None else f" WHERE {ROW_NUMBER} >= {start} AND {ROW_NUMBER} < {stop}"
         query = f"SELECT {', '.join(fields)} FROM {_scan(self.path, numbered=stop is not None)}{rows}"
         try:
             found = self.connection.execute(query).fetchnumpy()
@@ -101,7 +103,7 @@ def _is_whole(kind: str) -> bool:
 
 
 def _scan(path: Path, *, numbered: bool = False) -> str:
-    more = ", file_row_number=true" if numbered else ""
+    more = f", {ROW_NUMBER}=true" if numbered else ""
     return f"read_parquet({quoted(Path(glob.escape(str(path))))}, hive_partitioning=false{more})"
 
 

@@ -1,4 +1,4 @@
-"""Separated text files, read whole and checked.
+"""Separated text, read and checked a file or a piece of one at a time.
 
 DuckDB parses a file in one go; where its counts of lines, separators and good fields do not add up to a file
 without a flaw, the records are read once more one by one, so that each bad one is named with line and reason.
@@ -33,7 +33,7 @@ if TYPE_CHECKING:
     import duckdb
     from numpy.typing import NDArray
 
-__all__ = ["Layout", "is_blank", "parsed", "plain_file", "read_columns", "records", "refuse_bad", "sniff"]
+__all__ = ["Layout", "is_blank", "packing", "parsed", "plain_file", "records", "refuse_bad", "sniff"]
 
 SEPARATORS = ("::", "\t", ",", ";", "|", " ")
 PIECE = 1 << 23
@@ -65,7 +65,7 @@ def plain_file(path: Path, encoding: str | None, beside: Path | None = None) -> 
             if encoding is None and start[:2] in (codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE):
                 raise DataError(f"{path} is UTF-16 text: give encoding='utf-16'")
             mark = start.startswith(codecs.BOM_UTF8)
-            if not _packing(path) and not mark and _is_utf8(encoding):
+            if not packing(path) and not mark and _is_utf8(encoding):
                 yield path
                 return
         with tempfile.TemporaryDirectory(prefix="hatrix-", dir=beside) as folder:
@@ -91,7 +91,7 @@ def _is_utf8(encoding: str | None) -> bool:
         raise DataError(f"there is no encoding {encoding!r}: give one such as utf-8 or latin-1") from None
 
 
-def _packing(path: Path) -> str:
+def packing(path: Path) -> str:
     """How the file is packed, which its name need not tell."""
     with open(path, "rb") as file:
         start = file.read(4)
@@ -102,11 +102,11 @@ def _packing(path: Path) -> str:
 
 @contextmanager
 def _opened(path: Path) -> Iterator[IO[bytes]]:
-    packing = _packing(path)
-    if packing == "gzip":
+    kind = packing(path)
+    if kind == "gzip":
         with gzip.open(path) as file:
             yield file  # type: ignore[misc]
-    elif packing == "zip":
+    elif kind == "zip":
         with zipfile.ZipFile(path) as archive:
             members = [
                 member
@@ -181,16 +181,6 @@ def is_blank(path: Path) -> bool:
 
 def _numeric(cells: list[str]) -> bool:
     return bool(np.isfinite(numbers(np.array(cells, object))).any())
-
-
-def read_columns(
-    path: Path, named: str, layout: Layout, places: dict[str, int], *, skip_bad_rows: bool
-) -> Columns:
-    """Read a plain file; ``places`` says which column is the user, item, rating and time."""
-    found = parsed(path, named, layout, places)
-    if not skip_bad_rows:
-        refuse_bad(found.report, named)
-    return found
 
 
 def parsed(path: Path, named: str, layout: Layout, places: dict[str, int], before: int = 0) -> Columns:
