@@ -55,6 +55,11 @@ SCRIPTS = {
     ),
     "ranking": ("The best items of every user beside implicit", "ranking.py"),
     "large": ("A million items, a million users", "large.py"),
+    "out_of_core": (
+        "Beyond memory: 100 million ratings within 2 GB, in memory, and by LIBMF's disk mode",
+        "out_of_core.py --parts speed libmf",
+    ),
+    "cost": ("Beyond memory: cost against size", "out_of_core.py --parts cost"),
     "read": ("Reading 25 million ratings", "read.py"),
     "fold_in": ("New users, items and ratings: milliseconds, and how well they are served", "fold_in.py"),
     "serve": ("`hatrix serve` under load, through swaps and overload", "serve.py"),
