@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 
     from numpy.typing import NDArray
 
-__all__ = ["read"]
+__all__ = ["places_of", "read"]
 
 COUNTS = ("count", "counts", "plays", "playcount", "clicks", "weight")
 KNOWN = {
@@ -132,7 +132,7 @@ def read(
     }
     with text.plain_file(path, encoding) as plain:
         layout = text.sniff(plain, str(path), separator, header, known)
-        places = _places(chosen, layout.header, layout.width, str(path), implicit)
+        places = places_of(chosen, layout.header, layout.width, str(path), implicit)
         found = text.read_columns(plain, str(path), layout, places, skip_bad_rows=skip_bad_rows)
     return Ratings.from_rows(
         found.users,
@@ -186,7 +186,7 @@ def _from_table(
     scale: tuple[float, float] | None,
     name: str,
 ) -> Ratings:
-    places = _places(chosen, names, len(names), where, implicit)
+    places = places_of(chosen, names, len(names), where, implicit)
     columns = {role: column(place) for role, place in places.items()}
     report = None
     if skip_bad_rows:
@@ -230,7 +230,7 @@ def _sound(columns: dict[str, NDArray[Any]], where: str) -> tuple[dict[str, NDAr
     return {role: column[~bad] for role, column in columns.items()}, report
 
 
-def _places(
+def places_of(
     chosen: dict[str, Any], names: list[Any] | None, width: int, where: str, implicit: bool | None
 ) -> dict[str, int]:
     """Which column is which: as chosen, else by its name, else by position where there is no header."""
