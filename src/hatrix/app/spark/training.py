@@ -199,10 +199,11 @@ def _refuse_existing(spark: SparkSession, path: str) -> None:
     """Raise if there is something at a path, of whatever file system, before any time is spent."""
     try:
         context = spark.sparkContext
-        place = context._jvm.org.apache.hadoop.fs.Path(path)  # type: ignore[union-attr]
-        there = place.getFileSystem(context._jsc.hadoopConfiguration()).exists(place)
     except Exception:  # Spark Connect: writing itself says so
         return
+    with explained(f"{path} cannot be reached"):
+        place = context._jvm.org.apache.hadoop.fs.Path(path)  # type: ignore[union-attr]
+        there = place.getFileSystem(context._jsc.hadoopConfiguration()).exists(place)
     if there:
         raise ParameterError(f"{path} exists: give a new folder, or remove it first")
 
