@@ -63,6 +63,7 @@ SCRIPTS = {
     "read": ("Reading 25 million ratings", "read.py"),
     "fold_in": ("New users, items and ratings: milliseconds, and how well they are served", "fold_in.py"),
     "serve": ("`hatrix serve` under load, through swaps and overload", "serve.py"),
+    "spark": ("Spark: everybody's lists and ALS beside MLlib", "spark.py"),
     "startup": ("Seconds until a command answers", "startup.py"),
     "feedback": ("Feedback store in SQLite: writes, and writers that are killed", "feedback.py"),
     "feedback-postgresql": (

@@ -28,6 +28,7 @@ HEAVY = [
     "sqlalchemy",
     "psycopg",
     "prometheus_client",
+    "pyspark",
 ]
 
 
@@ -78,13 +79,14 @@ def test_an_unknown_name_is_an_attribute_error() -> None:
 def commands() -> dict[str, list[str]]:
     trained = {f"{command} {name}": [command, "x", name] for command in ("run", "fit") for name in ALGORITHMS}
     asked = {name: [name] for name in ("evaluate", "recommend", "similar", "serve")}
-    return {**trained, **asked, "data list": ["data", "list"], "data get": ["data", "get"]}
+    nested = {"spark fit": ["spark", "fit", "x", "als"], "spark recommend": ["spark", "recommend"]}
+    return {**trained, **asked, **nested, "data list": ["data", "list"], "data get": ["data", "get"]}
 
 
 @pytest.mark.parametrize("tokens", commands().values(), ids=commands())
 def test_every_command_and_flag_has_help(tokens: list[str]) -> None:
     app = command_line(tokens)
-    for token in tokens[:2] if tokens[0] == "data" else tokens[:1]:
+    for token in tokens[:2] if tokens[0] in ("data", "spark") else tokens[:1]:
         app = app[token]
         assert app.help, token
     arguments = app.assemble_argument_collection()

@@ -35,3 +35,7 @@ class DivergenceError(HatrixError, ArithmeticError):
 
 class MissingExtraError(HatrixError, ImportError):
     """A package of an optional extra is not installed."""
+
+
+class ClusterError(HatrixError, RuntimeError):
+    """Spark did not start, or a job of it failed."""

@@ -30,6 +30,7 @@ from hatrix.app.flags import (
     whole,
     with_recipe,
 )
+from hatrix.app.spark import commands as on_spark
 from hatrix.app.staging import refuse_unwritable, staged
 from hatrix.app.steps import (
     Name,
@@ -97,7 +98,18 @@ def command_line(tokens: Sequence[str]) -> App:
     data.command(_get, name="get")
     data.command(_expand, name="expand")
     app.command(data)
+    app.command(_on_spark(tokens))
     return app
+
+
+def _on_spark(tokens: Sequence[str]) -> App:
+    spark = App(name="spark", help="Train on a Spark cluster, and rank the items for every user there.")
+    spark.command(with_recipe(on_spark.fit, None), name="fit")
+    if list(tokens[:2]) == ["spark", "fit"] and (wanted := algorithm_in(tokens[2:], spark["fit"])):
+        del spark["fit"]
+        spark.command(with_recipe(on_spark.fit, recipe_named(wanted)), name="fit")
+    spark.command(on_spark.recommend)
+    return spark
 
 
 def run(

@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from hatrix.data.ids import Ids
     from hatrix.models.model import FactorModel
 
-__all__ = ["Model", "explain", "id_of", "recommend", "similar"]
+__all__ = ["Model", "explain", "id_of", "ids_in", "recommend", "similar"]
 
 FORMATS = (".csv", ".json", ".parquet")
 NAMED = 5
@@ -90,11 +90,11 @@ def recommend(
         "where": where,
         "risk": risk,
         "exclude_seen": not include_seen,
-        "among": None if among is None else _ids(fitted.items, among, "--among"),
-        "exclude": None if exclude is None else _ids(fitted.items, exclude, "--exclude"),
+        "among": None if among is None else ids_in(fitted.items, among, "--among"),
+        "exclude": None if exclude is None else ids_in(fitted.items, exclude, "--exclude"),
     }
     if not all_users:
-        frame = fitted.recommend(_ids(fitted.users, user or [], "--user"), n, **options)
+        frame = fitted.recommend(ids_in(fitted.users, user or [], "--user"), n, **options)
         _remarks(frame, output)
         _answer(frame, "recommendations", out, model, output)
         return
@@ -230,7 +230,7 @@ def _check(out: Path | None, *read: Path | str) -> None:
     refuse_unwritable(out.parent, [out.name], "--out", read)
 
 
-def _ids(ids: Ids, tokens: Sequence[str], flag: str) -> list[Any]:
+def ids_in(ids: Ids, tokens: Sequence[str], flag: str) -> list[Any]:
     """The labels that tokens stand for: each an id, or a file with one on each line."""
     labels: list[Any] = []
     for token in tokens:

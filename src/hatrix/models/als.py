@@ -299,8 +299,12 @@ def _by_rule(train: Ratings) -> dict[str, float]:
     for part in train.slices(train.value):
         _refuse_what_is_not_above_zero(train.value[part])
     cells = np.count_nonzero(train.user_count) * np.count_nonzero(train.item_count)
-    root = float(np.sqrt(len(train) / cells))
-    alpha = min(1 / train.mean, HEAVIEST_ALPHA)
+    return _weights(len(train), int(cells), train.mean)
+
+
+def _weights(n: int, cells: int, mean: float) -> dict[str, float]:
+    root = float(np.sqrt(n / cells))
+    alpha = min(1 / mean, HEAVIEST_ALPHA)
     return {"alpha": alpha, "alpha0": root / 2, "regularization": 0.07 / (1 + 1 / (2 * root))}
 
 
@@ -457,9 +461,18 @@ class ImplicitALS(Algorithm):
         return self.epochs
 
     def resolved(self, train: Ratings) -> ImplicitALS:
-        left = [name for name in ("alpha", "alpha0", "regularization") if getattr(self, name) == "auto"]
-        rule = _by_rule(train) if left else {}
-        return self.model_copy(update={name: rule[name] for name in left})
+        return self._with(_by_rule(train)) if self._left else self
+
+    def with_weights(self, n: int, cells: int, mean: float) -> ImplicitALS:
+        """What is left at "auto" worked out for n ratings in so many cells, by the mean of their values."""
+        return self._with(_weights(n, cells, mean))
+
+    @property
+    def _left(self) -> list[str]:
+        return [name for name in ("alpha", "alpha0", "regularization") if getattr(self, name) == "auto"]
+
+    def _with(self, rule: Mapping[str, float]) -> ImplicitALS:
+        return self.model_copy(update={name: rule[name] for name in self._left})
 
     def init(self, train: Ratings, *, seed: int, threads: int) -> _ImplicitState:
         return _ImplicitState(train, self, seed, threads)

@@ -1,0 +1,77 @@
+"""Files that every worker reads: a model is mapped into memory there, once for all Python processes of a node."""
+
+from __future__ import annotations
+
+import atexit
+import os
+import shutil
+import tempfile
+import uuid
+from collections.abc import Mapping
+from functools import lru_cache
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from numpy.typing import NDArray
+    from pyspark.sql import SparkSession
+
+    from hatrix.models.model import FactorModel
+
+__all__ = ["model_at", "numbers_at", "ship", "ship_numbers"]
+
+
+def ship(spark: SparkSession, model: FactorModel | Path, *, seen: bool) -> str:
+    """Send a model, or a model file, to the nodes that will work on it; its name there.
+
+    Spark takes the file from this machine as long as the session lives, so it stays until this process ends.
+    """
+    path = _new_path()
+    if isinstance(model, Path):
+        try:
+            os.link(model, path)
+        except OSError:
+            shutil.copyfile(model, path)
+    else:
+        model.save(path, seen=seen)
+    return _sent(spark, path)
+
+
+def ship_numbers(spark: SparkSession, arrays: Mapping[str, NDArray[Any]]) -> str:
+    """Send arrays; their file's name there."""
+    from hatrix.models import container
+
+    path = _new_path()
+    container.write(path, arrays, {})
+    return _sent(spark, path)
+
+
+@lru_cache(maxsize=2)
+def model_at(name: str) -> FactorModel:
+    """In a worker: the model that was sent. Its bytes were checked when it was written or read, so they are not again."""
+    from pyspark import SparkFiles
+
+    from hatrix.models.artifact import load
+
+    return load(SparkFiles.get(name), verify=False)
+
+
+@lru_cache(maxsize=2)
+def numbers_at(name: str) -> dict[str, NDArray[Any]]:
+    """In a worker: the arrays that were sent."""
+    from pyspark import SparkFiles
+
+    from hatrix.models import container
+
+    return container.read(SparkFiles.get(name))[0]
+
+
+def _sent(spark: SparkSession, path: Path) -> str:
+    spark.addArtifacts(str(path), file=True)
+    return path.name
+
+
+def _new_path() -> Path:
+    folder = tempfile.mkdtemp(prefix="hatrix-spark-")
+    atexit.register(shutil.rmtree, folder, ignore_errors=True)
+    return Path(folder) / f"{uuid.uuid4().hex}.hatrix"
