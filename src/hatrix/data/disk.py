@@ -15,6 +15,7 @@ from collections.abc import Iterable, Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from functools import lru_cache
+from io import FileIO
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, BinaryIO
 
@@ -36,10 +37,18 @@ __all__ = [
     "resident",
     "size_in_bytes",
     "will_need",
+    "write_all",
 ]
 
 LEAST_ROOM = 64_000_000
 """Less than this is no room to work in."""
+
+
+def write_all(file: FileIO, array: NDArray[Any]) -> None:
+    """Write an array to an unbuffered file, which takes a part where the disk is nearly full, and says so at the next call."""
+    left = memoryview(np.ascontiguousarray(array).view(np.uint8)).cast("B")
+    while left:
+        left = left[file.write(left) :]
 
 
 class Column:
