@@ -84,6 +84,9 @@ def test_rows_that_do_not_fit_on_the_disk_are_not_passed_over(same_pairs):
 
 def test_training_rows_that_do_not_fit_on_the_disk_are_an_error(same_pairs, tmp_path):
     there = set(tmp_path.iterdir())
-    with files_of_at_most(7000), pytest.raises(DataError, match="cannot hold the training rows: File too large"):
+    with (
+        files_of_at_most(7000),
+        pytest.raises(DataError, match="cannot hold the training rows: File too large"),
+    ):
         Seen.from_ratings(same_pairs)
     assert set(tmp_path.iterdir()) == there

@@ -5,6 +5,7 @@ from __future__ import annotations
 import gzip
 import json
 import os
+import time
 import uuid
 from dataclasses import replace
 from pathlib import Path
@@ -436,6 +437,64 @@ class TestTheFolder:
         equal(hx.read(path, memory=MEMORY, folder=folder), hx.read(path))
         assert not (folder / "pair-3").exists()
 
+    def test_what_a_killed_process_left_goes_with_the_columns(self, path, tmp_path):
+        folder = tmp_path / "columns"
+        hx.read(path, memory=MEMORY, folder=folder)
+        there = set(folder.iterdir())
+        for name in (
+            "regions-0123456789abcdef-0",
+            "kept-0123456789abcdef",
+            "unseen-user",
+            "duckdb_temp_storage-0.tmp",
+        ):
+            (folder / name).touch()
+        hx.read(path, memory=MEMORY, folder=folder, name="other")
+        assert set(folder.iterdir()) == there
+
+    def test_only_one_reads_into_a_folder(self, path, tmp_path):
+        folder = tmp_path / "columns"
+        one = hx.read(path, memory=MEMORY, folder=folder)
+        assert one.disk is not None
+        with one.disk.lock(), pytest.raises(DataError, match=f"another run works in {folder} now"):
+            hx.read(path, memory=MEMORY, folder=folder)
+        with (
+            one.disk.lock(shared=True),
+            one.disk.lock(shared=True),
+            pytest.raises(DataError, match="another run"),
+        ):
+            hx.read(path, memory=MEMORY, folder=folder)
+        equal(hx.read(path, memory=MEMORY, folder=folder), hx.read(path))
+
+    def test_nothing_is_made_any_more_when_reading_has_failed(self, path, tmp_path, monkeypatch):
+        small(monkeypatch)
+        running: list[object] = []
+        left: list[int] = []
+        folder, parse = tmp_path / "columns", files_module._parse
+
+        def slow(*where):
+            running.append(where)
+            time.sleep(0.02)
+            found = parse(*where)
+            running.pop()
+            return found
+
+        def interrupted(*_):
+            time.sleep(0.01)
+            raise KeyboardInterrupt
+
+        monkeypatch.setattr(files_module, "_parse", slow)
+        monkeypatch.setattr("hatrix.data.disk.Column.append", interrupted)
+        monkeypatch.setattr("hatrix.data.read.clear", lambda *_, **__: left.append(len(running)))
+        with pytest.raises(KeyboardInterrupt):
+            hx.read(path, memory=MEMORY, folder=folder)
+        assert left == [0]
+
+    def test_numbers_of_numpy(self, path, tmp_path, monkeypatch):
+        how = {"user": np.int64(0), "scale": (np.float32(0), np.float32(6)), "folder": tmp_path / "columns"}
+        equal(hx.read(path, memory=MEMORY, **how), hx.read(path, scale=(0, 6)))
+        monkeypatch.setattr("hatrix.data.read.store", lambda *_, **__: pytest.fail("read again"))
+        hx.read(path, memory=MEMORY, **how)
+
     def test_what_others_have_put_there_stays(self, path, tmp_path):
         with pytest.raises(DataError, match="has files of other kinds in it: give a new or an empty folder"):
             hx.read(path, memory=MEMORY, folder=tmp_path)
@@ -449,6 +508,14 @@ class TestTheFolder:
         (tmp_path / "file").touch()
         with pytest.raises(DataError, match=r"cannot be written: (File exists|Not a directory)"):
             hx.read(path, memory=MEMORY, folder=tmp_path / "file")
+
+        def read_only(*_, **__):
+            raise OSError(30, "Read-only file system")
+
+        with monkeypatch.context() as patch:
+            patch.setattr(Path, "write_text", read_only)
+            with pytest.raises(DataError, match="columns cannot be written: Read-only file system"):
+                hx.read(path, memory=MEMORY, folder=tmp_path / "read-only columns")
         folder = tmp_path / "columns"
 
         def full(*_):

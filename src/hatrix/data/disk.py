@@ -45,8 +45,8 @@ LEAST_ROOM = 64_000_000
 
 
 def write_all(file: FileIO, array: NDArray[Any]) -> None:
-    """Write an array to an unbuffered file, which takes a part where the disk is nearly full, and says so at the next call."""
-    left = memoryview(np.ascontiguousarray(array).view(np.uint8)).cast("B")
+    """Write an array to an unbuffered file, which takes a part where the disk is nearly full, and fails at the next call."""
+    left = np.ascontiguousarray(array).view(np.uint8).data
     while left:
         left = left[file.write(left) :]
 
@@ -102,6 +102,37 @@ class Disk:
                 f"{what} take more than the {self.memory / 1e6:,.0f} MB allowed, of which {held / 1e6:,.0f} MB are in use: "
                 "allow more memory"
             )
+
+    @contextmanager
+    def lock(self, *, shared: bool = False) -> Iterator[None]:
+        """Nobody else reads into the folder meanwhile; ``shared`` with others that only make files of their own.
+
+        The lock ends with the process, however that ends. Where the system or the file system has none, nothing is locked.
+
+        Raises
+        ------
+        DataError
+            If it is not ``shared``, and somebody else works in the folder now.
+        """
+        try:
+            import fcntl
+
+            folder = os.open(self.folder, os.O_RDONLY)
+        except (ImportError, OSError):
+            yield
+            return
+        try:
+            try:
+                fcntl.flock(folder, fcntl.LOCK_SH if shared else fcntl.LOCK_EX | fcntl.LOCK_NB)
+            except BlockingIOError:
+                raise DataError(
+                    f"another run works in {self.folder} now: wait for it, or give another folder"
+                ) from None
+            except OSError:
+                pass
+            yield
+        finally:
+            os.close(folder)
 
     def path(self, name: str) -> Path:
         """The file of a column."""

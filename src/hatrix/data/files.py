@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import tempfile
 from collections import deque
-from collections.abc import Iterator
+from collections.abc import Generator, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass
@@ -81,7 +81,7 @@ class Files:
                         yield self._whole_text(path, *opened)
             self._refuse_change(path)
 
-    def in_pieces(self, disk: Disk, rows: int) -> Iterator[Columns]:
+    def in_pieces(self, disk: Disk, rows: int) -> Generator[Columns, None, None]:
         """The columns of a piece of a file at a time: about so many rows, or as much text as memory allows."""
         for path in self.source.files:
             yield from (self._pieces_of_table if self.source.parquet else self._pieces_of_text)(

@@ -263,9 +263,10 @@ def _files(disk: Disk, number: int) -> Iterator[list[Path]]:
     name = secrets.token_hex(8)
     paths = [disk.path(f"regions-{name}-{column}") for column in range(number)]
     try:
-        for path in paths:
-            path.touch()
-        yield paths
+        with disk.lock(shared=True):
+            for path in paths:
+                path.touch()
+            yield paths
     except OSError as error:
         raise DataError(f"{disk.folder} cannot hold the training rows: {error.strerror or error}") from None
     finally:
