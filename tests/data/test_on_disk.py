@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
+import copy
 import gzip
 import json
 import os
+import pickle
+import subprocess
+import sys
 import time
 import uuid
 from dataclasses import replace
@@ -436,6 +440,22 @@ class TestTheFolder:
             (folder / "pair-3").write_bytes(b"12345678")
         equal(hx.read(path, memory=MEMORY, folder=folder), hx.read(path))
         assert not (folder / "pair-3").exists()
+
+    @pytest.mark.skipif(not hasattr(os, "fork"), reason="processes do not fork here")
+    def test_a_temporary_one_stays_when_a_fork_ends(self, path):
+        code = (
+            f"import os, sys, hatrix as hx; ratings = hx.read({str(path)!r}, memory='4GB')\n"
+            "if (child := os.fork()) == 0: sys.exit()\n"
+            "os.waitpid(child, 0); sys.exit(not ratings.disk.folder.exists())"
+        )
+        assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0
+
+    @pytest.mark.parametrize("again", [copy.deepcopy, lambda ratings: pickle.loads(pickle.dumps(ratings))])
+    def test_a_copy_is_in_memory(self, path, again):
+        copied = again(hx.read(path, memory=MEMORY))
+        assert copied.disk is None
+        assert copied.fingerprint == hx.read(path).fingerprint
+        assert len(hx.ALS(epochs=1, factors=2).fit(copied).history) == 1
 
     def test_what_a_killed_process_left_goes_with_the_columns(self, path, tmp_path):
         folder = tmp_path / "columns"

@@ -78,6 +78,9 @@ class Disk:
     folder: Path
     memory: int
 
+    def __reduce__(self) -> Any:
+        return type(None), ()  # columns that are pickled or copied deep are in memory
+
     def room(self) -> int:
         """Bytes that may be taken besides what the process holds now.
 

@@ -50,13 +50,18 @@ def open_disk(folder: str | PathLike[str] | None, memory: int) -> Disk:
     try:
         if folder is None:
             disk = Disk(Path(tempfile.mkdtemp(prefix="hatrix-")), memory)
-            weakref.finalize(disk, shutil.rmtree, disk.folder, ignore_errors=True)
+            weakref.finalize(disk, _remove, disk.folder, os.getpid())
         else:
             Path(folder).mkdir(parents=True, exist_ok=True)
             disk = Disk(Path(folder), memory)
     except OSError as error:
         raise DataError(f"{error.filename} cannot be written: {error.strerror}") from None
     return disk
+
+
+def _remove(folder: Path, process: int) -> None:
+    if os.getpid() == process:  # and not when a fork of it ends
+        shutil.rmtree(folder, ignore_errors=True)
 
 
 def rows_at_once(disk: Disk) -> int:
