@@ -24,6 +24,7 @@ from hypothesis import strategies as st
 import hatrix as hx
 from hatrix.data import files as files_module
 from hatrix.data import pairs, stored, text
+from hatrix.data.disk import Disk
 from hatrix.data.lines import pieces_of_text
 from hatrix.data.tables import Parquet
 from hatrix.errors import DataError, ParameterError
@@ -150,6 +151,16 @@ def test_large_row_groups_are_cut(tmp_path, monkeypatch):
 
 
 @any_pieces
+def test_a_row_group_larger_than_memory(tmp_path, monkeypatch):
+    path = tmp_path / "ratings.parquet"
+    frame(300_000, user=np.arange(300_000).astype(str)).to_parquet(path)
+    monkeypatch.setattr(Disk, "room", lambda _: 4_000_000)
+    with pytest.raises(
+        DataError, match=r"ratings.parquet: a row group takes more than the memory allowed: allow more, or"
+    ):
+        hx.read(path, memory=MEMORY, progress=False)
+
+
 def test_any_names_of_columns(tmp_path):
     path = tmp_path / "ratings.parquet"
     frame().rename(columns={"user": "file_row_number", "item": 'it"em'}).to_parquet(path)
