@@ -51,11 +51,13 @@ def test_rows_are_chosen_where_the_ratings_are(time, tmp_path):
         time=range(200) if time else None,
     )
     disk, mask = on_disk(ratings, tmp_path), rng.random(200) < 0.4
+    there = set(tmp_path.iterdir())
     masks = [(slice(first, min(first + 60, 200)), mask[first : first + 60]) for first in range(0, 200, 60)]
-    wanted, found = ratings.take(mask), disk.chosen(masks, "some")
-    assert ratings.chosen(masks, "some").fingerprint == wanted.fingerprint
+    wanted, found = ratings.take(mask), disk.chosen(masks)
+    assert ratings.chosen(masks).fingerprint == wanted.fingerprint
     assert (found.disk, found.fingerprint) == (disk.disk, wanted.fingerprint)
-    assert len(disk.chosen([(slice(0, 200), np.zeros(200, bool))], "none")) == 0
+    assert len(disk.chosen([(slice(0, 200), np.zeros(200, bool))])) == 0
+    assert set(tmp_path.iterdir()) == there  # their files go when they go, whatever becomes of the folder
 
 
 @contextmanager

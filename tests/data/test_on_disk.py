@@ -474,8 +474,7 @@ class TestTheFolder:
         there = set(folder.iterdir())
         for name in (
             "regions-0123456789abcdef-0",
-            "kept-0123456789abcdef",
-            "unseen-user",
+            "kept-0123456789abcdef-0",
             "duckdb_temp_storage-0.tmp",
         ):
             (folder / name).touch()
@@ -581,6 +580,8 @@ class TestTheFolder:
             hx.read(path, folder=tmp_path)
         with pytest.raises(ParameterError, match="memory is 'much': give a size"):
             hx.read(path, memory="much")
+        with pytest.raises(DataError, match="cannot read ratings from a list: give a path"):
+            hx.read([[path]])
         with pytest.raises(ParameterError, match="a table is in memory already"):
             hx.read(frame(), memory=MEMORY)
         with pytest.raises(DataError, match=r"which leaves no room to work: allow at least [0-9]+ MB"):

@@ -273,12 +273,12 @@ LIMITED = """
 
     n, users, items = 12_000_000, 60_000, 4_000
     disk, rng = Disk(Path(sys.argv[1]), int(sys.argv[2])), np.random.default_rng(0)
-    pieces = range(0, n, 1_000_000)
-    user = disk.kept((rng.integers(0, users, 1_000_000, np.int32) for _ in pieces), np.int32)
-    item = disk.kept((rng.integers(0, items, 1_000_000, np.int32) for _ in pieces), np.int32)
-    value = disk.kept((rng.integers(1, 6, 1_000_000).astype(float) for _ in pieces), np.float64)
+    with disk.keeping([np.int32, np.int32, np.float64]) as (columns, mapped):
+        for _ in range(0, n, 1_000_000):
+            for column, (low, high) in zip(columns, [(0, users), (0, items), (1, 6)]):
+                column.append(rng.integers(low, high, 1_000_000, np.int32))
     ids = [Ids(np.arange(k)) for k in (users, items)]
-    ratings = hx.Ratings(user, item, value, *ids, scale=(1.0, 5.0), disk=disk)
+    ratings = hx.Ratings(*mapped, *ids, scale=(1.0, 5.0), disk=disk)
     model = getattr(hx, sys.argv[3])(factors=16, epochs=1).fit(ratings, progress=False, threads=2)
     assert len(model.seen.item) == n
     # The peak of this program; ru_maxrss would count that of the process it was started from, too.

@@ -11,8 +11,8 @@ import mmap
 import os
 import re
 import secrets
-from collections.abc import Iterable, Iterator
-from contextlib import contextmanager, suppress
+from collections.abc import Iterator, Sequence
+from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass
 from functools import lru_cache
 from io import FileIO
@@ -150,17 +150,24 @@ class Disk:
             yield Column(file, dtype)
         os.replace(unfinished, path)
 
-    def kept(self, pieces: Iterable[NDArray[Any]], dtype: DTypeLike) -> NDArray[Any]:
-        """The pieces one after the other as an array on a file that goes when the array goes."""
-        name = f"kept-{secrets.token_hex(8)}"
+    @contextmanager
+    def keeping(self, dtypes: Sequence[DTypeLike]) -> Iterator[tuple[list[Column], list[NDArray[Any]]]]:
+        """Columns to append to, and a list that has their arrays in the end, on files that go when the arrays go."""
+        mark = secrets.token_hex(8)
+        names = [f"kept-{mark}-{number}" for number in range(len(dtypes))]
+        mapped: list[NDArray[Any]] = []
         try:
-            with self.writing(name, dtype) as column:
-                for piece in pieces:
-                    column.append(piece)
-            return self.mapped(name, dtype)
+            with ExitStack() as files:
+                pairs = zip(names, dtypes, strict=True)
+                yield [files.enter_context(self.writing(name, dtype)) for name, dtype in pairs], mapped
+            mapped += [self.mapped(name, dtype) for name, dtype in zip(names, dtypes, strict=True)]
         finally:
-            with suppress(OSError):  # elsewhere than on POSIX a mapped file stays until its folder goes
-                self.path(name).unlink()
+            for name in names:
+                for path in (self.path(name), self.path(f"{name}.part")):
+                    with suppress(
+                        OSError
+                    ):  # elsewhere than on POSIX a mapped file stays until its folder goes
+                        path.unlink()
 
     def pieces(self, name: str, dtype: DTypeLike, rows: int) -> Iterator[NDArray[Any]]:
         """The column from its beginning, so many rows at a time, each piece an array of its own."""

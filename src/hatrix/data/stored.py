@@ -36,7 +36,7 @@ MANIFEST = "ratings.json"
 KINDS = {"user": np.int32, "item": np.int32, "value": np.float64, "time": np.int64}
 _OURS = re.compile(
     r"(new-)?(user|item)s?(-end)?|(new-)?(value|time)|(pair|row|time|value|gone|changed|sums|piece)-[0-9]+|ratings[.]json|.*[.]part|"
-    r"(regions|kept)-[0-9a-f]{16}(-[0-9]+)?|(relevant|unseen)-[a-z]+|duckdb_temp_.*"  # of a process that was killed
+    r"(regions|kept)-[0-9a-f]{16}(-[0-9]+)?|duckdb_temp_.*"  # of a process that was killed
 )
 BYTES_PER_ROW = 400
 """Of a piece in the making, from what DuckDB reads to columns of ids and numbers."""
