@@ -168,6 +168,7 @@ def test_any_names_of_columns(tmp_path):
 
 
 TEXTS = {
+    "blank lines before the header": "\n" * 250 + "user,item,rating\n1,2,3\n2,2,4\n",
     "double colons": "1::10::5::978300760\n2::10::3::978302109\n1::11::4::978301968\n" * 9,
     "windows": "user,item,rating\r\n1,2,3\r\n\r\n4,5,6\r\n",
     "old mac": "user,item,rating\r1,2,3\r4,5,6\r" * 1,

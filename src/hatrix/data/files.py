@@ -207,11 +207,13 @@ def _parsed(
 ) -> Iterator[tuple[Columns, int]]:
     """The columns of each piece of a plain file, and where it ends; some pieces are parsed at once."""
     waiting: deque[tuple[Future[Columns], int]] = deque()
+    here = layout
     with ThreadPoolExecutor(THREADS) as pool:
         for number, piece in enumerate(pieces_of_text(plain, named, layout.separator, size)):
-            here = layout if number == 0 else layout._replace(header=None)
             copy = folder / f"piece-{number}"
             waiting.append((pool.submit(_parse, piece, copy, named, here, places), piece.end))
+            if not piece.text.isspace():
+                here = layout._replace(header=None)
             if len(waiting) == THREADS:
                 future, end = waiting.popleft()
                 yield future.result(), end

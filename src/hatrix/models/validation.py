@@ -22,7 +22,7 @@ __all__ = ["RANKED", "hold_out", "validate"]
 RANKED = 20
 """Length of the lists that models which rank are validated on."""
 
-SEEN_AT_ONCE = 1 << 22
+SEEN_AT_ONCE = 1 << 20
 """Training rows that are left out of the lists of some users at once: all of them may be larger than memory."""
 
 DRAW_BYTES = 10
