@@ -164,9 +164,7 @@ class Disk:
         finally:
             for name in names:
                 for path in (self.path(name), self.path(f"{name}.part")):
-                    with suppress(
-                        OSError
-                    ):  # elsewhere than on POSIX a mapped file stays until its folder goes
+                    with suppress(OSError):  # elsewhere than on POSIX they stay until the folder goes
                         path.unlink()
 
     def pieces(self, name: str, dtype: DTypeLike, rows: int) -> Iterator[NDArray[Any]]:
