@@ -9,8 +9,9 @@ limit run inside one of that size, which counts the page cache of their files, t
 ``speed``: `BiasedMF` with 32 factors, from the file within ``--memory`` and in memory, in turns; updates per second are
 ratings over the median seconds of an epoch after the first. The learned numbers must be the same to the last bit.
 
-``libmf``: an epoch of LIBMF's ``--disk`` mode (mf_train_on_disk) on the same ratings as text, for several numbers of
-bins, by the times at which it prints its iterations; beside it the time it takes before the first.
+``libmf``: an epoch of LIBMF's ``--disk`` mode (mf_train_on_disk) on the same ratings as text, by the times at which it
+prints its iterations, for several numbers of bins on 10 million ratings and the one that is best there on all; beside it
+the time it takes before the first.
 
 ``cost``: 1, 10 and 100 million ratings, 16 to 128 factors within ``--memory``: seconds to read, to deal the grid, of an
 epoch, to finish and save, and peak memory; then straight lines through them, to a billion and ten.
@@ -184,7 +185,7 @@ def peer(path: Path, copies: int, folder: Path) -> None:
     )
     print("bins  before the 2nd iteration s  iteration s  M updates/s  peak GB")
     rows = 1_000_209 * copies
-    for bins in (10, 20, 40) if copies <= 10 else (40,):
+    for bins in (10, 20, 40) if copies <= 10 else (10,):
         before, iteration, memory = on_libmf_disk(text, bins, 4)
         print(
             f"{bins:4}  {before:26.1f}  {iteration:11.2f}  {rows / iteration / 1e6:11.1f}  {memory:7.2f}",

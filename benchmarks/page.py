@@ -56,9 +56,10 @@ SCRIPTS = {
     "ranking": ("The best items of every user beside implicit", "ranking.py"),
     "large": ("A million items, a million users", "large.py"),
     "out_of_core": (
-        "Beyond memory: 100 million ratings within 2 GB, in memory, and by LIBMF's disk mode",
-        "out_of_core.py --parts speed libmf",
+        "Beyond memory: BiasedMF on 100 million ratings within 2 GB and in memory",
+        "out_of_core.py --parts speed",
     ),
+    "libmf-disk": ("Beyond memory: LIBMF's disk mode on the same ratings", "out_of_core.py --parts libmf"),
     "cost": ("Beyond memory: cost against size", "out_of_core.py --parts cost"),
     "read": ("Reading 25 million ratings", "read.py"),
     "fold_in": ("New users, items and ratings: milliseconds, and how well they are served", "fold_in.py"),

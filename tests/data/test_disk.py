@@ -3,12 +3,18 @@
 from __future__ import annotations
 
 import mmap
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import replace
 
 import numpy as np
 import pytest
 
 import hatrix as hx
 from hatrix.data.disk import Disk, let_go
+from hatrix.data.pairs import repeats
+from hatrix.errors import DataError
+from hatrix.models.seen import Seen
 from on_disk import on_disk
 
 
@@ -45,8 +51,44 @@ def test_rows_are_chosen_where_the_ratings_are(time, tmp_path):
         time=range(200) if time else None,
     )
     disk, mask = on_disk(ratings, tmp_path), rng.random(200) < 0.4
+    there = set(tmp_path.iterdir())
     masks = [(slice(first, min(first + 60, 200)), mask[first : first + 60]) for first in range(0, 200, 60)]
-    wanted, found = ratings.take(mask), disk.chosen(masks, "some")
-    assert ratings.chosen(masks, "some").fingerprint == wanted.fingerprint
+    wanted, found = ratings.take(mask), disk.chosen(masks)
+    assert ratings.chosen(masks).fingerprint == wanted.fingerprint
     assert (found.disk, found.fingerprint) == (disk.disk, wanted.fingerprint)
-    assert len(disk.chosen([(slice(0, 200), np.zeros(200, bool))], "none")) == 0
+    assert len(disk.chosen([(slice(0, 200), np.zeros(200, bool))])) == 0
+    assert set(tmp_path.iterdir()) == there  # their files go when they go, whatever becomes of the folder
+
+
+@contextmanager
+def files_of_at_most(size: int) -> Iterator[None]:
+    """As on a disk that is nearly full: a write takes what there is room for, and the next one says that there is none."""
+    resource = pytest.importorskip("resource")
+    limits = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (size, limits[1]))
+    try:
+        yield
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, limits)
+
+
+@pytest.fixture
+def same_pairs(tmp_path):
+    """A thousand ratings on disk, all of one user and item."""
+    ratings = hx.Ratings.from_columns(np.zeros(1000, int), np.arange(1000), np.ones(1000))
+    return on_disk(replace(ratings, item=np.zeros(1000, np.int32)), tmp_path)
+
+
+def test_rows_that_do_not_fit_on_the_disk_are_not_passed_over(same_pairs):
+    with files_of_at_most(7000), pytest.raises(OSError, match="File too large"):
+        repeats(same_pairs.disk, 1000, 1000, timed=False, implicit=False, at_once=1000)
+
+
+def test_training_rows_that_do_not_fit_on_the_disk_are_an_error(same_pairs, tmp_path):
+    there = set(tmp_path.iterdir())
+    with (
+        files_of_at_most(7000),
+        pytest.raises(DataError, match="cannot hold the training rows: File too large"),
+    ):
+        Seen.from_ratings(same_pairs)
+    assert set(tmp_path.iterdir()) == there

@@ -2,9 +2,14 @@
 
 from __future__ import annotations
 
+import copy
 import gzip
 import json
 import os
+import pickle
+import subprocess
+import sys
+import time
 import uuid
 from dataclasses import replace
 from pathlib import Path
@@ -19,6 +24,7 @@ from hypothesis import strategies as st
 import hatrix as hx
 from hatrix.data import files as files_module
 from hatrix.data import pairs, stored, text
+from hatrix.data.disk import Disk
 from hatrix.data.lines import pieces_of_text
 from hatrix.data.tables import Parquet
 from hatrix.errors import DataError, ParameterError
@@ -145,6 +151,16 @@ def test_large_row_groups_are_cut(tmp_path, monkeypatch):
 
 
 @any_pieces
+def test_a_row_group_larger_than_memory(tmp_path, monkeypatch):
+    path = tmp_path / "ratings.parquet"
+    frame(300_000, user=np.arange(300_000).astype(str)).to_parquet(path)
+    monkeypatch.setattr(Disk, "room", lambda _: 4_000_000)
+    with pytest.raises(
+        DataError, match=r"ratings.parquet: a row group takes more than the memory allowed: allow more, or"
+    ):
+        hx.read(path, memory=MEMORY, progress=False)
+
+
 def test_any_names_of_columns(tmp_path):
     path = tmp_path / "ratings.parquet"
     frame().rename(columns={"user": "file_row_number", "item": 'it"em'}).to_parquet(path)
@@ -152,6 +168,7 @@ def test_any_names_of_columns(tmp_path):
 
 
 TEXTS = {
+    "blank lines before the header": "\n" * 250 + "user,item,rating\n1,2,3\n2,2,4\n",
     "double colons": "1::10::5::978300760\n2::10::3::978302109\n1::11::4::978301968\n" * 9,
     "windows": "user,item,rating\r\n1,2,3\r\n\r\n4,5,6\r\n",
     "old mac": "user,item,rating\r1,2,3\r4,5,6\r" * 1,
@@ -436,6 +453,79 @@ class TestTheFolder:
         equal(hx.read(path, memory=MEMORY, folder=folder), hx.read(path))
         assert not (folder / "pair-3").exists()
 
+    @pytest.mark.skipif(not hasattr(os, "fork"), reason="processes do not fork here")
+    def test_a_temporary_one_stays_when_a_fork_ends(self, path):
+        code = (
+            f"import os, sys, hatrix as hx; ratings = hx.read({str(path)!r}, memory='4GB')\n"
+            "if (child := os.fork()) == 0: sys.exit()\n"
+            "os.waitpid(child, 0); sys.exit(not ratings.disk.folder.exists())"
+        )
+        assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0
+
+    @pytest.mark.parametrize("again", [copy.deepcopy, lambda ratings: pickle.loads(pickle.dumps(ratings))])
+    def test_a_copy_is_in_memory(self, path, again):
+        copied = again(hx.read(path, memory=MEMORY))
+        assert copied.disk is None
+        assert copied.fingerprint == hx.read(path).fingerprint
+        assert len(hx.ALS(epochs=1, factors=2).fit(copied).history) == 1
+
+    def test_what_a_killed_process_left_goes_with_the_columns(self, path, tmp_path):
+        folder = tmp_path / "columns"
+        hx.read(path, memory=MEMORY, folder=folder)
+        there = set(folder.iterdir())
+        for name in (
+            "regions-0123456789abcdef-0",
+            "kept-0123456789abcdef-0",
+            "duckdb_temp_storage-0.tmp",
+        ):
+            (folder / name).touch()
+        hx.read(path, memory=MEMORY, folder=folder, name="other")
+        assert set(folder.iterdir()) == there
+
+    def test_only_one_reads_into_a_folder(self, path, tmp_path):
+        folder = tmp_path / "columns"
+        one = hx.read(path, memory=MEMORY, folder=folder)
+        assert one.disk is not None
+        with one.disk.lock(), pytest.raises(DataError, match=f"another run works in {folder} now"):
+            hx.read(path, memory=MEMORY, folder=folder)
+        with (
+            one.disk.lock(shared=True),
+            one.disk.lock(shared=True),
+            pytest.raises(DataError, match="another run"),
+        ):
+            hx.read(path, memory=MEMORY, folder=folder)
+        equal(hx.read(path, memory=MEMORY, folder=folder), hx.read(path))
+
+    def test_nothing_is_made_any_more_when_reading_has_failed(self, path, tmp_path, monkeypatch):
+        small(monkeypatch)
+        running: list[object] = []
+        left: list[int] = []
+        folder, parse = tmp_path / "columns", files_module._parse
+
+        def slow(*where):
+            running.append(where)
+            time.sleep(0.02)
+            found = parse(*where)
+            running.pop()
+            return found
+
+        def interrupted(*_):
+            time.sleep(0.01)
+            raise KeyboardInterrupt
+
+        monkeypatch.setattr(files_module, "_parse", slow)
+        monkeypatch.setattr("hatrix.data.disk.Column.append", interrupted)
+        monkeypatch.setattr("hatrix.data.read.clear", lambda *_, **__: left.append(len(running)))
+        with pytest.raises(KeyboardInterrupt):
+            hx.read(path, memory=MEMORY, folder=folder)
+        assert left == [0]
+
+    def test_numbers_of_numpy(self, path, tmp_path, monkeypatch):
+        how = {"user": np.int64(0), "scale": (np.float32(0), np.float32(6)), "folder": tmp_path / "columns"}
+        equal(hx.read(path, memory=MEMORY, **how), hx.read(path, scale=(0, 6)))
+        monkeypatch.setattr("hatrix.data.read.store", lambda *_, **__: pytest.fail("read again"))
+        hx.read(path, memory=MEMORY, **how)
+
     def test_what_others_have_put_there_stays(self, path, tmp_path):
         with pytest.raises(DataError, match="has files of other kinds in it: give a new or an empty folder"):
             hx.read(path, memory=MEMORY, folder=tmp_path)
@@ -449,6 +539,14 @@ class TestTheFolder:
         (tmp_path / "file").touch()
         with pytest.raises(DataError, match=r"cannot be written: (File exists|Not a directory)"):
             hx.read(path, memory=MEMORY, folder=tmp_path / "file")
+
+        def read_only(*_, **__):
+            raise OSError(30, "Read-only file system")
+
+        with monkeypatch.context() as patch:
+            patch.setattr(Path, "write_text", read_only)
+            with pytest.raises(DataError, match="columns cannot be written: Read-only file system"):
+                hx.read(path, memory=MEMORY, folder=tmp_path / "read-only columns")
         folder = tmp_path / "columns"
 
         def full(*_):
@@ -483,6 +581,8 @@ class TestTheFolder:
             hx.read(path, folder=tmp_path)
         with pytest.raises(ParameterError, match="memory is 'much': give a size"):
             hx.read(path, memory="much")
+        with pytest.raises(DataError, match="cannot read ratings from a list: give a path"):
+            hx.read([[path]])
         with pytest.raises(ParameterError, match="a table is in memory already"):
             hx.read(frame(), memory=MEMORY)
         with pytest.raises(DataError, match=r"which leaves no room to work: allow at least [0-9]+ MB"):

@@ -15,10 +15,11 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 import hatrix as hx
+from hatrix.data.disk import Disk
 from hatrix.data.ids import Ids
 from hatrix.errors import DataError, ParameterError
-from hatrix.kernels import schedule
-from hatrix.models import ALGORITHMS, algorithm, regions
+from hatrix.kernels import schedule, topk
+from hatrix.models import ALGORITHMS, algorithm, regions, validation
 from hatrix.models.container import read
 from hatrix.models.fit import Checkpoint
 from hatrix.models.seen import Seen
@@ -131,6 +132,25 @@ def test_windows_cover_every_row_and_entry_once(monkeypatch):
         assert entries.stop - entries.start <= 10 or rows.stop - rows.start == 1
 
 
+def test_training_rows_of_all_users_are_never_looked_at_at_once(ratings, tmp_path, monkeypatch):
+    """Lists of a validation part leave out what users trained on: nearly all training rows, which may not fit."""
+    recipe = hx.ImplicitALS(epochs=2, factors=4)
+    whole = recipe.fit(ratings, 0.2, progress=False)
+    sizes, some_rows = [], topk.some_rows
+
+    def some(*where):
+        found = some_rows(*where)
+        sizes.append(len(found[1]))
+        return found
+
+    monkeypatch.setattr(topk, "some_rows", some)
+    monkeypatch.setattr(validation, "SEEN_AT_ONCE", 1_000)
+    model = recipe.fit(on_disk(ratings, tmp_path), 0.2, progress=False)
+    assert max(sizes) < 1_000 + model.user_count.max()
+    assert sum(sizes) > model.user_count.sum()
+    assert model.history.valid_ndcg.tolist() == whole.history.valid_ndcg.tolist()
+
+
 @pytest.mark.usefixtures("small_pieces")
 def test_progress_within_an_epoch_adds_up_to_all_rows(ratings, tmp_path):
     held = on_disk(ratings, tmp_path)
@@ -190,6 +210,19 @@ def test_too_little_memory_is_said_before_any_work(ratings, tmp_path):
         hx.BiasedMF(factors=512).fit(many, progress=False)
 
 
+def test_a_share_to_validate_on_that_takes_too_much_is_refused(ratings, tmp_path, monkeypatch):
+    held, said = on_disk(ratings, tmp_path), r"to hold out 0.5 of 9,000 ratings takes . MB: allow more memory"
+    monkeypatch.setattr(Disk, "room", lambda _: 200_000)
+    hx.BiasedMF(factors=4, epochs=1).fit(held, 0.5, progress=False)
+    with pytest.raises(
+        DataError, match=said
+    ):  # lists are compared with what was held out of all users at once
+        hx.ImplicitALS(factors=4, epochs=1).fit(held, 0.5, progress=False)
+    monkeypatch.setattr(Disk, "room", lambda _: 50_000)
+    with pytest.raises(DataError, match=said):
+        hx.BiasedMF(factors=4, epochs=1).fit(held, 0.5, progress=False)
+
+
 KILLED = """
     import os, sys
     from pathlib import Path
@@ -240,12 +273,12 @@ LIMITED = """
 
     n, users, items = 12_000_000, 60_000, 4_000
     disk, rng = Disk(Path(sys.argv[1]), int(sys.argv[2])), np.random.default_rng(0)
-    pieces = range(0, n, 1_000_000)
-    user = disk.kept((rng.integers(0, users, 1_000_000, np.int32) for _ in pieces), np.int32)
-    item = disk.kept((rng.integers(0, items, 1_000_000, np.int32) for _ in pieces), np.int32)
-    value = disk.kept((rng.integers(1, 6, 1_000_000).astype(float) for _ in pieces), np.float64)
+    with disk.keeping([np.int32, np.int32, np.float64]) as (columns, mapped):
+        for _ in range(0, n, 1_000_000):
+            for column, (low, high) in zip(columns, [(0, users), (0, items), (1, 6)]):
+                column.append(rng.integers(low, high, 1_000_000, np.int32))
     ids = [Ids(np.arange(k)) for k in (users, items)]
-    ratings = hx.Ratings(user, item, value, *ids, scale=(1.0, 5.0), disk=disk)
+    ratings = hx.Ratings(*mapped, *ids, scale=(1.0, 5.0), disk=disk)
     model = getattr(hx, sys.argv[3])(factors=16, epochs=1).fit(ratings, progress=False, threads=2)
     assert len(model.seen.item) == n
     # The peak of this program; ru_maxrss would count that of the process it was started from, too.

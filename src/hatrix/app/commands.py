@@ -316,7 +316,7 @@ def _unseen(model: FactorModel, ratings: Ratings) -> Ratings:
         raise ParameterError(
             "--unseen: the model file was saved with --no-seen and cannot tell what was seen"
         )
-    left = ratings.chosen(((part, ~mask) for part, mask in seen), "unseen")
+    left = ratings.chosen(((part, ~mask) for part, mask in seen))
     if not len(left):
         raise ParameterError("--unseen: the model was trained on all of these ratings, so none are left")
     return left

@@ -11,10 +11,11 @@ import mmap
 import os
 import re
 import secrets
-from collections.abc import Iterable, Iterator
-from contextlib import contextmanager, suppress
+from collections.abc import Iterator, Sequence
+from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass
 from functools import lru_cache
+from io import FileIO
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, BinaryIO
 
@@ -36,10 +37,18 @@ __all__ = [
     "resident",
     "size_in_bytes",
     "will_need",
+    "write_all",
 ]
 
 LEAST_ROOM = 64_000_000
 """Less than this is no room to work in."""
+
+
+def write_all(file: FileIO, array: NDArray[Any]) -> None:
+    """Write an array to an unbuffered file, which takes a part where the disk is nearly full, and fails at the next call."""
+    left = np.ascontiguousarray(array).view(np.uint8).data
+    while left:
+        left = left[file.write(left) :]
 
 
 class Column:
@@ -69,6 +78,9 @@ class Disk:
     folder: Path
     memory: int
 
+    def __reduce__(self) -> Any:
+        return type(None), ()  # columns that are pickled or copied deep are in memory
+
     def room(self) -> int:
         """Bytes that may be taken besides what the process holds now.
 
@@ -94,6 +106,37 @@ class Disk:
                 "allow more memory"
             )
 
+    @contextmanager
+    def lock(self, *, shared: bool = False) -> Iterator[None]:
+        """Nobody else reads into the folder meanwhile; ``shared`` with others that only make files of their own.
+
+        The lock ends with the process, however that ends. Where the system or the file system has none, nothing is locked.
+
+        Raises
+        ------
+        DataError
+            If it is not ``shared``, and somebody else works in the folder now.
+        """
+        try:
+            import fcntl
+
+            folder = os.open(self.folder, os.O_RDONLY)
+        except (ImportError, OSError):
+            yield
+            return
+        try:
+            try:
+                fcntl.flock(folder, fcntl.LOCK_SH if shared else fcntl.LOCK_EX | fcntl.LOCK_NB)
+            except BlockingIOError:
+                raise DataError(
+                    f"another run works in {self.folder} now: wait for it, or give another folder"
+                ) from None
+            except OSError:
+                pass
+            yield
+        finally:
+            os.close(folder)
+
     def path(self, name: str) -> Path:
         """The file of a column."""
         return self.folder / name
@@ -107,17 +150,22 @@ class Disk:
             yield Column(file, dtype)
         os.replace(unfinished, path)
 
-    def kept(self, pieces: Iterable[NDArray[Any]], dtype: DTypeLike) -> NDArray[Any]:
-        """The pieces one after the other as an array on a file that goes when the array goes."""
-        name = f"kept-{secrets.token_hex(8)}"
+    @contextmanager
+    def keeping(self, dtypes: Sequence[DTypeLike]) -> Iterator[tuple[list[Column], list[NDArray[Any]]]]:
+        """Columns to append to, and a list that has their arrays in the end, on files that go when the arrays go."""
+        mark = secrets.token_hex(8)
+        names = [f"kept-{mark}-{number}" for number in range(len(dtypes))]
+        mapped: list[NDArray[Any]] = []
         try:
-            with self.writing(name, dtype) as column:
-                for piece in pieces:
-                    column.append(piece)
-            return self.mapped(name, dtype)
+            with ExitStack() as files:
+                pairs = zip(names, dtypes, strict=True)
+                yield [files.enter_context(self.writing(name, dtype)) for name, dtype in pairs], mapped
+            mapped += [self.mapped(name, dtype) for name, dtype in zip(names, dtypes, strict=True)]
         finally:
-            with suppress(OSError):  # elsewhere than on POSIX a mapped file stays until its folder goes
-                self.path(name).unlink()
+            for name in names:
+                for path in (self.path(name), self.path(f"{name}.part")):
+                    with suppress(OSError):  # elsewhere than on POSIX they stay until the folder goes
+                        path.unlink()
 
     def pieces(self, name: str, dtype: DTypeLike, rows: int) -> Iterator[NDArray[Any]]:
         """The column from its beginning, so many rows at a time, each piece an array of its own."""

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import tempfile
 from collections import deque
-from collections.abc import Iterator
+from collections.abc import Generator, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass
@@ -81,7 +81,7 @@ class Files:
                         yield self._whole_text(path, *opened)
             self._refuse_change(path)
 
-    def in_pieces(self, disk: Disk, rows: int) -> Iterator[Columns]:
+    def in_pieces(self, disk: Disk, rows: int) -> Generator[Columns, None, None]:
         """The columns of a piece of a file at a time: about so many rows, or as much text as memory allows."""
         for path in self.source.files:
             yield from (self._pieces_of_table if self.source.parquet else self._pieces_of_text)(
@@ -207,11 +207,13 @@ def _parsed(
 ) -> Iterator[tuple[Columns, int]]:
     """The columns of each piece of a plain file, and where it ends; some pieces are parsed at once."""
     waiting: deque[tuple[Future[Columns], int]] = deque()
+    here = layout
     with ThreadPoolExecutor(THREADS) as pool:
         for number, piece in enumerate(pieces_of_text(plain, named, layout.separator, size)):
-            here = layout if number == 0 else layout._replace(header=None)
             copy = folder / f"piece-{number}"
             waiting.append((pool.submit(_parse, piece, copy, named, here, places), piece.end))
+            if not piece.text.isspace():
+                here = layout._replace(header=None)
             if len(waiting) == THREADS:
                 future, end = waiting.popleft()
                 yield future.result(), end

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from hatrix.data.disk import Disk, let_go
+from hatrix.data.disk import Disk, let_go, write_all
 from hatrix.data.ratings import has_repeats, one_per_pair
 
 if TYPE_CHECKING:
@@ -138,7 +138,7 @@ def _deal(disk: Disk, n_items: int, bits: int, fields: list[str], files: Any, at
                 part = dealt[end[file - 1] if file else 0 : end[file]]
                 if len(part):
                     with open(disk.path(f"{field}-{file}"), "ab", buffering=0) as out:
-                        out.write(part.data)
+                        write_all(out, part)
 
 
 def _together(disk: Disk, names: list[str], at_once: int) -> Iterator[dict[str, NDArray[Any]]]:

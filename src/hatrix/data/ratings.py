@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import hashlib
-from contextlib import ExitStack
 from dataclasses import dataclass, field, replace
 from functools import cached_property
 from typing import TYPE_CHECKING, Any, NamedTuple
@@ -271,7 +270,10 @@ class Ratings:
         def taken(column: NDArray[Any]) -> NDArray[Any]:
             if disk is None or mask is None:
                 return np.asarray(column[rows])
-            return disk.kept((column[part][mask[part]] for part in self.slices(column)), column.dtype)
+            with disk.keeping([column.dtype]) as ([file], mapped):
+                for part in self.slices(column):
+                    file.append(column[part][mask[part]])
+            return mapped[0]
 
         return replace(
             self,
@@ -282,26 +284,19 @@ class Ratings:
             disk=disk,
         )
 
-    def chosen(self, masks: Iterable[tuple[slice, NDArray[np.bool_]]], name: str) -> Ratings:
-        """The rows that masks of slices choose, where these ratings are: in memory, or in columns of that name on disk."""
+    def chosen(self, masks: Iterable[tuple[slice, NDArray[np.bool_]]]) -> Ratings:
+        """The rows that masks of slices choose, where these ratings are: in memory, or on disk while they are in use."""
         if self.disk is None:
             whole = np.zeros(len(self), bool)
             for part, mask in masks:
                 whole[part] = mask
             return self.take(whole)
-        names = [f"{name}-{role}" for role in ("user", "item", "value", "time")[: len(self.columns)]]
-        with ExitStack() as files:
-            pairs = [
-                (files.enter_context(self.disk.writing(file, column.dtype)), column)
-                for file, column in zip(names, self.columns, strict=True)
-            ]
+        with self.disk.keeping([column.dtype for column in self.columns]) as (files, mapped):
             for part, mask in masks:
-                for file, column in pairs:
+                for file, column in zip(files, self.columns, strict=True):
                     file.append(column[part][mask])
                     let_go(column, part)
-        user, item, value, *time = (
-            self.disk.mapped(file, column.dtype) for file, column in zip(names, self.columns, strict=True)
-        )
+        user, item, value, *time = mapped
         return replace(self, user=user, item=item, value=value, time=time[0] if time else None)
 
     @cached_property

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import shutil
+from contextlib import closing
 from typing import TYPE_CHECKING, Any
 
 from hatrix.data.disk import Disk, one_line, size_in_bytes
@@ -127,39 +128,43 @@ def read(
     stem = name or given.name
     files = Files(given, How(chosen, separator, header, encoding, implicit, skip_bad_rows))
     if memory is None:
-        pieces = list(files.whole())
-        if not pieces:
+        parts = list(files.whole())
+        if not parts:
             raise DataError(f"{given.where} has no ratings")
-        found = pieces[0] if len(pieces) == 1 else joined(pieces)
-        del pieces
+        found = parts[0] if len(parts) == 1 else joined(parts)
+        del parts
         return _in_memory(found, given.where, files.implicit, scale, stem)
     is_new = folder is not None and not os.path.exists(folder)
     disk = open_disk(folder, size_in_bytes(memory))
     identity = {**files.identity(), "scale": scale, "name": stem}
-    ratings = kept(disk, identity)
-    if ratings is not None:
-        return ratings
-    try:
-        _refuse_full(disk, files.measure(), given.where)
-        with row_bar("reading", files.total, progress) as show:
-            return store(
-                ahead(files.in_pieces(disk, rows_at_once(disk))),
-                disk,
-                source=identity,
-                implicit=lambda: files.implicit,
-                scale=scale,
-                name=stem,
-                where=given.where,
-                show=lambda rows: show(files.done, rows),
-            )
-    except OSError as error:
-        clear(disk, gone=is_new)
-        raise DataError(
-            f"{disk.folder} cannot hold {given.where}: {error.strerror or one_line(error)}"
-        ) from None
-    except BaseException:
-        clear(disk, gone=is_new)
-        raise
+    with disk.lock():
+        ratings = kept(disk, identity)
+        if ratings is not None:
+            return ratings
+        try:
+            _refuse_full(disk, files.measure(), given.where)
+            with (
+                row_bar("reading", files.total, progress) as show,
+                closing(ahead(files.in_pieces(disk, rows_at_once(disk)))) as pieces,
+            ):
+                return store(
+                    pieces,
+                    disk,
+                    source=identity,
+                    implicit=lambda: files.implicit,
+                    scale=scale,
+                    name=stem,
+                    where=given.where,
+                    show=lambda rows: show(files.done, rows),
+                )
+        except OSError as error:
+            clear(disk, gone=is_new)
+            raise DataError(
+                f"{disk.folder} cannot hold {given.where}: {error.strerror or one_line(error)}"
+            ) from None
+        except BaseException:
+            clear(disk, gone=is_new)
+            raise
 
 
 def _in_memory(

@@ -29,9 +29,8 @@ class Source(NamedTuple):
 
 def is_path(source: Any) -> bool:
     """Whether the source is a path, a pattern, or some of these."""
-    if isinstance(source, list | tuple):
-        return all(map(is_path, source))
-    return isinstance(source, str) or hasattr(source, "__fspath__")
+    several = source if isinstance(source, list | tuple) else [source]
+    return all(isinstance(one, str) or hasattr(one, "__fspath__") for one in several)
 
 
 def source_of(given: str | PathLike[str] | Sequence[str | PathLike[str]]) -> Source:

@@ -8,9 +8,9 @@ import re
 import shutil
 import tempfile
 import weakref
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Generator, Iterator
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import ExitStack, suppress
+from contextlib import ExitStack, closing, suppress
 from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
@@ -35,7 +35,8 @@ T = TypeVar("T")
 MANIFEST = "ratings.json"
 KINDS = {"user": np.int32, "item": np.int32, "value": np.float64, "time": np.int64}
 _OURS = re.compile(
-    r"(new-)?(user|item)s?(-end)?|(new-)?(value|time)|(pair|row|time|value|gone|changed|sums|piece)-[0-9]+|ratings[.]json|.*[.]part"
+    r"(new-)?(user|item)s?(-end)?|(new-)?(value|time)|(pair|row|time|value|gone|changed|sums|piece)-[0-9]+|ratings[.]json|.*[.]part|"
+    r"(regions|kept)-[0-9a-f]{16}(-[0-9]+)?|duckdb_temp_.*"  # of a process that was killed
 )
 BYTES_PER_ROW = 400
 """Of a piece in the making, from what DuckDB reads to columns of ids and numbers."""
@@ -49,7 +50,7 @@ def open_disk(folder: str | PathLike[str] | None, memory: int) -> Disk:
     try:
         if folder is None:
             disk = Disk(Path(tempfile.mkdtemp(prefix="hatrix-")), memory)
-            weakref.finalize(disk, shutil.rmtree, disk.folder, ignore_errors=True)
+            weakref.finalize(disk, _remove, disk.folder, os.getpid())
         else:
             Path(folder).mkdir(parents=True, exist_ok=True)
             disk = Disk(Path(folder), memory)
@@ -58,14 +59,19 @@ def open_disk(folder: str | PathLike[str] | None, memory: int) -> Disk:
     return disk
 
 
+def _remove(folder: Path, process: int) -> None:
+    if os.getpid() == process:  # and not when a fork of it ends
+        shutil.rmtree(folder, ignore_errors=True)
+
+
 def rows_at_once(disk: Disk) -> int:
     """How many rows to have in memory at a time."""
     return min(max(disk.room() // (2 * BYTES_PER_ROW), 1 << 15), 1 << 20)
 
 
-def ahead(items: Iterator[T]) -> Iterator[T]:
+def ahead(items: Generator[T, None, None]) -> Generator[T, None, None]:
     """The items, each made in a thread while the one before is worked with."""
-    with ThreadPoolExecutor(1) as pool:
+    with closing(items), ThreadPoolExecutor(1) as pool:
         coming = pool.submit(next, items, None)
         while (item := coming.result()) is not None:
             coming = pool.submit(next, items, None)
@@ -150,7 +156,7 @@ def kept(disk: Disk, source: dict[str, Any]) -> Ratings | None:
         if there and MANIFEST not in there:
             raise DataError(f"{disk.folder} has files of other kinds in it: give a new or an empty folder")
         facts = json.loads(disk.path(MANIFEST).read_text("utf-8"))
-        if facts["source"] == json.loads(json.dumps(source)):
+        if facts["source"] == json.loads(_json(source)):
             users, items = (
                 _kept_ids(disk, f"{side}s", kind)
                 for side, kind in zip(("user", "item"), facts["kinds"], strict=True)
@@ -162,8 +168,11 @@ def kept(disk: Disk, source: dict[str, Any]) -> Ratings | None:
         raise
     except (OSError, ValueError, LookupError, TypeError):
         pass
-    clear(disk)
-    _note(disk, {"source": source})
+    try:
+        clear(disk)
+        _note(disk, {"source": source})
+    except OSError as error:
+        raise DataError(f"{disk.folder} cannot be written: {error.strerror or error}") from None
     return None
 
 
@@ -173,7 +182,7 @@ def clear(disk: Disk, *, gone: bool = False) -> None:
         if path.is_dir() and path.name.startswith("hatrix-"):
             shutil.rmtree(path, ignore_errors=True)
         elif _OURS.fullmatch(path.name):
-            path.unlink()
+            path.unlink(missing_ok=True)
     if gone:
         with suppress(OSError):
             disk.folder.rmdir()
@@ -182,8 +191,12 @@ def clear(disk: Disk, *, gone: bool = False) -> None:
 def _note(disk: Disk, facts: dict[str, Any]) -> None:
     """Write down what the disk holds, and by that whose it is."""
     unfinished = disk.path(f"{MANIFEST}.part")
-    unfinished.write_text(json.dumps(facts) + "\n", encoding="utf-8")
+    unfinished.write_text(_json(facts) + "\n", encoding="utf-8")
     os.replace(unfinished, disk.path(MANIFEST))
+
+
+def _json(facts: dict[str, Any]) -> str:
+    return json.dumps(facts, default=str)  # numbers of NumPy that a caller gave
 
 
 def _ratings(disk: Disk, facts: dict[str, Any], users: Ids, items: Ids) -> Ratings:

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 
-from hatrix.data.disk import one_line, quoted
+from hatrix.data.disk import quoted
 from hatrix.data.ids import Ids, coded, unmasked
 from hatrix.data.pieces import Columns
 from hatrix.data.ratings import ReadReport, finite, whole_seconds
@@ -70,7 +70,7 @@ class Parquet(NamedTuple):
                 f"COPY (SELECT {fields} FROM {_scan(self.path)}) TO {quoted(path)} (FORMAT parquet, ROW_GROUP_SIZE {rows})"
             )
         except duckdb.Error as error:
-            raise DataError(f"{self.path} cannot be read as Parquet: {one_line(error)}") from None
+            raise _unreadable(self.path, error) from None
         kinds = [self.kinds[place] for place in places.values()]
         return self._replace(path=path, names=[f"{role}_" for role in places], kinds=kinds, in_group=rows)
 
@@ -90,8 +90,18 @@ class Parquet(NamedTuple):
         except duckdb.ConversionException:
             raise
         except duckdb.Error as error:
-            raise DataError(f"{self.path} cannot be read as Parquet: {str(error).splitlines()[0]}") from None
+            raise _unreadable(self.path, error) from None
         return {role: unmasked(np.asanyarray(found[f"{role}_"])) for role in places}
+
+
+def _unreadable(what: Path | str, error: duckdb.Error) -> DataError:
+    import duckdb
+
+    if isinstance(error, duckdb.OutOfMemoryException):
+        return DataError(
+            f"{what}: a row group takes more than the memory allowed: allow more, or write the file in smaller row groups"
+        )
+    return DataError(f"{what} cannot be read as Parquet: {str(error).splitlines()[0]}")
 
 
 def _field(name: str) -> str:
@@ -125,7 +135,7 @@ def parquet(path: Path, memory: int | None = None, folder: Path | None = None) -
                 f"SELECT max(row_group_num_rows) FROM parquet_metadata({name})"
             ).fetchone()
         except duckdb.Error as error:
-            raise DataError(f"{path} cannot be read as Parquet: {str(error).splitlines()[0]}") from None
+            raise _unreadable(path, error) from None
         names, kinds = [str(row[0]) for row in described], [str(row[1]) for row in described]
         in_group = int(groups[0] or 0) if groups else 0
         yield Parquet(connection, path, names, kinds, rows_in([path]), in_group)
@@ -143,7 +153,7 @@ def rows_in(paths: list[Path]) -> int:
             ).fetchone()
     except duckdb.Error as error:
         what = str(paths[0]) if len(paths) == 1 else f"{paths[0]} or another of {len(paths)} files"
-        raise DataError(f"{what} cannot be read as Parquet: {str(error).splitlines()[0]}") from None
+        raise _unreadable(what, error) from None
     return int(found[0] or 0) if found else 0
 
 

@@ -74,7 +74,7 @@ def held_out(
         if test.implicit:
             raise ParameterError("relevant_from needs ratings, and the test data are events without a value")
         masks = ((part, test.value[part] >= relevant_from) for part in test.slices(test.value))
-        test = test.chosen(masks, "relevant")
+        test = test.chosen(masks)
     if test.disk is not None:
         room, takes = test.disk.room(), BYTES_PER_ROW * len(test)
         takes += bytes_per_user * int(np.count_nonzero(test.user_count))

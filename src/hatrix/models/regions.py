@@ -20,7 +20,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from hatrix.data.disk import at_random, let_go, will_need
+from hatrix.data.disk import at_random, let_go, will_need, write_all
 from hatrix.data.ratings import group_rows
 from hatrix.errors import DataError, ParameterError
 from hatrix.kernels import schedule
@@ -260,13 +260,16 @@ def _run(tasks: Iterable[Callable[[], None]], threads: int) -> None:
 
 @contextmanager
 def _files(disk: Disk, number: int) -> Iterator[list[Path]]:
-    """New files, which are unlinked in the end."""
+    """New files, which are unlinked in the end; a DataError where the disk cannot hold them."""
     name = secrets.token_hex(8)
     paths = [disk.path(f"regions-{name}-{column}") for column in range(number)]
     try:
-        for path in paths:
-            path.touch()
-        yield paths
+        with disk.lock(shared=True):
+            for path in paths:
+                path.touch()
+            yield paths
+    except OSError as error:
+        raise DataError(f"{disk.folder} cannot hold the training rows: {error.strerror or error}") from None
     finally:
         for path in paths:
             with suppress(OSError):  # elsewhere than on POSIX a mapped file stays until its folder goes
@@ -276,4 +279,4 @@ def _files(disk: Disk, number: int) -> Iterator[list[Path]]:
 def _write_at(path: Path, column: NDArray[Any], row: int) -> None:
     with open(path, "r+b", buffering=0) as file:
         file.seek(row * column.itemsize)
-        file.write(np.ascontiguousarray(column).data)
+        write_all(file, column)

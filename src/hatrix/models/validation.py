@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+from itertools import pairwise
 from numbers import Real
 from typing import TYPE_CHECKING
 
 import numpy as np
 
+from hatrix.data.disk import let_go
 from hatrix.data.ratings import Ratings
 from hatrix.errors import DataError, ParameterError
 
@@ -20,8 +22,14 @@ __all__ = ["RANKED", "hold_out", "validate"]
 RANKED = 20
 """Length of the lists that models which rank are validated on."""
 
+SEEN_AT_ONCE = 1 << 20
+"""Training rows that are left out of the lists of some users at once: all of them may be larger than memory."""
+
 DRAW_BYTES = 10
 """Memory per rating of a random draw among all."""
+
+RANKED_BYTES = 100
+"""Memory per rating of a validation part of lists."""
 
 
 def hold_out(
@@ -53,11 +61,15 @@ def hold_out(
         )
     from hatrix.data.split import random
 
-    if train.disk is not None and DRAW_BYTES * len(train) > train.disk.room():
-        raise DataError(
-            f"to hold out a share of {len(train):,} ratings takes {DRAW_BYTES * len(train) / 1e6:,.0f} MB: allow more "
-            "memory, or give ratings to validate on"
-        )
+    if train.disk is not None:
+        takes = DRAW_BYTES * len(train)
+        if recipe.task == "ranking":
+            takes = max(takes, int(RANKED_BYTES * valid * len(train)))
+        if takes > train.disk.room():
+            raise DataError(
+                f"to hold out {valid:g} of {len(train):,} ratings takes {takes / 1e6:,.0f} MB: allow more memory, or "
+                "give fewer ratings to validate on"
+            )
     held = random(train, float(valid), seed=seed)
     return held.train, held.test
 
@@ -85,13 +97,20 @@ def _ndcg(model: FactorModel, seen: Seen, valid: Ratings, threads: int) -> float
         raise DataError("the validation part has no users and items that the training part knows")
     begin, held = topk.rows_of(owner, item[known], len(users))
     flat = model.flat
-    lists, _ = topk.top_n(
-        flat.user_factors[users],
-        flat.item_factors,
-        flat.item_bias.astype(flat.item_factors.dtype),
-        RANKED,
-        seen=topk.some_rows(seen.start, seen.item, users),
-        threads=threads,
-    )
-    found = ranks.hits(lists, begin, held)
+    bias = flat.item_bias.astype(flat.item_factors.dtype)
+    total = np.append(0, np.cumsum(np.diff(seen.start)[users]))
+    ends = np.searchsorted(total, np.arange(0, total[-1], SEEN_AT_ONCE))
+    found = np.empty((len(users), RANKED), np.bool_)
+    for first, last in pairwise(np.unique([0, *ends, len(users)]).tolist()):
+        part = slice(first, last)
+        lists, _ = topk.top_n(
+            flat.user_factors[users[part]],
+            flat.item_factors,
+            bias,
+            RANKED,
+            seen=topk.some_rows(seen.start, seen.item, users[part]),
+            threads=threads,
+        )
+        let_go(seen.item, slice(seen.start[users[first]], seen.start[users[last - 1] + 1]))
+        found[part] = ranks.hits(lists, begin[first : last + 1], held)
     return float(ranks.discounted_gain(found, np.diff(begin)).mean())
