@@ -50,7 +50,7 @@ def small_pieces(monkeypatch):
     """Many slices, regions and windows."""
     monkeypatch.setattr(regions, "AT_ONCE", 1_000)
     monkeypatch.setattr(regions, "WINDOW", 700)
-    monkeypatch.setattr(regions, "MAPPED_BYTES", 4_096)
+    monkeypatch.setattr(regions, "PIECE", 100)
     whole = regions._edges
     monkeypatch.setattr(regions, "_edges", lambda weight, _most: whole(weight, 1_500))
 

@@ -16,7 +16,7 @@ The grid depends on the data, the row size and the seed, never on the machine.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from functools import lru_cache
@@ -31,10 +31,10 @@ from hatrix.kernels.counter import STRIDE, mix
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
-__all__ = ["Grid", "Layout", "deal", "in_order", "layout", "run_epoch", "run_rows", "workers"]
+__all__ = ["Grid", "Layout", "deal", "in_order", "layout", "run_epoch", "run_rows", "strata", "workers"]
 
 FEWEST_BINS = 8
-RATINGS_PER_BIN = 2_000_000
+RATINGS_PER_BLOCK = 4_000_000
 ITEM_BIN_BYTES = 512 * 1024
 TILE_BYTES = 16 * 1024
 WORTH_A_THREAD = 200_000
@@ -61,7 +61,7 @@ class Layout(NamedTuple):
     """Where the rows of users and items go: their bins and new numbers, and the cells that ratings are sorted into.
 
     A cell is a tile of users against a bin of items. Cells are numbered by bin of users, bin of items and tile, so that
-    those of a block are neighbours: the ``tiles[a]`` cells from ``first_cell[a] + b * tiles[a]`` on are block (a, b).
+    those of a block are neighbours: block k = a * bins + b has the cells ``first_cell[k]`` to ``first_cell[k + 1]``.
     """
 
     user_bin: NDArray[np.int64]
@@ -77,15 +77,13 @@ class Layout(NamedTuple):
     def sort(
         self, user: NDArray[np.int32], item: NDArray[np.int32], value: NDArray[Any], first: int, last: int
     ) -> tuple[NDArray[np.uint32], NDArray[np.uint32], NDArray[Any], NDArray[np.int64]]:
-        """Ratings of the users in bins ``first`` to ``last``, renumbered and in order, and the edges of their blocks."""
-        cells = range(int(self.first_cell[first]), int(self.first_cell[last]))
-        step = self.tiles[self.user_bin]
+        """Ratings of the blocks ``first`` to ``last``, renumbered and in order, and the edges of the blocks."""
+        cells = self.first_cell[first : last + 1] - self.first_cell[first]
         *rows, start = _sort_into_cells()(
-            user, item, value, self.first_cell[self.user_bin] + self.tile, step, self.item_bin, self.user_place,
-            self.item_place, cells.start, len(cells), np.uint64(self.seed),
+            user, item, value, self.first_cell[self.user_bin * self.bins] + self.tile, self.tiles[self.user_bin],
+            self.item_bin, self.user_place, self.item_place, self.first_cell[first], cells[-1], np.uint64(self.seed),
         )  # fmt: skip
-        block = self.first_cell[first:last, None] + np.arange(self.bins) * self.tiles[first:last, None]
-        return *rows, np.append(start[block.ravel() - cells.start], len(value))
+        return *rows, start[cells]
 
     def grid(
         self,
@@ -102,8 +100,9 @@ def layout(
     user_count: NDArray[np.int64], item_count: NDArray[np.int64], *, row_bytes: int, seed: int
 ) -> Layout:
     """Lay a grid out for ratings of which users and items have so many, and rows of ``row_bytes`` bytes."""
-    ratings = int(user_count.sum())
-    wanted = max(FEWEST_BINS, ratings // RATINGS_PER_BIN, len(item_count) * row_bytes // ITEM_BIN_BYTES)
+    # Few bins: a tile of users then meets many ratings before its rows give way to those of the next one.
+    per_block = int(np.ceil(np.sqrt(user_count.sum() / RATINGS_PER_BLOCK)))
+    wanted = max(FEWEST_BINS, per_block, len(item_count) * row_bytes // ITEM_BIN_BYTES)
     bins = max(1, min(wanted, len(user_count), len(item_count)))
     user_bin, user_place = _bins(user_count, bins)
     item_bin, item_place = _bins(item_count, bins)
@@ -111,7 +110,7 @@ def layout(
     users = np.bincount(user_bin, minlength=bins)
     tiles = -(-users // per_tile)
     tile = (user_place - _starts(users)[user_bin]) // per_tile
-    first_cell = np.append(0, bins * np.cumsum(tiles))
+    first_cell = np.append(0, np.cumsum(np.repeat(tiles, bins)))
     return Layout(user_bin, item_bin, user_place, item_place, tile, tiles, first_cell, bins, seed)
 
 
@@ -127,7 +126,7 @@ def deal(
 ) -> Grid:
     """Deal ratings into a grid of blocks for rows of ``row_bytes`` bytes."""
     plan = layout(user_count, item_count, row_bytes=row_bytes, seed=seed)
-    return plan.grid(*plan.sort(user, item, value, 0, plan.bins))
+    return plan.grid(*plan.sort(user, item, value, 0, plan.bins**2))
 
 
 def in_order(
@@ -139,33 +138,27 @@ def in_order(
     return Grid(user.astype(np.uint32), item.astype(np.uint32), value, edge, user_place, item_place, 1, 0)
 
 
-def run_epoch(
-    run_blocks: Callable[[NDArray[np.int64]], None],
-    grid: Grid,
-    *,
-    epoch: int,
-    threads: int,
-    passing: Callable[[NDArray[np.int64]], Iterable[NDArray[np.int64]]] | None = None,
-) -> None:
-    """Run ``run_blocks`` once over every block; it gets block numbers and must release the GIL.
-
-    ``passing`` gets all strata, an array of block numbers each, and gives them one after the other in that order: the
-    next one is asked for when the blocks of the last are done.
-    """
-    bins = grid.bins
-    row = np.arange(bins)
+def strata(grid: Grid, epoch: int) -> NDArray[np.int64]:
+    """The blocks of an epoch, a row for each stratum in the order drawn for it, the heaviest block first."""
+    bins, row = grid.bins, np.arange(grid.bins)
     shifts = np.random.default_rng((grid.seed, epoch)).permutation(bins)
-    strata = row * bins + (row + shifts[:, None]) % bins
-    threads = min(threads, bins, 1 + len(grid.value) // WORTH_A_THREAD)
+    blocks = row * bins + (row + shifts[:, None]) % bins
+    heaviest_first = np.argsort(-np.diff(grid.edge)[blocks], axis=1, kind="stable")
+    return np.take_along_axis(blocks, heaviest_first, axis=1)
+
+
+def run_epoch(
+    run_blocks: Callable[[NDArray[np.int64]], None], grid: Grid, *, epoch: int, threads: int
+) -> None:
+    """Run ``run_blocks`` once over every block; it gets block numbers and must release the GIL."""
+    order = strata(grid, epoch)
+    threads = min(threads, grid.bins, 1 + len(grid.value) // WORTH_A_THREAD)
     if threads == 1:
-        for blocks in [strata.ravel()] if passing is None else passing(strata):
-            run_blocks(blocks)
+        run_blocks(order.ravel())
         return
-    size = np.diff(grid.edge)
     with workers(threads) as pool:
-        for stratum in strata if passing is None else passing(strata):
-            heaviest_first = stratum[np.argsort(-size[stratum], kind="stable")]
-            for done in [pool.submit(run_blocks, block) for block in heaviest_first[:, None]]:
+        for stratum in order:
+            for done in [pool.submit(run_blocks, block) for block in stratum[:, None]]:
                 done.result()
 
 

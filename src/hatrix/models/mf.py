@@ -32,6 +32,7 @@ if TYPE_CHECKING:
 __all__ = ["MF", "BiasedMF", "SgdState", "biased_state", "normal_rows", "row_penalties"]
 
 ROWS_AT_ONCE = 1 << 16
+FIRST = np.zeros(1, np.int64)
 
 
 def row_penalties(count: NDArray[np.int64], weight: float, scaling: float) -> NDArray[np.float64]:
@@ -101,15 +102,25 @@ class SgdState(State):
         kernel = sgd.update(self.factors, biased=biased, adaptive=adaptive)
         number = P.dtype.type
 
-        def run_blocks(blocks: NDArray[np.int64]) -> None:
+        def run(blocks: NDArray[np.int64], edge: NDArray[np.int64], loss: NDArray[np.float64]) -> None:
             kernel(
-                blocks, grid.edge, grid.user, grid.item, grid.value, P, Q, v["user_bias"], v["item_bias"],
-                self.user_reg, self.item_reg, number(bias_reg), number(rate), v["user_gain"], v["item_gain"],
-                self.loss,
+                blocks, edge, grid.user, grid.item, grid.value, P, Q, v["user_bias"], v["item_bias"],
+                self.user_reg, self.item_reg, number(bias_reg), number(rate), v["user_gain"], v["item_gain"], loss,
             )  # fmt: skip
 
-        passing = regions.passing(grid, self.report) if self.on_disk else None
-        schedule.run_epoch(run_blocks, grid, epoch=epoch, threads=self.threads, passing=passing)
+        def run_piece(block: int, first: int, last: int) -> None:
+            loss = np.zeros(1)
+            run(FIRST, np.array([first, last]), loss)
+            self.loss[block] += loss[0]
+
+        self.loss[:] = 0
+        if self.on_disk or np.diff(grid.edge).max() > regions.PIECE:  # the same sums from disk and in memory
+            with regions.by_pieces(run_piece, grid, epoch=epoch, report=self.report) as run_blocks:
+                schedule.run_epoch(run_blocks, grid, epoch=epoch, threads=self.threads)
+        else:
+            schedule.run_epoch(
+                lambda blocks: run(blocks, grid.edge, self.loss), grid, epoch=epoch, threads=self.threads
+            )
         return self.mean_loss()
 
     def mean_loss(self) -> float:

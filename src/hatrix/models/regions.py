@@ -35,7 +35,7 @@ if TYPE_CHECKING:
     from hatrix.data.ratings import Ratings
     from hatrix.models.fit import Algorithm
 
-__all__ = ["Column", "deal", "grouped", "passing", "refuse", "windows"]
+__all__ = ["PIECE", "Column", "by_pieces", "deal", "grouped", "refuse", "windows"]
 
 AT_ONCE = 1 << 21
 """Rows of a slice that are distributed at once, where memory allows."""
@@ -43,8 +43,11 @@ AT_ONCE = 1 << 21
 FACTOR_COPIES = 3
 """Copies of the factors in memory: of those that train, of the model between epochs, and what is on the way."""
 
-MAPPED_BYTES = 1 << 26
-"""Of a grid, after which mapped pages are let go of."""
+PIECE = 1 << 20
+"""Ratings of a block that are in memory at a time."""
+
+BLOCKS_AHEAD = 2
+"""Blocks that are read before their turn."""
 
 WINDOW = 1 << 22
 """Entries of a window."""
@@ -75,23 +78,21 @@ def refuse(recipe: Algorithm, train: Ratings) -> None:
 def deal(train: Ratings, value: Column, *, row_bytes: int, seed: int, threads: int) -> schedule.Grid:
     """The grid that `hatrix.kernels.schedule.deal` gives, on disk."""
     plan = schedule.layout(train.user_count, train.item_count, row_bytes=row_bytes, seed=seed)
-    weight = np.bincount(plan.user_bin, train.user_count, plan.bins).astype(np.int64)
+
+    def block_of(part: slice) -> NDArray[np.int64]:
+        return np.asarray(plan.user_bin[train.user[part]] * plan.bins + plan.item_bin[train.item[part]])
+
+    size = np.zeros(plan.bins**2, np.int64)
+    for part in train.slices(train.user, train.item):
+        size += np.bincount(block_of(part), minlength=len(size))
     columns = [(np.int32, lambda part: train.user[part]), (np.int32, lambda part: train.item[part]), value]
-    edges: dict[int, NDArray[np.int64]] = {}
 
     def sort(first: int, last: int, rows: Sequence[NDArray[Any]]) -> Sequence[NDArray[Any]]:
-        user, item, value = rows
-        *ordered, edges[first] = plan.sort(user, item, value, first, last)
-        return ordered
+        user, item, values = rows
+        return plan.sort(user, item, values, first, last)[:3]
 
-    user, item, values = map(
-        at_random, _regrouped(train, train.user, plan.user_bin, weight, columns, sort, threads)
-    )
-    start, edge = 0, [np.zeros(1, np.int64)]
-    for first in sorted(edges):
-        edge.append(start + edges[first][1:])
-        start += int(edges[first][-1])
-    return plan.grid(user.view(np.uint32), item.view(np.uint32), values, np.concatenate(edge))
+    user, item, values = map(at_random, _regrouped(train, block_of, size, columns, sort, threads))
+    return plan.grid(user.view(np.uint32), item.view(np.uint32), values, np.append(0, np.cumsum(size)))
 
 
 def grouped(
@@ -104,53 +105,52 @@ def grouped(
         order = group_rows(rows[0] - np.int32(first), last - first).rows
         return [column[order] for column in rows]
 
-    _, *found = _regrouped(
-        train,
-        owner,
-        np.arange(len(count)),
-        count,
-        [(np.int32, lambda part: owner[part]), *columns],
-        sort,
-        threads,
-    )
+    own = np.int32, lambda part: owner[part]
+    _, *found = _regrouped(train, own[1], count, [own, *columns], sort, threads)
     return np.concatenate([[0], np.cumsum(count)]), found
 
 
-def passing(
-    grid: schedule.Grid, report: Callable[[float], None]
-) -> Callable[[NDArray[np.int64]], Iterator[NDArray[np.int64]]]:
-    """A way through the strata of an epoch for `schedule.run_epoch`: the next is read meanwhile, the last let go."""
-    columns, size = (grid.user, grid.item, grid.value), np.diff(grid.edge)
-    most = MAPPED_BYTES // sum(column.itemsize for column in columns)
+@contextmanager
+def by_pieces(
+    run: Callable[[int, int, int], None], grid: schedule.Grid, *, epoch: int, report: Callable[[float], None]
+) -> Iterator[Callable[[NDArray[np.int64]], None]]:
+    """What `schedule.run_epoch` is to run where blocks are large: ``run(block, first, last)`` for their pieces in order.
 
-    def read(blocks: NDArray[np.int64]) -> None:
-        for block in blocks.tolist():
-            for column in columns:
-                will_need(column, slice(grid.edge[block], grid.edge[block + 1]))
+    Of a grid on disk, what comes next is read meanwhile: the next piece of a block, and the first ones of the blocks that
+    follow. What is done is let go of.
+    """
+    columns = grid.user, grid.item, grid.value
+    order = schedule.strata(grid, epoch).ravel()
+    place = np.argsort(order)
+
+    def read(first: int, last: int) -> None:
+        for column in columns:
+            will_need(column, slice(first, last))
 
     def forget() -> None:
         # All of it, since the system maps more around a page than was touched; what is in use is mapped again, not read.
         for column in columns:
             let_go(column, slice(None))
 
-    def through(strata: NDArray[np.int64]) -> Iterator[NDArray[np.int64]]:
-        mapped = 0
-        with ThreadPoolExecutor(1, thread_name_prefix="hatrix-disk") as reader:
-            tasks = [reader.submit(read, strata[0])]
-            for this, following in pairwise([*strata, strata[:0].ravel()]):
-                tasks.append(reader.submit(read, following))
-                yield this
-                rows = int(size[this].sum())
-                mapped += rows
-                if mapped > most:
-                    tasks.append(reader.submit(forget))
-                    mapped = 0
-                report(rows)
-                while tasks and tasks[0].done():
-                    tasks.pop(0).result()
-        forget()
+    def pieces(block: int) -> list[int]:
+        first, last = int(grid.edge[block]), int(grid.edge[block + 1])
+        return [*range(first, last, PIECE), last]
 
-    return through
+    def run_blocks(blocks: NDArray[np.int64]) -> None:
+        for block in blocks.tolist():
+            edges = pieces(block)
+            for following in order[place[block] + 1 :][:BLOCKS_AHEAD].tolist():
+                reader.submit(read, *pieces(following)[:2])
+            for first, last in pairwise(edges):
+                reader.submit(read, last, min(last + PIECE, edges[-1]))
+                run(block, first, last)
+                reader.submit(forget)
+                report(last - first)
+
+    with ThreadPoolExecutor(1, thread_name_prefix="hatrix-disk") as reader:
+        reader.submit(read, *pieces(order[0])[:2])
+        yield run_blocks
+    forget()
 
 
 def windows(start: NDArray[np.int64], columns: Sequence[NDArray[Any]]) -> Iterator[tuple[slice, slice]]:
@@ -170,8 +170,7 @@ def windows(start: NDArray[np.int64], columns: Sequence[NDArray[Any]]) -> Iterat
 
 def _regrouped(
     train: Ratings,
-    owner: NDArray[np.int32],
-    unit: NDArray[np.int64],
+    unit_of: Callable[[slice], NDArray[Any]],
     weight: NDArray[np.int64],
     columns: Sequence[Column],
     sort: Callable[[int, int, Sequence[NDArray[Any]]], Sequence[NDArray[Any]]],
@@ -186,9 +185,8 @@ def _regrouped(
     part_of_unit = np.repeat(np.arange(len(edges) - 1), np.diff(edges)).astype(np.uint16)
     start = np.concatenate([[0], np.cumsum(weight)])[edges]
     with _files(train.disk, len(columns)) as paths:
-        _distribute(
-            train, part_of_unit[unit], owner, columns, paths, start[:-1].copy(), min(most, AT_ONCE), threads
-        )
+        part_of = lambda rows: part_of_unit[unit_of(rows)]  # noqa: E731
+        _distribute(train, part_of, columns, paths, start[:-1].copy(), min(most, AT_ONCE), threads)
 
         def rewrite(number: int) -> None:
             first, size = int(start[number]), int(start[number + 1] - start[number])
@@ -207,8 +205,7 @@ def _regrouped(
 
 def _distribute(
     train: Ratings,
-    part_of: NDArray[np.uint16],
-    owner: NDArray[np.int32],
+    part_of: Callable[[slice], NDArray[np.uint16]],
     columns: Sequence[Column],
     paths: Sequence[Path],
     free: NDArray[np.int64],
@@ -220,7 +217,7 @@ def _distribute(
 
     def tasks() -> Iterator[Callable[[], None]]:
         for slice_ in train.slices(rows=at_once):
-            number = part_of[owner[slice_]]
+            number = part_of(slice_)
             size = np.bincount(number, minlength=len(free))
             ready = [np.array(take(slice_), kind) for kind, (_, take) in zip(kinds, columns, strict=True)]
             yield partial(write, number, size, free.copy(), ready)
