@@ -118,7 +118,8 @@ def test_the_kernel_allows_no_more_than_was_said(algorithm, source, large, tmp_p
     """10 million ratings take 160 MB on disk and 300 more in training; in memory the same command is killed."""
     flags = [algorithm, "--factors", "16", "--epochs", "1", "-q"]
     # Compiling takes memory, too: done before.
-    assert run("fit", str(source), *flags, "--out", str(tmp_path / "small.hatrix")).returncode == 0
+    small = "fit", str(source), *flags, "--memory", "2GB", "--out", str(tmp_path / "small.hatrix")
+    assert run(*small).returncode == 0
     fit = ["fit", str(large), *flags, "--out", str(tmp_path / "large.hatrix")]
     with control_group(LIMIT) as group:
         done = run(*fit, "--memory", f"{LIMIT / 1e6:g}MB", group=group)

@@ -292,8 +292,10 @@ LIMITED = """
 )
 def test_the_limit_of_memory_holds(name, ratings, tmp_path):
     """12 million ratings are 192 MB, 144 of grid and 144 of training rows by user beside the libraries' 250."""
+    (tmp_path / "small").mkdir()
+    small = on_disk(ratings, tmp_path / "small")
     getattr(hx, name)(factors=16, epochs=1).fit(
-        ratings, progress=False
+        small, progress=False
     )  # compiling takes memory, too: done before
     limit = 450_000_000
     done = subprocess.run(
