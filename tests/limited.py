@@ -17,6 +17,7 @@ import hatrix as hx
 from hatrix.data.disk import Disk
 from hatrix.data.ids import Ids
 from hatrix.models.seen import Seen
+from peaks import peak
 
 USERS, ITEMS, FACTORS, ROWS = 100_000, 2_000, 16, 10_000_000
 COLUMNS = {"user": np.int32, "item": np.int32, "value": np.float64}
@@ -72,9 +73,7 @@ def work(folder: Path, limit: int) -> None:
 
 
 def said(step: str) -> None:
-    # Not ru_maxrss, in which Linux counts what the process held that started this one.
-    status = dict(line.split(":", 1) for line in Path("/proc/self/status").read_text().splitlines())
-    print(step, 1024 * int(status["VmHWM"].split()[0]), flush=True)
+    print(step, peak(), flush=True)
 
 
 if __name__ == "__main__":

@@ -270,6 +270,7 @@ LIMITED = """
     import hatrix as hx
     from hatrix.data.disk import Disk
     from hatrix.data.ids import Ids
+    from peaks import peak
 
     n, users, items = 12_000_000, 60_000, 4_000
     disk, rng = Disk(Path(sys.argv[1]), int(sys.argv[2])), np.random.default_rng(0)
@@ -281,8 +282,7 @@ LIMITED = """
     ratings = hx.Ratings(*mapped, *ids, scale=(1.0, 5.0), disk=disk)
     model = getattr(hx, sys.argv[3])(factors=16, epochs=1).fit(ratings, progress=False, threads=2)
     assert len(model.seen.item) == n
-    # The peak of this program; ru_maxrss would count that of the process it was started from, too.
-    print(int(Path("/proc/self/status").read_text().split("VmHWM:")[1].split()[0]) * 1024)
+    print(peak())
 """
 
 
@@ -300,7 +300,8 @@ def test_the_limit_of_memory_holds(name, ratings, tmp_path):
     limit = 450_000_000
     done = subprocess.run(
         [sys.executable, "-c", textwrap.dedent(LIMITED), str(tmp_path), str(limit), name],
-        capture_output=True, text=True, timeout=300, env={**os.environ, "OPENBLAS_NUM_THREADS": "2"}, check=False,
+        capture_output=True, text=True, timeout=300, check=False,
+        env=os.environ | {"OPENBLAS_NUM_THREADS": "2", "PYTHONPATH": os.pathsep.join(filter(None, sys.path))},
     )  # fmt: skip
     assert done.returncode == 0, done.stderr
     assert int(done.stdout) < limit

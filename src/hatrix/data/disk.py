@@ -40,6 +40,9 @@ __all__ = [
     "write_all",
 ]
 
+LIBRARIES = 150_000_000
+"""Of the files of libraries, what is in memory in any case."""
+
 LEAST_ROOM = 64_000_000
 """Less than this is no room to work in."""
 
@@ -232,10 +235,15 @@ def _madvise() -> Any:
 
 
 def resident() -> int:
-    """Bytes of memory that the process holds now, or, where that cannot be told, the most that it has held."""
+    """Bytes of memory that the process holds now, or, where that cannot be told, the most that it has held.
+
+    Of mapped files, libraries among them, as much counts as is always needed: how much more the system maps of them
+    depends on how it once read them, and it takes that back when it needs room.
+    """
     try:
         with open("/proc/self/statm") as file:
-            return int(file.read().split()[1]) * mmap.PAGESIZE
+            _, pages, of_files, *_ = map(int, file.read().split())
+            return (pages - of_files) * mmap.PAGESIZE + min(of_files * mmap.PAGESIZE, LIBRARIES)
     except OSError:
         pass
     try:
