@@ -449,6 +449,19 @@ def test_a_folder_loads_as_the_model_that_comes_to_the_driver(
         fit(frame, QUICK, path=str(written))
 
 
+def test_a_file_of_another_fit_to_the_same_ratings_is_made_anew(
+    fitted: Any, written: Path, tmp_path: Path
+) -> None:
+    fitted.model.save(tmp_path / "m.hatrix")
+    model = load(written, tmp_path / "m.hatrix")
+    assert model.fingerprint == fitted.model.fingerprint
+    assert (
+        model.history.seconds.tolist()
+        == load(written).history.seconds.tolist()
+        != fitted.model.history.seconds.tolist()
+    )
+
+
 def test_lists_of_a_folder(spark: SparkSession, fitted: Any, written: Path) -> None:
     got = recommend_all(written, spark, 4, titles=False).toPandas().sort_values("user", kind="stable")
     assert got.item.tolist() == fitted.model.recommend_all(4, progress=False).item.tolist()
@@ -499,6 +512,10 @@ def test_a_folder_that_is_not_whole_is_refused(written: Path, tmp_path: Path) ->
         load(tmp_path / "empty")
     shutil.copytree(written, tmp_path / "cut", ignore=shutil.ignore_patterns(folders.FILE))
     victim = max((tmp_path / "cut" / "users").glob("part-*"), key=lambda path: path.stat().st_size)
+    whole = victim.read_bytes()
+    victim.write_bytes(whole[: len(whole) // 2])
+    with pytest.raises(ModelFileError, match="is not as hatrix spark fit writes it"):
+        load(tmp_path / "cut")
     victim.unlink()
     with pytest.raises(ModelFileError, match=r"users has \d+ of 90 rows: run the fit again"):
         load(tmp_path / "cut")

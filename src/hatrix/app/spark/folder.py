@@ -76,7 +76,9 @@ def load(folder: str | Path, file: str | Path | None = None) -> FactorModel:
     header = _header(folder)
     if target.is_file():
         model = artifact.load(target)
-        if header["fingerprint"] == model.fingerprint:
+        if model.history.to_dict("records") == header.get(
+            "history"
+        ):  # has seconds in it: no two are the same
             return model
     with tempfile.TemporaryDirectory(prefix=".hatrix-", dir=target.parent) as scratch:
         _model(folder, header, Path(scratch)).save(target)
@@ -128,7 +130,9 @@ def _model(folder: Path, header: dict[str, Any], scratch: Path) -> FactorModel:
             seed=header["seed"], history=pd.DataFrame(header["history"]), seen=seen, item_table=table,
             fingerprint=header["fingerprint"], data_name=header["data_name"], notes=tuple(header["notes"]),
         )  # fmt: skip
-    except (KeyError, TypeError, OSError) as error:
+    except ModelFileError:
+        raise
+    except (LookupError, TypeError, ValueError, OSError) as error:
         raise ModelFileError(f"{folder} is not as hatrix spark fit writes it: {error}") from None
 
 
