@@ -327,6 +327,22 @@ def test_mllib_is_asked_for_the_same_sum_of_penalties() -> None:
     assert clicks.options["regParam"] == pytest.approx(0.1 / 0.5 * (4 + 1 + 9 + 1 + 1 + 1.5 + 12 + 1.5) / 26)
 
 
+def test_what_a_fit_leaves_on_disk(spark: SparkSession, frame: DataFrame, tmp_path: Path) -> None:
+    from pyspark import SparkFiles
+
+    folder = Path(SparkFiles.getRootDirectory())
+    before = set(folder.iterdir())
+    fit(frame, hx.ALS(factors=2, epochs=3), blocks=1)
+    sent = set(folder.iterdir()) - before
+    assert len(sent) == 3 * 2 + 1  # sides of sweeps, and the model for its figures
+    assert sum(path.stat().st_size for path in sent) == 0
+    context = spark.sparkContext
+    planned = mllib.plan(hx.ALS(nu=1, biased=False, epochs=20), [np.ones(2, int)] * 2, 2)
+    with mllib.checkpoints(spark, planned, None, tmp_path):
+        assert str(tmp_path) in str(context.getCheckpointDir())
+    assert context.getCheckpointDir() is None  # or the next fit would make the folder again
+
+
 def test_what_a_cluster_cannot_do_is_refused(frame: DataFrame) -> None:
     for recipe, said in (
         (hx.BiasedMF(), "biased-mf is not trained on Spark: give ALS or ImplicitALS"),
@@ -338,6 +354,8 @@ def test_what_a_cluster_cannot_do_is_refused(frame: DataFrame) -> None:
             fit(frame, recipe)
     with pytest.raises(ParameterError, match="blocks is 0: give a whole number from 1 up"):
         fit(frame, QUICK, blocks=0)
+    with pytest.raises(ParameterError, match="k is 0: give a whole number from 1 up"):
+        fit(frame, QUICK, test=0.2, k=0)
     with pytest.raises(DataError, match="df is a list: give a Spark DataFrame"):
         fit([], QUICK)
     with pytest.raises(DataError, match="the table has events and no ratings"):
