@@ -70,6 +70,8 @@ def session(
         master = LOCAL if master is None else master
         builder = builder.master(master)
         os.environ.setdefault("PYSPARK_PYTHON", sys.executable)
+        if conf and "spark.pyspark.python" in conf:  # which Spark reads in spark-submit alone
+            os.environ["PYSPARK_PYTHON"] = conf["spark.pyspark.python"]
         if master.startswith("local"):
             os.environ.setdefault("SPARK_LOCAL_IP", "127.0.0.1")
             local: dict[str, Any] = {"spark.driver.bindAddress": "127.0.0.1", "spark.ui.enabled": "false"}
