@@ -31,7 +31,7 @@ if own.why_not() is None:
     from hatrix.app.spark import fit, gathering, load, mllib, recommend_all
     from hatrix.app.spark import folder as folders
     from hatrix.app.spark.ratings import Table, table
-    from hatrix.app.spark.sessions import _translated, explained, session, table_of
+    from hatrix.app.spark.sessions import _translated, arrow_of, explained, session, table_of
     from hatrix.app.spark.sweeps import bare, solved
 
 QUICK = hx.ALS(factors=4, epochs=5)
@@ -421,6 +421,40 @@ def test_what_users_have_in_a_table_is_left_out(
         recommend_all(fitted.model, spark, exclude_seen=seen)
     with pytest.raises(ParameterError, match="exclude_seen is 'all': give True, False, or a Spark DataFrame"):
         recommend_all(fitted.model, spark, exclude_seen="all")
+
+
+def test_ids_of_a_table_are_looked_up_as_they_were_numbered(spark: SparkSession, tmp_path: Path) -> None:
+    users = [2**60 + 1, 2**60 + 2, 2**60 + 3]  # as floats they are one
+    days = [datetime.datetime(2020, 1, day, 12) for day in (1, 2, 3)]
+    pairs = [(users[0], days[0]), (users[1], days[1]), (users[2], days[2]), (users[2], days[0])]
+    rated = spark.createDataFrame(pairs, "who long, `at.day` timestamp").withColumn("stars", F.lit(3.0))
+    titles = spark.createDataFrame(
+        [*zip(days, "abc", strict=True), (None, "d")], "`at.day` timestamp, title string"
+    )
+    columns = {"user": "who", "item": "at.day"}
+    recipe = hx.ALS(factors=2, epochs=1, nu=1, biased=False)
+    model = fit(rated, recipe, rating="stars", blocks=1, item_table=titles, **columns)
+    assert model.item_table.title.tolist() == ["a", "b", "c"]
+    model.save(tmp_path / "bare.hatrix", seen=False)
+    seen = (
+        rated.drop("stars")
+        .union(spark.createDataFrame([(None, days[0])], rated.drop("stars").schema))
+        .coalesce(1)
+    )
+    found = recommend_all(tmp_path / "bare.hatrix", spark, 3, exclude_seen=seen, partitions=3, **columns)
+    assert found.rdd.getNumPartitions() == 3
+    got = found.toPandas()
+    want = model.recommend_all(3, progress=False)
+    assert sorted(zip(got.user, got.item, strict=True)) == sorted(zip(want.user, want.item, strict=True))
+
+
+def test_columns_of_items_are_of_types_that_spark_has() -> None:
+    table = pd.DataFrame(
+        {"flag": np.array([1, 255], np.uint8), "hash": np.array([1, 2**64 - 1], np.uint64), "year": [1, 2]}
+    )
+    found = arrow_of(table)
+    assert [str(kind) for kind in found.schema.types] == ["int16", "decimal128(20, 0)", "int64"]
+    assert found.to_pydict() == {"flag": [1, 255], "hash": [1, 2**64 - 1], "year": [1, 2]}
 
 
 def test_text_ids_and_users_without_ratings_have_lists_too(spark: SparkSession) -> None:

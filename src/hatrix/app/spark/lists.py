@@ -11,10 +11,9 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from pyspark.sql import DataFrame, SparkSession
-from pyspark.sql import functions as F
 
-from hatrix.app.spark.ratings import lists_of
-from hatrix.app.spark.sessions import explained, parallelism, session, table_of
+from hatrix.app.spark.ratings import lists_of, sought
+from hatrix.app.spark.sessions import arrow_of, explained, parallelism, session, table_of
 from hatrix.app.spark.shipping import model_at, numbers_at, ship, ship_numbers
 from hatrix.errors import DataError, ParameterError
 from hatrix.models.artifact import load as load_file
@@ -176,13 +175,11 @@ def _schema(spark: SparkSession, model: FactorModel, titles: bool) -> str:
 
 def _attributes(model: FactorModel) -> pa.Table:
     """The table of items with names that are not those of the lists."""
-    import pyarrow as pa
-
     assert model.item_table is not None
-    table = pa.Table.from_pandas(model.item_table, preserve_index=False)
+    table = arrow_of(model.item_table)
     taken = ("user", "item", "score", "basis")
     names = [f"{name}_" if name in taken else str(name) for name in table.column_names]
-    return table.rename_columns(names).replace_schema_metadata(None)
+    return table.rename_columns(names)
 
 
 def _numbered(batches: Iterable[pa.RecordBatch], model: str) -> Iterator[pa.RecordBatch]:

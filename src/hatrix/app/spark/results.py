@@ -10,8 +10,8 @@ from pyspark.sql import DataFrame
 from pyspark.sql import functions as F
 
 from hatrix.app.spark import folder, gathering
-from hatrix.app.spark.ratings import SIDES, Table
-from hatrix.app.spark.sessions import table_of
+from hatrix.app.spark.ratings import SIDES, Table, sought
+from hatrix.app.spark.sessions import arrow_of, table_of
 from hatrix.errors import DataError
 
 if TYPE_CHECKING:
@@ -84,10 +84,9 @@ def write(
     if seen:
         frames["seen"] = rows.train.select("user", "item", "value").sort("user", "item")
     if item_table is not None:
-        import pyarrow as pa
-
         table = _aligned(item_table, item, gathering.ids_of(rows.items))
-        columns = pa.Table.from_pandas(table, preserve_index=False)
+        assert table is not None
+        columns = arrow_of(table)
         row: dict[str, Any] = {"row": np.arange(rows.items.n)}
         frames["table"] = table_of(spark, row | dict(zip(columns.column_names, columns.columns, strict=True)))
     folder.write(

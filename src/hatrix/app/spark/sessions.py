@@ -15,9 +15,11 @@ from hatrix.errors import ClusterError, DataError, HatrixError
 from hatrix.models.fit import cores
 
 if TYPE_CHECKING:
+    import pandas as pd
+    import pyarrow as pa
     from pyspark.sql import DataFrame, SparkSession
 
-__all__ = ["LOCAL", "explained", "parallelism", "session", "table_of"]
+__all__ = ["LOCAL", "arrow_of", "explained", "parallelism", "session", "table_of"]
 
 LOCAL = "local[2]"
 SUBMITTED = "PYSPARK_GATEWAY_PORT"
@@ -109,6 +111,22 @@ def table_of(spark: SparkSession, columns: Mapping[str, Any]) -> DataFrame:
     import pyarrow as pa
 
     return spark.createDataFrame(pa.table(dict(columns)))
+
+
+def arrow_of(frame: pd.DataFrame) -> pa.Table:
+    """The columns of a table in types that Spark has: it knows no unsigned integers."""
+    import pyarrow as pa
+
+    table = pa.Table.from_pandas(frame, preserve_index=False).replace_schema_metadata(None)
+    signed = {
+        pa.uint8(): pa.int16(),
+        pa.uint16(): pa.int32(),
+        pa.uint32(): pa.int64(),
+        pa.uint64(): pa.decimal128(20),
+    }
+    return table.cast(
+        pa.schema([field.with_type(signed.get(field.type, field.type)) for field in table.schema])
+    )
 
 
 @contextmanager
