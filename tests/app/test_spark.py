@@ -146,6 +146,12 @@ def test_ids_that_are_text_in_one_part_and_numbers_in_the_other_are_text(spark: 
     assert found.users.kind == "str"
     assert (found.n, found.n_test, found.users.n) == (2, 1, 2)
     found.free()
+    train = spark.createDataFrame([(7.0, 1, 3.0), (1.5, 1, 4.0)], "user double, item int, rating double")
+    found = numbered(train, test=test)
+    assert sorted(row.label for row in found.users.ids.collect()) == ["1.5", "7"]
+    found.free()
+    with pytest.raises(DataError, match="1 of 3 rows have no user id"):
+        numbered(train.replace(1.5, float("nan"), "user"), test=test)
 
 
 def test_of_several_rows_of_a_pair_the_latest_wins_and_events_are_added_up(spark: SparkSession) -> None:
@@ -190,6 +196,8 @@ def test_columns_that_are_not_there_or_of_no_use_are_refused(spark: SparkSession
         numbered(spark.createDataFrame([([1], 1, 1.0)], "user array<int>, item int, rating double"))
     with pytest.raises(DataError, match="1 ids in column 'user' are fractions: cast it to text"):
         numbered(spark.createDataFrame([(1.5, 1, 1.0)], "user double, item int, rating double"))
+    with pytest.raises(DataError, match="1 of 1 rows have no user id"):  # bytes that are no text
+        numbered(spark.createDataFrame([(b"\xff", 1, 1.0)], "user binary, item int, rating double"))
     with pytest.raises(DataError, match="times are numbers, dates or timestamps"):
         numbered(frame.withColumn("time", F.lit("soon")), time="time")
 

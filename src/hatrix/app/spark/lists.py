@@ -140,6 +140,7 @@ def recommend_all(
         rows = spark.range(0, users, 1, tasks).withColumnRenamed("id", "row")
         if isinstance(exclude_seen, DataFrame):
             rows = rows.join(_known(exclude_seen, user, item, order.model), "row", "left")
+            rows = rows if partitions is None else rows.repartition(partitions, "row")
         return rows.mapInArrow(partial(_listed, order=order), _schema(spark, model, titles))
 
 
@@ -149,7 +150,8 @@ def _known(ratings: DataFrame, user: str, item: str, model: str) -> DataFrame:
         if name not in ratings.columns:
             have = ", ".join(map(repr, ratings.columns))
             raise DataError(f"no column {name!r} for {role}: the ratings have {have}")
-    labels = ratings.select(F.col(user).alias("user"), F.col(item).alias("item"))
+    labels = ratings.select(sought(ratings, user).alias("user"), sought(ratings, item).alias("item"))
+    labels = labels.dropna()  # integers beside a gap would come to a worker as floats
     pairs = labels.mapInArrow(partial(_numbered, model=model), "user bigint, item int").distinct()
     return lists_of(pairs, "user").withColumnRenamed("item", "seen")
 

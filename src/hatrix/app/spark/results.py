@@ -103,8 +103,9 @@ def _aligned(given: Any, item: str, items: Ids) -> pd.DataFrame | None:
 
     if given is None:
         return None
-    if not isinstance(given, pd.DataFrame) and hasattr(given, "toArrow"):
-        given = given.toArrow().to_pandas()
+    if isinstance(given, DataFrame) and item in given.columns:
+        ids = sought(given, item)
+        given = given.where(ids.isNotNull()).withColumn(item, ids).toArrow().to_pandas()
     if not isinstance(given, pd.DataFrame) or item not in given.columns:
         have = ", ".join(map(repr, getattr(given, "columns", [])))
         raise DataError(
