@@ -31,7 +31,7 @@ if own.why_not() is None:
     from hatrix.app.spark import fit, gathering, load, mllib, recommend_all
     from hatrix.app.spark import folder as folders
     from hatrix.app.spark.ratings import Table, table
-    from hatrix.app.spark.sessions import _translated, arrow_of, explained, session, table_of
+    from hatrix.app.spark.sessions import _reason, _translated, arrow_of, explained, session, table_of
     from hatrix.app.spark.sweeps import bare, solved
 
 QUICK = hx.ALS(factors=4, epochs=5)
@@ -599,6 +599,8 @@ def test_failures_of_spark_are_one_line(spark: SparkSession) -> None:
     [
         ("PythonException:\n  ModuleNotFoundError: No module named 'hatrix'\n", "the Python of the workers has no hatrix"),
         ("org.apache…\nCaused by: java.lang.OutOfMemoryError: Java heap space\n", "raise spark.driver.memory"),
+        ('Caused by: java.io.IOException: Cannot run program "x/python": error=2, No such\nCaused by: IOException: error=2',
+         "there is no x/python on a node"),
         ("[PYTHON_VERSION_MISMATCH] 3.11 3.12", "different versions of Python"),
         ("PythonException: Traceback\n  File x\nhatrix.errors.DataError: a value is 0\n\n\tat org.x", "a value is 0"),
         ("Job aborted\nCaused by: org.apache.spark.SparkException: no room\n\tat x", "what: SparkException: no room"),
@@ -606,6 +608,16 @@ def test_failures_of_spark_are_one_line(spark: SparkSession) -> None:
 )  # fmt: skip
 def test_what_spark_says_is_told_shortly(text: str, said: str) -> None:
     assert said in str(_translated("what", text))
+
+
+def test_why_spark_did_not_start_is_told_shortly() -> None:
+    quiet = 'Setting Spark log level to "ERROR".\n'
+    raised = RuntimeError(
+        "An error occurred while calling o1.\n: org.x.SparkException: [INVALID] local[x]\n\tat org.x"
+    )
+    assert _reason(quiet, raised) == "SparkException: [INVALID] local[x]"
+    said = 'Exception in thread "main" org.x.SparkException: Master must be yarn\n\tat org.x\n'
+    assert _reason(quiet + said, raised) == "SparkException: Master must be yarn"
 
 
 @pytest.mark.quality

@@ -152,6 +152,11 @@ def _translated(what: str, text: str) -> HatrixError:
             f"{what}: the Python of the workers has no hatrix: install hatrix[spark] on every node, or send an "
             "environment along (spark.pyspark.python, docs/spark.md)"
         )
+    program = re.search(r'Cannot run program "([^"]+)"', text)
+    if program:
+        return ClusterError(
+            f"{what}: there is no {program[1]} on a node: let PYSPARK_PYTHON or spark.pyspark.python name the Python of all"
+        )
     if "PYTHON_VERSION_MISMATCH" in text:
         return ClusterError(
             f"{what}: workers and driver run different versions of Python: let PYSPARK_PYTHON name one"
@@ -164,7 +169,8 @@ def _translated(what: str, text: str) -> HatrixError:
 
 def _cause(text: str) -> str:
     """The line of a stack trace that says most."""
-    lines = [line.strip() for line in text.splitlines() if line.strip()]
+    lines = [line.strip().removeprefix(": ") for line in text.splitlines() if line.strip()]
+    lines = [line for line in lines if not line.startswith("An error occurred while calling")]
     python = [
         line
         for line in lines
@@ -178,7 +184,13 @@ def _cause(text: str) -> str:
 
 
 def _reason(said: str, error: Exception) -> str:
-    errors = [line for line in said.splitlines() if re.search(r"\b(ERROR|Exception|Error)\b", line)]
+    lines = (line.removeprefix('Exception in thread "main" ') for line in said.splitlines())
+    errors = [
+        line
+        for line in lines
+        if re.search(r"\b(ERROR|\w*Exception|Error)\b", line)
+        and not line.startswith("Setting Spark log level")
+    ]
     return _cause("\n".join(errors[:LINES]) or str(error))
 
 
