@@ -76,9 +76,8 @@ def load(folder: str | Path, file: str | Path | None = None) -> FactorModel:
     header = _header(folder)
     if target.is_file():
         model = artifact.load(target)
-        if model.history.to_dict("records") == header.get(
-            "history"
-        ):  # has seconds in it: no two are the same
+        # with the seconds of the fit: two of the same ratings differ in them
+        if model.history.to_dict("records") == header.get("history"):
             return model
     with tempfile.TemporaryDirectory(prefix=".hatrix-", dir=target.parent) as scratch:
         _model(folder, header, Path(scratch)).save(target)

@@ -82,7 +82,8 @@ def recommend_all(
     titles
         Add the columns of the model's table of items.
     partitions
-        Tasks to make of it; by default as many as run at once, and no task with more than 50,000 users.
+        Tasks to make of it; by default as many as run at once, and no task with more than 50,000 users (beside a DataFrame
+        to leave out, as many as Spark joins it in).
 
     Returns
     -------

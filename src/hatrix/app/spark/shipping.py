@@ -60,10 +60,11 @@ def retire(name: str) -> None:
     places = [_OURS.pop(name)]
     with suppress(Exception):  # with Spark Connect there is no second copy here
         places.append(Path(SparkFiles.get(name)))
-    for place in places:
-        empty = place.with_suffix(".empty")
-        empty.touch()
-        os.replace(empty, place)
+    with suppress(OSError):  # such as a session that has ended, whose folder is gone
+        for place in places:
+            empty = place.with_suffix(".empty")
+            empty.touch()
+            os.replace(empty, place)
 
 
 @lru_cache(maxsize=2)
