@@ -31,7 +31,7 @@ if own.why_not() is None:
     from hatrix.app.spark import fit, gathering, load, mllib, recommend_all
     from hatrix.app.spark import folder as folders
     from hatrix.app.spark.ratings import Table, table
-    from hatrix.app.spark.sessions import _translated, explained, session, table_of
+    from hatrix.app.spark.sessions import _reason, _translated, arrow_of, explained, session, table_of
     from hatrix.app.spark.sweeps import bare, solved
 
 QUICK = hx.ALS(factors=4, epochs=5)
@@ -146,6 +146,12 @@ def test_ids_that_are_text_in_one_part_and_numbers_in_the_other_are_text(spark: 
     assert found.users.kind == "str"
     assert (found.n, found.n_test, found.users.n) == (2, 1, 2)
     found.free()
+    train = spark.createDataFrame([(7.0, 1, 3.0), (1.5, 1, 4.0)], "user double, item int, rating double")
+    found = numbered(train, test=test)
+    assert sorted(row.label for row in found.users.ids.collect()) == ["1.5", "7"]
+    found.free()
+    with pytest.raises(DataError, match="1 of 3 rows have no user id"):
+        numbered(train.replace(1.5, float("nan"), "user"), test=test)
 
 
 def test_of_several_rows_of_a_pair_the_latest_wins_and_events_are_added_up(spark: SparkSession) -> None:
@@ -190,6 +196,8 @@ def test_columns_that_are_not_there_or_of_no_use_are_refused(spark: SparkSession
         numbered(spark.createDataFrame([([1], 1, 1.0)], "user array<int>, item int, rating double"))
     with pytest.raises(DataError, match="1 ids in column 'user' are fractions: cast it to text"):
         numbered(spark.createDataFrame([(1.5, 1, 1.0)], "user double, item int, rating double"))
+    with pytest.raises(DataError, match="1 of 1 rows have no user id"):  # bytes that are no text
+        numbered(spark.createDataFrame([(b"\xff", 1, 1.0)], "user binary, item int, rating double"))
     with pytest.raises(DataError, match="times are numbers, dates or timestamps"):
         numbered(frame.withColumn("time", F.lit("soon")), time="time")
 
@@ -327,6 +335,22 @@ def test_mllib_is_asked_for_the_same_sum_of_penalties() -> None:
     assert clicks.options["regParam"] == pytest.approx(0.1 / 0.5 * (4 + 1 + 9 + 1 + 1 + 1.5 + 12 + 1.5) / 26)
 
 
+def test_what_a_fit_leaves_on_disk(spark: SparkSession, frame: DataFrame, tmp_path: Path) -> None:
+    from pyspark import SparkFiles
+
+    folder = Path(SparkFiles.getRootDirectory())
+    before = set(folder.iterdir())
+    fit(frame, hx.ALS(factors=2, epochs=3), blocks=1)
+    sent = set(folder.iterdir()) - before
+    assert len(sent) == 3 * 2 + 1  # sides of sweeps, and the model for its figures
+    assert sum(path.stat().st_size for path in sent) == 0
+    context = spark.sparkContext
+    planned = mllib.plan(hx.ALS(nu=1, biased=False, epochs=20), [np.ones(2, int)] * 2, 2)
+    with mllib.checkpoints(spark, planned, None, tmp_path):
+        assert str(tmp_path) in str(context.getCheckpointDir())
+    assert context.getCheckpointDir() is None  # or the next fit would make the folder again
+
+
 def test_what_a_cluster_cannot_do_is_refused(frame: DataFrame) -> None:
     for recipe, said in (
         (hx.BiasedMF(), "biased-mf is not trained on Spark: give ALS or ImplicitALS"),
@@ -338,6 +362,8 @@ def test_what_a_cluster_cannot_do_is_refused(frame: DataFrame) -> None:
             fit(frame, recipe)
     with pytest.raises(ParameterError, match="blocks is 0: give a whole number from 1 up"):
         fit(frame, QUICK, blocks=0)
+    with pytest.raises(ParameterError, match="k is 0: give a whole number from 1 up"):
+        fit(frame, QUICK, test=0.2, k=0)
     with pytest.raises(DataError, match="df is a list: give a Spark DataFrame"):
         fit([], QUICK)
     with pytest.raises(DataError, match="the table has events and no ratings"):
@@ -405,6 +431,40 @@ def test_what_users_have_in_a_table_is_left_out(
         recommend_all(fitted.model, spark, exclude_seen="all")
 
 
+def test_ids_of_a_table_are_looked_up_as_they_were_numbered(spark: SparkSession, tmp_path: Path) -> None:
+    users = [2**60 + 1, 2**60 + 2, 2**60 + 3]  # as floats they are one
+    days = [datetime.datetime(2020, 1, day, 12) for day in (1, 2, 3)]
+    pairs = [(users[0], days[0]), (users[1], days[1]), (users[2], days[2]), (users[2], days[0])]
+    rated = spark.createDataFrame(pairs, "who long, `at.day` timestamp").withColumn("stars", F.lit(3.0))
+    titles = spark.createDataFrame(
+        [*zip(days, "abc", strict=True), (None, "d")], "`at.day` timestamp, title string"
+    )
+    columns = {"user": "who", "item": "at.day"}
+    recipe = hx.ALS(factors=2, epochs=1, nu=1, biased=False)
+    model = fit(rated, recipe, rating="stars", blocks=1, item_table=titles, **columns)
+    assert model.item_table.title.tolist() == ["a", "b", "c"]
+    model.save(tmp_path / "bare.hatrix", seen=False)
+    seen = (
+        rated.drop("stars")
+        .union(spark.createDataFrame([(None, days[0])], rated.drop("stars").schema))
+        .coalesce(1)
+    )
+    found = recommend_all(tmp_path / "bare.hatrix", spark, 3, exclude_seen=seen, partitions=3, **columns)
+    assert found.rdd.getNumPartitions() == 3
+    got = found.toPandas()
+    want = model.recommend_all(3, progress=False)
+    assert sorted(zip(got.user, got.item, strict=True)) == sorted(zip(want.user, want.item, strict=True))
+
+
+def test_columns_of_items_are_of_types_that_spark_has() -> None:
+    table = pd.DataFrame(
+        {"flag": np.array([1, 255], np.uint8), "hash": np.array([1, 2**64 - 1], np.uint64), "year": [1, 2]}
+    )
+    found = arrow_of(table)
+    assert [str(kind) for kind in found.schema.types] == ["int16", "decimal128(20, 0)", "int64"]
+    assert found.to_pydict() == {"flag": [1, 255], "hash": [1, 2**64 - 1], "year": [1, 2]}
+
+
 def test_text_ids_and_users_without_ratings_have_lists_too(spark: SparkSession) -> None:
     ratings = hx.Ratings.from_columns(["b", "a", "é", "b"], ["x", "y", "x", "y"], [1.0, 2.0, 3.0, 4.0])
     model = hx.BiasedMF(factors=2, epochs=2).fit(ratings.take(ratings.user != 2), progress=False)
@@ -447,6 +507,19 @@ def test_a_folder_loads_as_the_model_that_comes_to_the_driver(
     assert (written / "model.hatrix").is_file()
     with pytest.raises(ParameterError, match="exists: give a new folder, or remove it first"):
         fit(frame, QUICK, path=str(written))
+
+
+def test_a_file_of_another_fit_to_the_same_ratings_is_made_anew(
+    fitted: Any, written: Path, tmp_path: Path
+) -> None:
+    fitted.model.save(tmp_path / "m.hatrix")
+    model = load(written, tmp_path / "m.hatrix")
+    assert model.fingerprint == fitted.model.fingerprint
+    assert (
+        model.history.seconds.tolist()
+        == load(written).history.seconds.tolist()
+        != fitted.model.history.seconds.tolist()
+    )
 
 
 def test_lists_of_a_folder(spark: SparkSession, fitted: Any, written: Path) -> None:
@@ -499,6 +572,10 @@ def test_a_folder_that_is_not_whole_is_refused(written: Path, tmp_path: Path) ->
         load(tmp_path / "empty")
     shutil.copytree(written, tmp_path / "cut", ignore=shutil.ignore_patterns(folders.FILE))
     victim = max((tmp_path / "cut" / "users").glob("part-*"), key=lambda path: path.stat().st_size)
+    whole = victim.read_bytes()
+    victim.write_bytes(whole[: len(whole) // 2])
+    with pytest.raises(ModelFileError, match="is not as hatrix spark fit writes it"):
+        load(tmp_path / "cut")
     victim.unlink()
     with pytest.raises(ModelFileError, match=r"users has \d+ of 90 rows: run the fit again"):
         load(tmp_path / "cut")
@@ -522,6 +599,8 @@ def test_failures_of_spark_are_one_line(spark: SparkSession) -> None:
     [
         ("PythonException:\n  ModuleNotFoundError: No module named 'hatrix'\n", "the Python of the workers has no hatrix"),
         ("org.apache…\nCaused by: java.lang.OutOfMemoryError: Java heap space\n", "raise spark.driver.memory"),
+        ('Caused by: java.io.IOException: Cannot run program "x/python": error=2, No such\nCaused by: IOException: error=2',
+         "there is no x/python on a node"),
         ("[PYTHON_VERSION_MISMATCH] 3.11 3.12", "different versions of Python"),
         ("PythonException: Traceback\n  File x\nhatrix.errors.DataError: a value is 0\n\n\tat org.x", "a value is 0"),
         ("Job aborted\nCaused by: org.apache.spark.SparkException: no room\n\tat x", "what: SparkException: no room"),
@@ -529,6 +608,16 @@ def test_failures_of_spark_are_one_line(spark: SparkSession) -> None:
 )  # fmt: skip
 def test_what_spark_says_is_told_shortly(text: str, said: str) -> None:
     assert said in str(_translated("what", text))
+
+
+def test_why_spark_did_not_start_is_told_shortly() -> None:
+    quiet = 'Setting Spark log level to "ERROR".\n'
+    raised = RuntimeError(
+        "An error occurred while calling o1.\n: org.x.SparkException: [INVALID] local[x]\n\tat org.x"
+    )
+    assert _reason(quiet, raised) == "SparkException: [INVALID] local[x]"
+    said = 'Exception in thread "main" org.x.SparkException: Master must be yarn\n\tat org.x\n'
+    assert _reason(quiet + said, raised) == "SparkException: Master must be yarn"
 
 
 @pytest.mark.quality

@@ -69,18 +69,32 @@ class TestHere:
         )
 
     def test_a_folder_of_parquet_in_and_out(self, hatrix: Any, source: Path, local: Any) -> None:
-        local.read.csv(str(source), header=True, inferSchema=True).write.parquet(str(source.parent / "in"))
-        done = hatrix(*["spark", "fit", "in", "als", "--no-seen", "--out", "model", "-q"], *QUICK, *COLUMNS)
+        local.read.csv(str(source), header=True, inferSchema=True).write.parquet(str(source.parent / "in[1]"))
+        done = hatrix(
+            *["spark", "fit", "in[1]", "als", "--no-seen", "--out", "model [1]", "-q"], *QUICK, *COLUMNS
+        )
         assert (done.status, done.err) == (0, "")
         refused(
-            hatrix(*["spark", "recommend", "model", "--out", "lists"]),
+            hatrix(*["spark", "recommend", "model [1]", "--out", "lists{1}"]),
             "give --ratings, or add --include-seen",
         )
         done = hatrix(
-            *["spark", "recommend", "model", "--ratings", "in", "-n", "2", "--out", "lists", "--json", "-q"],
+            *[
+                "spark",
+                "recommend",
+                "model [1]",
+                "--ratings",
+                "in[1]",
+                "-n",
+                "2",
+                "--out",
+                "lists{1}",
+                "--json",
+                "-q",
+            ],
             *COLUMNS,
         )
-        got, rated = pd.read_parquet(source.parent / "lists"), pd.read_csv(source)
+        got, rated = pd.read_parquet(source.parent / "lists{1}"), pd.read_csv(source)
         left = 30 - rated.groupby("who").size()
         assert json.loads(done.out)["rows"] == len(got) == left.clip(upper=2).sum()
         pairs = rated[["who", "film"]].itertuples(index=False, name=None)
@@ -103,9 +117,9 @@ class TestHere:
 
         settings = [word for pair in own.SMALL.items() for word in ("--conf", "=".join(pair))]
         settings += ["--conf", "spark.executor.memory=512m", "--conf", "spark.ui.enabled=false"]
-        environment = os.environ | {"SPARK_LOCAL_IP": "127.0.0.1", "PYSPARK_PYTHON": sys.executable}
 
-        def ran(*command: str) -> str:
+        def ran(*command: str, python: str = sys.executable) -> str:
+            environment = os.environ | {"SPARK_LOCAL_IP": "127.0.0.1", "PYSPARK_PYTHON": python}
             done = subprocess.run(
                 command, capture_output=True, text=True, cwd=tmp_path, env=environment, check=False
             )
@@ -120,7 +134,8 @@ class TestHere:
             )
             assert json.loads(said)["n_train"] == 500
             ask = ["-m", "hatrix", "spark", "recommend", "m.hatrix", "-n", "3", "--out", "lists"]
-            said = ran(sys.executable, *ask, "--master", address, *settings)
+            settings += ["--conf", f"spark.pyspark.python={sys.executable}"]
+            said = ran(sys.executable, *ask, "--master", address, *settings, python="nowhere/python")
             workers = [(tmp_path / f"worker{n}.log").read_text(errors="replace") for n in range(2)]
             assert all("Asked to launch executor" in log for log in workers)
         got = pd.read_parquet(tmp_path / "lists").sort_values("user", kind="stable")

@@ -35,6 +35,7 @@ __all__ = ["fit", "recommend"]
 FILE = ".hatrix"
 REMOTE = re.compile(r"[a-zA-Z][a-zA-Z0-9+.-]*:")
 """How an address begins that the cluster reads, such as hdfs: or s3a:; ``table:`` is one of its catalogue."""
+LOCAL = "file://"
 TEXT = (".csv", ".tsv", ".txt", ".csv.gz", ".tsv.gz")
 
 ClusterSource = Annotated[
@@ -233,7 +234,7 @@ def recommend(
         )  # fmt: skip
         with explained("the lists could not be written"):
             lists.write.parquet(place)
-            rows = spark.read.parquet(place).count()
+            rows = spark.read.parquet(_literal(place)).count()
     facts = {
         "out": out,
         "n": n,
@@ -269,8 +270,8 @@ def _read(
         columns.load(source, progress=False)  # says what is wrong with it
     from hatrix.app.spark.sessions import explained
 
-    with explained(f"{source} cannot be read"):  # Java has a current folder of its own
-        return _on_cluster(spark, os.path.abspath(source) if os.path.isdir(source) else source, columns)
+    with explained(f"{source} cannot be read"):
+        return _on_cluster(spark, _here(source) if os.path.isdir(source) else source, columns)
 
 
 def _sent(spark: SparkSession, ratings: Ratings) -> _Read:
@@ -307,6 +308,9 @@ def _on_cluster(spark: SparkSession, source: str, columns: Columns) -> _Read:
             raise ParameterError(
                 f"{flag(name)} does not go with what the cluster reads: prepare the table there"
             )
+    place = (
+        _literal(source) if source.startswith(LOCAL) and os.path.isdir(source.removeprefix(LOCAL)) else source
+    )
     if source.startswith("table:"):
         frame = spark.table(source.removeprefix("table:"))
     elif text:
@@ -316,9 +320,9 @@ def _on_cluster(spark: SparkSession, source: str, columns: Columns) -> _Read:
             "header": given.get("header", True),
             "encoding": given.get("encoding", "UTF-8"),
         }
-        frame = spark.read.csv(source, inferSchema=True, mode="FAILFAST", **options)
+        frame = spark.read.csv(place, inferSchema=True, mode="FAILFAST", **options)
     else:
-        frame = spark.read.parquet(source)
+        frame = spark.read.parquet(place)
     chosen = {role: given.get(f"{role}_column") for role in ("user", "item", "rating", "time")}
     places = places_of(chosen, list(frame.columns), len(frame.columns), source, None)
     roles: dict[str, Any] = {role: frame.columns[places[role]] if role in places else None for role in chosen}
@@ -341,7 +345,17 @@ def _placed(out: str, source: str) -> Iterator[str]:
     if not out.endswith(FILE) and os.path.lexists(path):
         raise ParameterError(f"--out: {out} exists: give a new folder, or remove it first")
     with staged(path.parent, [path.name], source) as stage:
-        yield str(stage / path.name)
+        yield str(stage / path.name) if out.endswith(FILE) else _here(stage / path.name)
+
+
+def _here(path: str | Path) -> str:
+    """A place on this machine as Spark takes it, which would look for a bare path in its own default file system."""
+    return LOCAL + os.path.abspath(path)
+
+
+def _literal(place: str) -> str:
+    """A place that is read with no letter of it taken for a pattern."""
+    return re.sub(r"([][{}*?\\])", r"\\\1", place)
 
 
 def _master(spark: SparkSession) -> str:

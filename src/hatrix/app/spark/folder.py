@@ -76,7 +76,8 @@ def load(folder: str | Path, file: str | Path | None = None) -> FactorModel:
     header = _header(folder)
     if target.is_file():
         model = artifact.load(target)
-        if header["fingerprint"] == model.fingerprint:
+        # with the seconds of the fit: two of the same ratings differ in them
+        if model.history.to_dict("records") == header.get("history"):
             return model
     with tempfile.TemporaryDirectory(prefix=".hatrix-", dir=target.parent) as scratch:
         _model(folder, header, Path(scratch)).save(target)
@@ -128,7 +129,9 @@ def _model(folder: Path, header: dict[str, Any], scratch: Path) -> FactorModel:
             seed=header["seed"], history=pd.DataFrame(header["history"]), seen=seen, item_table=table,
             fingerprint=header["fingerprint"], data_name=header["data_name"], notes=tuple(header["notes"]),
         )  # fmt: skip
-    except (KeyError, TypeError, OSError) as error:
+    except ModelFileError:
+        raise
+    except (LookupError, TypeError, ValueError, OSError) as error:
         raise ModelFileError(f"{folder} is not as hatrix spark fit writes it: {error}") from None
 
 

@@ -11,10 +11,9 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from pyspark.sql import DataFrame, SparkSession
-from pyspark.sql import functions as F
 
-from hatrix.app.spark.ratings import lists_of
-from hatrix.app.spark.sessions import explained, parallelism, session, table_of
+from hatrix.app.spark.ratings import lists_of, sought
+from hatrix.app.spark.sessions import arrow_of, explained, parallelism, session, table_of
 from hatrix.app.spark.shipping import model_at, numbers_at, ship, ship_numbers
 from hatrix.errors import DataError, ParameterError
 from hatrix.models.artifact import load as load_file
@@ -83,7 +82,8 @@ def recommend_all(
     titles
         Add the columns of the model's table of items.
     partitions
-        Tasks to make of it; by default as many as run at once, and no task with more than 50,000 users.
+        Tasks to make of it; by default as many as run at once, and no task with more than 50,000 users (beside a DataFrame
+        to leave out, as many as Spark joins it in).
 
     Returns
     -------
@@ -141,6 +141,7 @@ def recommend_all(
         rows = spark.range(0, users, 1, tasks).withColumnRenamed("id", "row")
         if isinstance(exclude_seen, DataFrame):
             rows = rows.join(_known(exclude_seen, user, item, order.model), "row", "left")
+            rows = rows if partitions is None else rows.repartition(partitions, "row")
         return rows.mapInArrow(partial(_listed, order=order), _schema(spark, model, titles))
 
 
@@ -150,7 +151,8 @@ def _known(ratings: DataFrame, user: str, item: str, model: str) -> DataFrame:
         if name not in ratings.columns:
             have = ", ".join(map(repr, ratings.columns))
             raise DataError(f"no column {name!r} for {role}: the ratings have {have}")
-    labels = ratings.select(F.col(user).alias("user"), F.col(item).alias("item"))
+    labels = ratings.select(sought(ratings, user).alias("user"), sought(ratings, item).alias("item"))
+    labels = labels.dropna()  # integers beside a gap would come to a worker as floats
     pairs = labels.mapInArrow(partial(_numbered, model=model), "user bigint, item int").distinct()
     return lists_of(pairs, "user").withColumnRenamed("item", "seen")
 
@@ -176,13 +178,11 @@ def _schema(spark: SparkSession, model: FactorModel, titles: bool) -> str:
 
 def _attributes(model: FactorModel) -> pa.Table:
     """The table of items with names that are not those of the lists."""
-    import pyarrow as pa
-
     assert model.item_table is not None
-    table = pa.Table.from_pandas(model.item_table, preserve_index=False)
+    table = arrow_of(model.item_table)
     taken = ("user", "item", "score", "basis")
     names = [f"{name}_" if name in taken else str(name) for name in table.column_names]
-    return table.rename_columns(names).replace_schema_metadata(None)
+    return table.rename_columns(names)
 
 
 def _numbered(batches: Iterable[pa.RecordBatch], model: str) -> Iterator[pa.RecordBatch]:

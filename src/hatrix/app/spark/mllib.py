@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
@@ -17,7 +19,7 @@ if TYPE_CHECKING:
 
     from hatrix.app.spark.ratings import Table
 
-__all__ = ["Plan", "plan", "refuse_foreign", "set_checkpoint", "trained"]
+__all__ = ["Plan", "checkpoints", "plan", "refuse_foreign", "trained"]
 
 OWN_SWEEPS = 4
 """Epochs that are of the recipe's own objective, where MLlib's is another one."""
@@ -108,20 +110,29 @@ def trained(rows: Table, mean: float, planned: Plan, seed: int, blocks: int | No
     ]
 
 
-def set_checkpoint(spark: SparkSession, planned: Plan, folder: str | None, scratch: Path) -> None:
-    """Give Spark a folder to cut long plans short by, where they are long."""
+@contextmanager
+def checkpoints(spark: SparkSession, planned: Plan, folder: str | None, scratch: Path) -> Iterator[None]:
+    """A folder for Spark to cut long plans short by, where they are long; one in ``scratch`` is set no longer than that."""
     if planned.epochs <= LONGEST_LINEAGE and folder is None:
+        yield
         return
     try:
         context = spark.sparkContext
     except Exception:  # Spark Connect: the server's setting spark.checkpoint.dir is all there is
+        yield
         return
     if folder is not None:
         context.setCheckpointDir(folder)
-    elif context.getCheckpointDir() is None:
+    mine = context.getCheckpointDir() is None
+    if mine:
         if not str(context.master).startswith("local"):
             raise ParameterError(
                 f"{planned.epochs} epochs of MLlib's ALS need a place for checkpoints: give checkpoint, a folder that all "
                 f"nodes reach, or at most {LONGEST_LINEAGE + planned.own} epochs"
             )
         context.setCheckpointDir(str(scratch / "checkpoint"))
+    try:
+        yield
+    finally:
+        if mine:
+            context.setCheckpointDir(None)  # type: ignore[arg-type]  # Spark takes null as none

@@ -16,7 +16,7 @@ from hatrix.errors import DataError, ParameterError
 if TYPE_CHECKING:
     from pyspark.sql import Column, DataFrame
 
-__all__ = ["SIDES", "Side", "Table", "lists_of", "table"]
+__all__ = ["SIDES", "Side", "Table", "lists_of", "sought", "table"]
 
 SIDES = ("user", "item")
 MOST_IDS = 2**31 - 1
@@ -177,15 +177,15 @@ def _label(name: str, kind: T.DataType) -> Column:
     if isinstance(kind, T.DecimalType) and kind.scale == 0 and kind.precision <= 18:
         return column.cast("bigint")
     if isinstance(kind, T.DecimalType):
-        whole = (column == F.floor(column)) & (F.abs(column) <= EXACT)
-        return F.when(whole, column.cast("decimal(38,0)").cast("string")).otherwise(column.cast("string"))
+        return _digits(column)
     if isinstance(kind, T.BooleanType):
         return F.when(column, F.lit("True")).when(~column, F.lit("False"))
+    if isinstance(kind, T.BinaryType):
+        return F.try_validate_utf8(column.cast("string"))
     if isinstance(
         kind,
         (
             T.StringType,
-            T.BinaryType,
             T.DateType,
             T.TimestampType,
             T.TimestampNTZType,
@@ -195,6 +195,19 @@ def _label(name: str, kind: T.DataType) -> Column:
     ):
         return column.cast("string")
     raise DataError(f"column {name!r} is of type {kind.simpleString()}: ids are numbers or text")
+
+
+def _digits(column: Column) -> Column:
+    """Numbers as text, whole ones without a point, and what is no number missing."""
+    whole = (column == F.floor(column)) & (F.abs(column) <= EXACT)
+    text = F.when(whole, column.cast("decimal(38,0)").cast("string")).otherwise(column.cast("string"))
+    return F.nullif(text, F.lit("NaN"))
+
+
+def sought(frame: DataFrame, name: str) -> Column:
+    """A column of ids to look up, as text where `table` has made text of them; decimals find numbers and text."""
+    kind = frame.schema[name].dataType
+    return _quoted(name) if isinstance(kind, T.DecimalType) else _label(name, kind)
 
 
 def _number(name: str, kind: T.DataType) -> Column:
@@ -222,7 +235,7 @@ def _together(train: DataFrame, test: DataFrame) -> DataFrame:
 
 def _plain(frame: DataFrame, side: str) -> Column:
     column = F.col(side)
-    return column.cast("bigint") if isinstance(frame.schema[side].dataType, T.DoubleType) else column
+    return _digits(column) if isinstance(frame.schema[side].dataType, T.DoubleType) else column
 
 
 def _checked(raw: DataFrame, names: dict[str, str | None]) -> tuple[DataFrame, list[str], int]:

@@ -10,8 +10,8 @@ from pyspark.sql import DataFrame
 from pyspark.sql import functions as F
 
 from hatrix.app.spark import folder, gathering
-from hatrix.app.spark.ratings import SIDES, Table
-from hatrix.app.spark.sessions import table_of
+from hatrix.app.spark.ratings import SIDES, Table, sought
+from hatrix.app.spark.sessions import arrow_of, table_of
 from hatrix.errors import DataError
 
 if TYPE_CHECKING:
@@ -84,10 +84,9 @@ def write(
     if seen:
         frames["seen"] = rows.train.select("user", "item", "value").sort("user", "item")
     if item_table is not None:
-        import pyarrow as pa
-
         table = _aligned(item_table, item, gathering.ids_of(rows.items))
-        columns = pa.Table.from_pandas(table, preserve_index=False)
+        assert table is not None
+        columns = arrow_of(table)
         row: dict[str, Any] = {"row": np.arange(rows.items.n)}
         frames["table"] = table_of(spark, row | dict(zip(columns.column_names, columns.columns, strict=True)))
     folder.write(
@@ -104,8 +103,9 @@ def _aligned(given: Any, item: str, items: Ids) -> pd.DataFrame | None:
 
     if given is None:
         return None
-    if not isinstance(given, pd.DataFrame) and hasattr(given, "toArrow"):
-        given = given.toArrow().to_pandas()
+    if isinstance(given, DataFrame) and item in given.columns:
+        ids = sought(given, item)
+        given = given.where(ids.isNotNull()).withColumn(item, ids).toArrow().to_pandas()
     if not isinstance(given, pd.DataFrame) or item not in given.columns:
         have = ", ".join(map(repr, getattr(given, "columns", [])))
         raise DataError(

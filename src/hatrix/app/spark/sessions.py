@@ -15,9 +15,11 @@ from hatrix.errors import ClusterError, DataError, HatrixError
 from hatrix.models.fit import cores
 
 if TYPE_CHECKING:
+    import pandas as pd
+    import pyarrow as pa
     from pyspark.sql import DataFrame, SparkSession
 
-__all__ = ["LOCAL", "explained", "parallelism", "session", "table_of"]
+__all__ = ["LOCAL", "arrow_of", "explained", "parallelism", "session", "table_of"]
 
 LOCAL = "local[2]"
 SUBMITTED = "PYSPARK_GATEWAY_PORT"
@@ -70,6 +72,8 @@ def session(
         master = LOCAL if master is None else master
         builder = builder.master(master)
         os.environ.setdefault("PYSPARK_PYTHON", sys.executable)
+        if conf and "spark.pyspark.python" in conf:  # which Spark reads in spark-submit alone
+            os.environ["PYSPARK_PYTHON"] = conf["spark.pyspark.python"]
         if master.startswith("local"):
             os.environ.setdefault("SPARK_LOCAL_IP", "127.0.0.1")
             local: dict[str, Any] = {"spark.driver.bindAddress": "127.0.0.1", "spark.ui.enabled": "false"}
@@ -109,6 +113,22 @@ def table_of(spark: SparkSession, columns: Mapping[str, Any]) -> DataFrame:
     return spark.createDataFrame(pa.table(dict(columns)))
 
 
+def arrow_of(frame: pd.DataFrame) -> pa.Table:
+    """The columns of a table in types that Spark has: it knows no unsigned integers."""
+    import pyarrow as pa
+
+    table = pa.Table.from_pandas(frame, preserve_index=False).replace_schema_metadata(None)
+    signed = {
+        pa.uint8(): pa.int16(),
+        pa.uint16(): pa.int32(),
+        pa.uint32(): pa.int64(),
+        pa.uint64(): pa.decimal128(20),
+    }
+    return table.cast(
+        pa.schema([field.with_type(signed.get(field.type, field.type)) for field in table.schema])
+    )
+
+
 @contextmanager
 def explained(what: str) -> Iterator[None]:
     """Raise what went wrong in Spark as an error of one line."""
@@ -132,6 +152,11 @@ def _translated(what: str, text: str) -> HatrixError:
             f"{what}: the Python of the workers has no hatrix: install hatrix[spark] on every node, or send an "
             "environment along (spark.pyspark.python, docs/spark.md)"
         )
+    program = re.search(r'Cannot run program "([^"]+)"', text)
+    if program:
+        return ClusterError(
+            f"{what}: there is no {program[1]} on a node: let PYSPARK_PYTHON or spark.pyspark.python name the Python of all"
+        )
     if "PYTHON_VERSION_MISMATCH" in text:
         return ClusterError(
             f"{what}: workers and driver run different versions of Python: let PYSPARK_PYTHON name one"
@@ -144,7 +169,8 @@ def _translated(what: str, text: str) -> HatrixError:
 
 def _cause(text: str) -> str:
     """The line of a stack trace that says most."""
-    lines = [line.strip() for line in text.splitlines() if line.strip()]
+    lines = [line.strip().removeprefix(": ") for line in text.splitlines() if line.strip()]
+    lines = [line for line in lines if not line.startswith("An error occurred while calling")]
     python = [
         line
         for line in lines
@@ -158,7 +184,13 @@ def _cause(text: str) -> str:
 
 
 def _reason(said: str, error: Exception) -> str:
-    errors = [line for line in said.splitlines() if re.search(r"\b(ERROR|Exception|Error)\b", line)]
+    lines = (line.removeprefix('Exception in thread "main" ') for line in said.splitlines())
+    errors = [
+        line
+        for line in lines
+        if re.search(r"\b(ERROR|\w*Exception|Error)\b", line)
+        and not line.startswith("Setting Spark log level")
+    ]
     return _cause("\n".join(errors[:LINES]) or str(error))
 
 

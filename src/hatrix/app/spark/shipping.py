@@ -8,6 +8,7 @@ import shutil
 import tempfile
 import uuid
 from collections.abc import Mapping
+from contextlib import suppress
 from functools import lru_cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -18,7 +19,10 @@ if TYPE_CHECKING:
 
     from hatrix.models.model import FactorModel
 
-__all__ = ["model_at", "numbers_at", "ship", "ship_numbers"]
+__all__ = ["model_at", "numbers_at", "retire", "ship", "ship_numbers"]
+
+_OURS: dict[str, Path] = {}
+"""The files that were sent, by the names that workers know them by."""
 
 
 def ship(spark: SparkSession, model: FactorModel | Path, *, seen: bool) -> str:
@@ -46,6 +50,23 @@ def ship_numbers(spark: SparkSession, arrays: Mapping[str, NDArray[Any]]) -> str
     return _sent(spark, path)
 
 
+def retire(name: str) -> None:
+    """Give back what a file takes on this machine, when no task needs it any more.
+
+    Spark still sends it to nodes that join later, so an empty file takes its place; who has mapped the old one keeps it.
+    """
+    from pyspark import SparkFiles
+
+    places = [_OURS.pop(name)]
+    with suppress(Exception):  # with Spark Connect there is no second copy here
+        places.append(Path(SparkFiles.get(name)))
+    with suppress(OSError):  # such as a session that has ended, whose folder is gone
+        for place in places:
+            empty = place.with_suffix(".empty")
+            empty.touch()
+            os.replace(empty, place)
+
+
 @lru_cache(maxsize=2)
 def model_at(name: str) -> FactorModel:
     """In a worker: the model that was sent. Its bytes were checked when it was written or read, so they are not again."""
@@ -68,6 +89,7 @@ def numbers_at(name: str) -> dict[str, NDArray[Any]]:
 
 def _sent(spark: SparkSession, path: Path) -> str:
     spark.addArtifacts(str(path), file=True)
+    _OURS[path.name] = path
     return path.name
 
 

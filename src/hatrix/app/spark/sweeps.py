@@ -35,8 +35,9 @@ def sweep(
     mean: float,
     learned: list[Learned],
     by: list[DataFrame],
-) -> Iterator[tuple[int, DataFrame]]:
-    """Solve all users, then all items: yields the number of the side and its new rows, which go into ``learned`` at once.
+) -> Iterator[tuple[int, str, DataFrame]]:
+    """Solve all users, then all items: yields the number of the side, the name of the file that was
+    sent for it, and its new rows, which go into ``learned`` at once.
 
     Parameters
     ----------
@@ -49,7 +50,7 @@ def sweep(
 
     for side in (0, 1):
         name = ship(spark, bare(recipe, mean, learned, table, only=1 - side), seen=False)
-        yield side, by[side].mapInArrow(partial(solved, name=name, side=side), ROWS)
+        yield side, name, by[side].mapInArrow(partial(solved, name=name, side=side), ROWS)
 
 
 def bare(

@@ -13,7 +13,7 @@ import numpy as np
 from hatrix.app.spark import gathering, mllib, results, scoring
 from hatrix.app.spark.ratings import SIDES, Table, lists_of, table
 from hatrix.app.spark.sessions import explained
-from hatrix.app.spark.shipping import ship
+from hatrix.app.spark.shipping import retire, ship
 from hatrix.app.spark.sweeps import bare, sweep
 from hatrix.errors import DataError, DivergenceError, ParameterError
 from hatrix.models.als import ALS, ImplicitALS
@@ -143,7 +143,7 @@ def fit(
     >>> fitted = fit(ratings, hx.ALS(), user="who", item="film", rating="stars", test=0.2)  # doctest: +SKIP
     >>> fitted.evaluation["rmse"]  # doctest: +SKIP
     """
-    _check(algorithm, df, seed, blocks)
+    _check(algorithm, df, seed=(seed, 0), k=(k, 1), blocks=(1 if blocks is None else blocks, 1))
     spark, started = df.sparkSession, clock.perf_counter()
     if path is not None:
         _refuse_existing(spark, path)
@@ -186,11 +186,11 @@ def fit(
     return Fitted(model, path, evaluation, rows.n, rows.n_test, rows.duplicates, facts)
 
 
-def _check(recipe: Any, df: Any, seed: int, blocks: int | None) -> None:
+def _check(recipe: Any, df: Any, **numbers: tuple[int, int]) -> None:
     mllib.refuse_foreign(recipe)
     if not hasattr(df, "sparkSession"):
         raise DataError(f"df is a {type(df).__name__}: give a Spark DataFrame")
-    for name, given, least in (("seed", seed, 0), ("blocks", 1 if blocks is None else blocks, 1)):
+    for name, (given, least) in numbers.items():
         if isinstance(given, bool) or not isinstance(given, int | np.integer) or not least <= given < 2**32:
             raise ParameterError(f"{name} is {given!r}: give a whole number from {least} up")
 
@@ -235,16 +235,21 @@ class _Work:
 
     def train(self, blocks: int | None, checkpoint: str | None) -> None:
         """MLlib's epochs, then the recipe's own."""
-        mllib.set_checkpoint(self.spark, self.plan, checkpoint, self.scratch)
-        self.frames = mllib.trained(self.rows, self.mean, self.plan, self.seed, blocks)
+        with mllib.checkpoints(self.spark, self.plan, checkpoint, self.scratch):
+            self.frames = mllib.trained(self.rows, self.mean, self.plan, self.seed, blocks)
         if not self.plan.own:
             return
-        by = [self._by(side) for side in SIDES]
+        by, sent = [self._by(side) for side in SIDES], dict[int, str]()
         for _ in range(self.plan.own):
-            for side, frame in sweep(self.spark, self.rows, self.recipe, self.mean, self.learned, by):
+            for side, name, frame in sweep(self.spark, self.rows, self.recipe, self.mean, self.learned, by):
                 self.frames[side].unpersist()
                 self.frames[side] = self.rows.keep(frame)
                 gathering.gather(self.frames[side], self.learned[side])
+                if side in sent:
+                    retire(sent[side])
+                sent[side] = name
+        for name in sent.values():
+            self.rows.kept.callback(retire, name)
 
     def _by(self, side: str) -> DataFrame:
         other = SIDES[1 - SIDES.index(side)]
@@ -273,6 +278,7 @@ class _Work:
     def figures(self, k: int, *, tested: bool) -> tuple[dict[str, Any], dict[str, Any] | None]:
         """What the history has besides, and the figures on the test part."""
         sent = ship(self.spark, self.bare(), seen=False)
+        self.rows.kept.callback(retire, sent)
         if self.recipe.task == "ranking":
             return {}, scoring.ranking_figures(sent, self.rows, k) if tested else None
         trained = {"train_mse": scoring.rating_figures(sent, self.rows.train)["raw_mse"]}
