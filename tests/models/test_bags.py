@@ -114,7 +114,7 @@ def test_the_trained_rows_are_sums_of_what_is_kept(ratings):
     state = recipe.init(ratings, seed=1, threads=1)
     for epoch in range(recipe.epochs):
         recipe.step(state, epoch)
-    model = hx.models.fit.model_of(recipe, ratings, recipe.finish(state), seed=1, history=[])
+    model = hx.models.fit.model_of(recipe, ratings, recipe.finish(state), seed=1, history=[], seen=None)
     last = -1
     unit = np.append(np.full(2, state.unit**0.5), state.unit)
     for side, own in ((USER, state.variables["own.0"]), (ITEM, state.variables["own.1"])):

@@ -40,7 +40,7 @@ __all__ = [
     "write_all",
 ]
 
-LIBRARIES = 150_000_000
+LIBRARIES = 100_000_000
 """Of the files of libraries, what is in memory in any case."""
 
 LEAST_ROOM = 64_000_000

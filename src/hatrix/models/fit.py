@@ -21,7 +21,7 @@ from pydantic import BaseModel, ConfigDict, ValidationError
 
 from hatrix.data.ratings import Ratings
 from hatrix.errors import DataError, DivergenceError, ParameterError
-from hatrix.models import progress, regions
+from hatrix.models import progress
 from hatrix.models.container import refuse_unwritable
 from hatrix.models.model import FactorModel, Factors, Seen
 from hatrix.models.validation import hold_out, validate
@@ -225,6 +225,8 @@ class _Loop:
         self.seed, self.progress = _whole("seed", seed, 0, 2**32 - 1), progress
         self.threads = thread_count(threads)
         if train.disk is not None:
+            from hatrix.models import regions  # which needs kernels
+
             regions.refuse(recipe, train)
         self.train, self.valid = hold_out(recipe, train, valid, seed)
         self.recipe = recipe.resolved(self.train)
