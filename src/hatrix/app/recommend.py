@@ -30,6 +30,16 @@ DEFAULT_MEMORY = "512MB"
 
 Model = Annotated[Path, Parameter(converter=file_path, help="a model file, as run and fit write it")]
 Length = Annotated[int, Parameter(name=("--n", "-n"), converter=whole(1), help="length of a list")]
+Where = Annotated[
+    str | None,
+    Parameter(help="only items whose columns are so, as 'year >= 1990 and genre == \"Drama\"'"),
+]
+Among = Annotated[
+    list[str] | None, Parameter(consume_multiple=True, help="only these items: ids, or files of ids")
+]
+Exclude = Annotated[
+    list[str] | None, Parameter(consume_multiple=True, help="not these items: ids, or files of ids")
+]
 Out = Annotated[
     Path | None, Parameter(converter=file_path, help="write to this file: .csv, .json or .parquet [default: print]")
 ]  # fmt: skip
@@ -46,16 +56,9 @@ def recommend(
     all_users: Annotated[bool, Parameter(name="--all", help="for every user of the model")] = False,
     n: Length = 10,
     out: Out = None,
-    where: Annotated[
-        str | None,
-        Parameter(help="only items whose columns are so, as 'year >= 1990 and genre == \"Drama\"'"),
-    ] = None,
-    among: Annotated[
-        list[str] | None, Parameter(consume_multiple=True, help="only these items: ids, or files of ids")
-    ] = None,
-    exclude: Annotated[
-        list[str] | None, Parameter(consume_multiple=True, help="not these items: ids, or files of ids")
-    ] = None,
+    where: Where = None,
+    among: Among = None,
+    exclude: Exclude = None,
     include_seen: Annotated[bool, Parameter(help="show items of the training ratings again")] = False,
     risk: Annotated[
         float | None,

@@ -15,7 +15,7 @@ from cyclopts import Group, Parameter
 
 import hatrix
 from hatrix.app.flags import Columns, Output, Seed, above_zero, file_path, flag, whole
-from hatrix.app.recommend import Length, ids_in
+from hatrix.app.recommend import Among, Exclude, Length, Where, ids_in
 from hatrix.app.spark.java import need_the_extra
 from hatrix.app.staging import staged
 from hatrix.app.steps import load
@@ -180,16 +180,9 @@ def recommend(
         ),
     ] = None,
     include_seen: Annotated[bool, Parameter(help="show items again that users have rated")] = False,
-    where: Annotated[
-        str | None,
-        Parameter(help="only items whose columns are so, as 'year >= 1990 and genre == \"Drama\"'"),
-    ] = None,
-    among: Annotated[
-        list[str] | None, Parameter(consume_multiple=True, help="only these items: ids, or files of ids")
-    ] = None,
-    exclude: Annotated[
-        list[str] | None, Parameter(consume_multiple=True, help="not these items: ids, or files of ids")
-    ] = None,
+    where: Where = None,
+    among: Among = None,
+    exclude: Exclude = None,
     no_titles: Annotated[bool, Parameter(help="leave out the columns of the items")] = False,
     partitions: Annotated[
         int | None,
