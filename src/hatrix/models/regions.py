@@ -119,36 +119,32 @@ def by_pieces(
     Of a grid on disk, what comes next is read meanwhile: the next piece of a block, and the first ones of the blocks that
     follow. What is done is let go of.
     """
-    columns = grid.user, grid.item, grid.value
+    columns, edge = (grid.user, grid.item, grid.value), grid.edge.tolist()
     order = schedule.strata(grid, epoch).ravel()
     place = np.argsort(order)
 
-    def read(first: int, last: int) -> None:
+    def read(first: int, end: int) -> None:
         for column in columns:
-            will_need(column, slice(first, last))
+            will_need(column, slice(first, min(first + PIECE, end)))
 
     def forget() -> None:
         # All of it, since the system maps more around a page than was touched; what is in use is mapped again, not read.
         for column in columns:
             let_go(column, slice(None))
 
-    def pieces(block: int) -> list[int]:
-        first, last = int(grid.edge[block]), int(grid.edge[block + 1])
-        return [*range(first, last, PIECE), last]
-
     def run_blocks(blocks: NDArray[np.int64]) -> None:
         for block in blocks.tolist():
-            edges = pieces(block)
-            for following in order[place[block] + 1 :][:BLOCKS_AHEAD].tolist():
-                reader.submit(read, *pieces(following)[:2])
-            for first, last in pairwise(edges):
-                reader.submit(read, last, min(last + PIECE, edges[-1]))
+            for following in order[place[block] + 1 :][:BLOCKS_AHEAD]:
+                reader.submit(read, *edge[following : following + 2])
+            begin, end = edge[block : block + 2]
+            for first, last in pairwise([*range(begin, end, PIECE), end]):
+                reader.submit(read, last, end)
                 run(block, first, last)
                 reader.submit(forget)
                 report(last - first)
 
     with ThreadPoolExecutor(1, thread_name_prefix="hatrix-disk") as reader:
-        reader.submit(read, *pieces(order[0])[:2])
+        reader.submit(read, *edge[order[0] : order[0] + 2])
         yield run_blocks
     forget()
 
