@@ -13,7 +13,7 @@ from hatrix.errors import DataError
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
-__all__ = ["Ids", "as_column", "coded", "unmasked"]
+__all__ = ["Ids", "are_labels", "as_column", "coded", "unmasked"]
 
 _SLICE = 1 << 20
 
@@ -102,8 +102,8 @@ class Ids:
     def encode(self, labels: Any) -> NDArray[np.int64]:
         """Row numbers of labels; -1 where the label is unknown or missing.
 
-        A label of another type is unknown, except that a whole float is an integer, and that string ids know
-        an integer by its digits, as in a mixed column.
+        A label of another type is unknown, and so is text that is not Unicode (half a surrogate pair), except that a
+        whole float is an integer, and that string ids know an integer by its digits, as in a mixed column.
 
         Examples
         --------
@@ -119,7 +119,8 @@ class Ids:
             codes, keys = coded(column[start : start + _SLICE])
             known = np.full(len(keys) + 1, -1, np.int64)  # the last is for missing labels, whose code is -1
             if self.kind == "str":
-                known[:-1] = self._index.get_indexer(np.fromiter(map(str, keys), object, len(keys)))
+                texts = [text if _is_unicode(text) else "" for text in map(str, keys)]  # no label is empty
+                known[:-1] = self._index.get_indexer(np.fromiter(texts, object, len(keys)))
             else:
                 whole = [at for at, key in enumerate(keys) if _is_int64(key)]
                 known[whole] = self._index.get_indexer(np.array([keys[at] for at in whole], np.int64))
@@ -207,6 +208,27 @@ def coded(column: NDArray[Any]) -> tuple[NDArray[np.intp], list[Any]]:
     return codes, distinct.tolist() if column.dtype.kind in "iu" else list(map(_key, distinct.tolist()))
 
 
+def are_labels(column: NDArray[Any]) -> NDArray[np.bool_]:
+    """Which elements of a column can be labels: numbers and Unicode text, neither missing nor empty."""
+
+    def is_label(element: Any) -> bool:
+        try:
+            key = _key(element)
+        except DataError:
+            return False
+        return key is not None and key != "" and _is_unicode(str(key))
+
+    try:
+        codes, keys = coded(column)
+    except DataError:
+        return np.fromiter(map(is_label, column.tolist()), bool, len(column))
+    return np.array([*map(is_label, keys), False])[codes]  # the code of a gap is -1
+
+
+def _is_unicode(text: str) -> bool:
+    return text.isascii() or not any("\ud800" <= letter <= "\udfff" for letter in text)
+
+
 _PURE = ("string", "integer", "empty")
 """Kinds of object columns in which equal labels are one label; elsewhere ``1 == True == 1.0``."""
 
@@ -220,7 +242,9 @@ def _key(label: Any) -> int | str | None:
         try:
             return label.decode()
         except UnicodeDecodeError:
-            raise DataError(f"the label {label[:40]!r} is not UTF-8 text") from None
+            raise DataError(
+                f"the label {bytes(label[:40])!r} is not UTF-8 text: decode it with its own encoding, or drop those rows"
+            ) from None
     if hasattr(label, "__iter__") and not isinstance(label, str):
         raise DataError(f"labels must be numbers or text, not {type(label).__name__}")
     if pd.isna(label):
@@ -258,8 +282,11 @@ def _in_order(distinct: list[int | str]) -> tuple[NDArray[Any], NDArray[np.int32
     try:
         "".join(texts).encode()
     except UnicodeEncodeError:
-        broken = next(text for text in texts if text.encode(errors="ignore").decode() != text)
-        raise DataError(f"the label {broken[:40]!r} is not Unicode text") from None
+        broken = next(text for text in texts if not _is_unicode(text))
+        raise DataError(
+            f"the label {broken[:40]!r} is not Unicode text: decode the bytes that it came from with their own encoding, "
+            "or drop those rows"
+        ) from None
     place = {text: at for at, text in enumerate(sorted(set(texts)))}
     return np.fromiter(place, object, len(place)), np.array([place[text] for text in texts], np.int32)
 

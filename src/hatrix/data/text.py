@@ -79,7 +79,9 @@ EXACT = 2**53
 """The size from which on double precision passes over whole numbers."""
 _INTEGER = re.compile(r"-?[1-9][0-9]{0,18}|0")
 _DECIMAL_COMMA = re.compile(r"(?<=[0-9]),(?=[0-9])")
-_DATE = re.compile(r"[0-9]{4}-[0-9]{2}-[0-9]{2}([T ]([01][0-9]|2[0-3]):[0-9]{2}(:[0-9]{2}([.][0-9]{1,6})?)?Z?)?")
+_DATE = re.compile(
+    r"[0-9]{4}-[0-9]{2}-[0-9]{2}([T ]([01][0-9]|2[0-3]):[0-9]{2}(:[0-9]{2}([.][0-9]{1,6})?)?Z?)?"
+)
 """The dates that DuckDB reads as `hatrix.data.values` does; of others each is read by that."""
 
 
@@ -93,27 +95,27 @@ class Layout(NamedTuple):
 
 
 @contextmanager
-def plain_file(path: Path, encoding: str | None, beside: Path | None = None) -> Iterator[Path]:
+def plain_file(path: Path, named: str, encoding: str | None, beside: Path | None = None) -> Iterator[Path]:
     """The file as UTF-8 text without byte order mark: itself, or a temporary copy, unpacked and decoded.
 
     The copy is in the folder ``beside``, or where the system has its temporary files.
     """
     try:
-        with _opened(path) as packed:
+        with _opened(path, named) as packed:
             start = packed.read(4)
             if encoding is None and start[:2] in (codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE):
-                raise DataError(f"{path} is UTF-16 text: give encoding='utf-16'")
+                raise DataError(f"{named} is UTF-16 text: give encoding='utf-16'")
             if not packing(path) and not start.startswith(codecs.BOM_UTF8) and _is_utf8(encoding):
                 yield path
                 return
         with tempfile.TemporaryDirectory(prefix="hatrix-", dir=beside) as folder:
             copy = Path(folder) / "ratings"
-            with _opened(path) as packed, open(copy, "wb") as plain:
-                _copy(path, packed, plain, None if _is_utf8(encoding) else encoding)
+            with _opened(path, named) as packed, open(copy, "wb") as plain:
+                _copy(named, packed, plain, None if _is_utf8(encoding) else encoding)
             yield copy
     except (OSError, EOFError, zlib.error, zipfile.BadZipFile) as error:
         reason = error.strerror if isinstance(error, OSError) and error.strerror else error
-        raise DataError(f"cannot read {path}: {reason}") from None
+        raise DataError(f"cannot read {named}: {reason}") from None
 
 
 def _is_utf8(encoding: str | None) -> bool:
@@ -134,7 +136,7 @@ def packing(path: Path) -> str:
 
 
 @contextmanager
-def _opened(path: Path) -> Iterator[IO[bytes]]:
+def _opened(path: Path, named: str) -> Iterator[IO[bytes]]:
     kind = packing(path)
     if kind == "gzip":
         with gzip.open(path) as file:
@@ -148,12 +150,12 @@ def _opened(path: Path) -> Iterator[IO[bytes]]:
             ]
             if len(members) != 1:
                 raise DataError(
-                    f"{path} holds {len(members)} files: give a zip of one, or unpack the one you mean"
+                    f"{named} holds {len(members)} files: give a zip of one, or unpack the one you mean"
                 )
             try:
                 member = archive.open(members[0])
             except RuntimeError as error:  # encrypted, or packed in a way that Python does not know
-                raise DataError(f"cannot read {path}: {error}") from None
+                raise DataError(f"cannot read {named}: {error}") from None
             with member:
                 yield member
     else:
@@ -161,14 +163,14 @@ def _opened(path: Path) -> Iterator[IO[bytes]]:
             yield file
 
 
-def _copy(path: Path, packed: IO[bytes], plain: IO[bytes], encoding: str | None) -> None:
+def _copy(named: str, packed: IO[bytes], plain: IO[bytes], encoding: str | None) -> None:
     """Copy text as UTF-8 without the byte order marks at its start; a line without end is refused as soon as it is one."""
     decoder = codecs.getincrementaldecoder(encoding)() if encoding else None
     lines = unended = 0
     starts = True
     while piece := packed.read(PIECE):
         if decoder is not None:
-            piece = _decoded(path, decoder, piece, str(encoding))
+            piece = _decoded(named, decoder, piece, str(encoding))
         while starts and piece.startswith(codecs.BOM_UTF8):
             piece = piece.removeprefix(codecs.BOM_UTF8)
         starts = starts and not piece
@@ -176,16 +178,16 @@ def _copy(path: Path, packed: IO[bytes], plain: IO[bytes], encoding: str | None)
         lines += _line_ends(piece)
         unended = len(piece) - _after_last_end(piece) + (0 if _after_last_end(piece) else unended)
         if unended > LONGEST:
-            raise too_long(str(path), lines + 1)
+            raise too_long(named, lines + 1)
     if decoder is not None:
-        plain.write(_decoded(path, decoder, b"", str(encoding)))
+        plain.write(_decoded(named, decoder, b"", str(encoding)))
 
 
-def _decoded(path: Path, decoder: codecs.IncrementalDecoder, piece: bytes, encoding: str) -> bytes:
+def _decoded(named: str, decoder: codecs.IncrementalDecoder, piece: bytes, encoding: str) -> bytes:
     try:
         return decoder.decode(piece, final=not piece).encode()
     except UnicodeError as error:
-        raise DataError(f"{path} is not {encoding} text: {error}") from None
+        raise DataError(f"{named} is not {encoding} text: {error}") from None
 
 
 def too_long(named: str, line: int) -> DataError:
@@ -334,7 +336,7 @@ def _scan(path: Path, named: str, separator: str, before: int) -> _Counts:
 
 @lru_cache(maxsize=16)
 def plain_records(separator: str) -> re.Pattern[bytes]:
-    """Records, the last one perhaps without a line end, whose quotes all parsers read alike, and none goes on in a next line."""
+    """Whole records of one line each, in which DuckDB reads all quotes as the grammar has it."""
     mark = re.escape(separator.encode())
     blanks, space = _blanks(separator).encode(), b"" if separator == " " else b" *+"
     quoted = rb'%s"(?:[^"\r\n]|"")*+"%s' % (space, space)

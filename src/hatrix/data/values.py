@@ -21,6 +21,7 @@ NO_TIME = np.iinfo(np.int64).min
 """Stands for a time that cannot be read."""
 
 _NUMBER = re.compile(r"[+-]?(?:[0-9]+\.?[0-9]*|\.[0-9]+)(?:[eE][+-]?[0-9]+)?")
+_BOOLEANS = (bool, np.bool_)
 _WHOLE = re.compile(r"[+-]?[0-9]{1,19}")
 _DATE = re.compile(
     r"[0-9]{4}-[0-9]{2}-[0-9]{2}"
@@ -43,11 +44,14 @@ def number(text: str) -> float:
 
 
 def numbers(column: NDArray[Any]) -> NDArray[np.float64]:
-    """A column of numbers, or of texts that spell them, as finite numbers; NaN for the others."""
+    """A column of numbers, or of texts that spell them, as finite numbers; NaN for the others. True is 1, False 0."""
     if column.dtype.kind in "biuf":
         values = column.astype(np.float64)
         values[~np.isfinite(values)] = np.nan
         return values
+    if any(isinstance(one, _BOOLEANS) for one in column.tolist()):
+        given = [int(one) if isinstance(one, _BOOLEANS) else one for one in column.tolist()]
+        column = np.fromiter(given, object, len(column))
     return _looked_up(column, lambda keys: np.array([number(str(key)) for key in keys]), np.nan)
 
 
@@ -97,7 +101,9 @@ def _spelled(texts: Iterable[str]) -> NDArray[np.int64]:
 
 def _dates(matches: list[re.Match[str]]) -> NDArray[np.int64]:
     """The seconds of dates, a fraction being cut off; `NO_TIME` for a day or a time of day that does not exist."""
-    letters = np.array([match[0] for match in matches], "U19").view(np.uint32).reshape(-1, 19).astype(np.int64)
+    letters = (
+        np.array([match[0] for match in matches], "U19").view(np.uint32).reshape(-1, 19).astype(np.int64)
+    )
 
     def spelled(first: int, last: int, there: NDArray[np.bool_]) -> NDArray[np.int64]:
         values: NDArray[np.int64] = (letters[:, first:last] - ord("0")) @ 10 ** np.arange(last - first)[::-1]
