@@ -102,8 +102,8 @@ class Ids:
     def encode(self, labels: Any) -> NDArray[np.int64]:
         """Row numbers of labels; -1 where the label is unknown or missing.
 
-        A label of another type is unknown, and so is text that is not Unicode (half a surrogate pair), except that a
-        whole float is an integer, and that string ids know an integer by its digits, as in a mixed column.
+        A label of another type is unknown, except that a whole float is an integer, and that string ids know
+        an integer by its digits, as in a mixed column.
 
         Examples
         --------
@@ -119,13 +119,20 @@ class Ids:
             codes, keys = coded(column[start : start + _SLICE])
             known = np.full(len(keys) + 1, -1, np.int64)  # the last is for missing labels, whose code is -1
             if self.kind == "str":
-                texts = [text if _is_unicode(text) else "" for text in map(str, keys)]  # no label is empty
-                known[:-1] = self._index.get_indexer(np.fromiter(texts, object, len(keys)))
+                known[:-1] = self._rows_of_texts(list(map(str, keys)))
             else:
                 whole = [at for at, key in enumerate(keys) if _is_int64(key)]
                 known[whole] = self._index.get_indexer(np.array([keys[at] for at in whole], np.int64))
             rows[start : start + _SLICE] = known[codes]
         return rows
+
+    def _rows_of_texts(self, texts: list[str]) -> NDArray[np.intp]:
+        column = np.fromiter(texts, object, len(texts))
+        try:
+            return np.asarray(self._index.get_indexer(column))
+        except UnicodeEncodeError:  # half a character (a lone surrogate) is in no id, and pandas cannot look it up
+            sound = [text if text.isascii() or is_unicode(text) else "" for text in texts]
+            return np.asarray(self._index.get_indexer(np.fromiter(sound, object, len(sound))))
 
     def _rows_of_integers(self, column: NDArray[Any]) -> NDArray[np.int64]:
         rows: NDArray[np.int64] = self._index.get_indexer(column.astype(np.int64, copy=False)).astype(
@@ -165,6 +172,15 @@ class Ids:
     def __repr__(self) -> str:
         ends = ", ".join(repr(label) for label in self.labels[:3].tolist())
         return f"Ids({len(self):,} {self.kind}: {ends}{', …' if len(self) > 3 else ''})"
+
+
+def is_unicode(text: str) -> bool:
+    """Whether UTF-8 can hold a text: whether it has no lone surrogate, which is half a character."""
+    try:
+        text.encode()
+    except UnicodeEncodeError:
+        return False
+    return True
 
 
 def as_column(labels: Any) -> NDArray[Any]:
@@ -216,17 +232,13 @@ def are_labels(column: NDArray[Any]) -> NDArray[np.bool_]:
             key = _key(element)
         except DataError:
             return False
-        return key is not None and key != "" and _is_unicode(str(key))
+        return key is not None and key != "" and is_unicode(str(key))
 
     try:
         codes, keys = coded(column)
     except DataError:
         return np.fromiter(map(is_label, column.tolist()), bool, len(column))
     return np.array([*map(is_label, keys), False])[codes]  # the code of a gap is -1
-
-
-def _is_unicode(text: str) -> bool:
-    return text.isascii() or not any("\ud800" <= letter <= "\udfff" for letter in text)
 
 
 _PURE = ("string", "integer", "empty")
@@ -279,14 +291,9 @@ def _in_order(distinct: list[int | str]) -> tuple[NDArray[Any], NDArray[np.int32
     if all(map(_is_int64, distinct)):
         return _integers(np.array(distinct, np.int64))
     texts = list(map(str, distinct))
-    try:
-        "".join(texts).encode()
-    except UnicodeEncodeError:
-        broken = next(text for text in texts if not _is_unicode(text))
-        raise DataError(
-            f"the label {broken[:40]!r} is not Unicode text: decode the bytes that it came from with their own encoding, "
-            "or drop those rows"
-        ) from None
+    if not is_unicode("".join(texts)):
+        broken = next(text for text in texts if not is_unicode(text))
+        raise DataError(f"the label {broken[:40]!r} is not Unicode text")
     place = {text: at for at, text in enumerate(sorted(set(texts)))}
     return np.fromiter(place, object, len(place)), np.array([place[text] for text in texts], np.int32)
 
