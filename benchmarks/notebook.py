@@ -39,7 +39,7 @@ def main() -> None:
     parser = argparse.ArgumentParser()
     parser.add_argument("--epochs", type=int, default=100)
     epochs = parser.parse_args().epochs
-    split = hx.split.per_user(hx.datasets.load("ml-100k"), test=0.2, seed=42)
+    split = hx.split.per_user(hx.datasets.load("ml-100k"), test=0.2, seed=42, draw="notebook")
     recipe = hx.MF(precision="float64", sequential=True, epochs=epochs)
     recipe.fit(split.train)
     theirs_mse, theirs = notebook(split.train, epochs)

@@ -101,6 +101,7 @@ def ratings_file(tmp_path: Path) -> Path:
         (["run", "ml-100k", "--split", "last", "--test", "0.5", "--out", "d"], ["--test 0.5", "how many"]),
         (["run", "ml-100k", "--split", "official", "--test", "0.5", "--out", "d"], ["--fold"]),
         (["run", "ml-100k", "--fold", "1", "--out", "d"], ["--split official"]),
+        (["run", "ml-100k", "--split", "random", "--draw", "notebook", "--out", "d"], ["--split per-user"]),
         (["run", "ml-100k", "--separator", ",", "--out", "d"], ["--separator", "./ml-100k"]),
         (["fit", "ml-100k", "--out", "m"], ["ALGORITHM is missing"]),
         (["evaluate", "absent.hatrix", "ml-100k"], ["absent.hatrix"]),
@@ -242,6 +243,8 @@ def test_a_second_run_gives_the_same_numbers(hatrix: Callable[..., Outcome], rat
     [
         (["--split", "per-user", "--test", "0.5"], 400, "per_user 0.5, seed 42"),
         (["--split", "per_user", "--test", "0.5"], 400, "per_user 0.5, seed 42"),
+        (["--draw", "notebook"], 160, "per_user 0.2, seed 42, draw notebook"),
+        (["--draw", "independent"], 160, "per_user 0.2, seed 42"),
         (["--split", "random", "--test", "0.1"], 80, "random"),
         (["--split", "last", "--test", "3", "--time-column", "when"], 120, "last 3"),
         (

@@ -15,6 +15,7 @@ from hypothesis import strategies as st
 from hatrix.data import datasets, split
 from hatrix.data.ids import Ids
 from hatrix.data.ratings import Ratings
+from hatrix.data.read import read
 from hatrix.errors import DataError, HatrixError, ParameterError
 
 
@@ -95,16 +96,82 @@ def cut(protocol, ratings, *args, **kwargs):
 class TestPerUser:
     @given(ragged, st.floats(0.01, 0.99), st.integers(0, 2**32 - 1))
     @settings(max_examples=150, deadline=None)
-    def test_selects_what_pandas_selects(self, ratings, share, seed):
-        parts = cut(split.per_user, ratings, share, seed=seed)
+    def test_the_notebooks_draw_selects_what_pandas_selects(self, ratings, share, seed):
+        parts = cut(split.per_user, ratings, share, seed=seed, draw="notebook")
         expected = notebook_test_rows(ratings.to_frame(), share, seed)
         assert (positions(ratings, parts.test) if parts else []) == expected
 
     def test_movielens_selects_the_notebooks_rows(self, ml_100k):
-        parts = split.per_user(ml_100k, test=0.2, seed=42)
+        parts = split.per_user(ml_100k, test=0.2, seed=42, draw="notebook")
         assert positions(ml_100k, parts.test) == notebook_test_rows(ml_100k.to_frame(), 0.2, 42)
         assert (len(parts.train), len(parts.test)) == (80_000, 20_000)
-        assert parts.protocol == "per_user 0.2, seed 42"
+        assert parts.protocol == "per_user 0.2, seed 42, draw notebook"
+
+    @given(ragged, st.floats(0.01, 0.99), st.integers(0, 2**32 - 1))
+    @settings(max_examples=150, deadline=None)
+    def test_laws(self, ratings, share, seed):
+        count = ratings.user_count
+        wanted = [max(min(round(share * n), n - 1), 0) for n in count.tolist()]
+        parts = cut(split.per_user, ratings, share, seed=seed)
+        assert (parts.test.user_count if parts else np.zeros(len(count))).tolist() == wanted
+        if parts:
+            assert rows(split.per_user(ratings, share, seed=seed).test) == rows(parts.test)
+            assert parts.protocol == f"per_user {share:g}, seed {seed}"
+
+    @given(ragged, st.floats(0.1, 0.9), st.integers(0, 100))
+    @settings(deadline=None)
+    def test_the_order_of_rows_does_not_matter(self, ratings, share, seed):
+        order = np.random.default_rng(seed).permutation(len(ratings))
+        parts = [cut(split.per_user, some, share, seed=seed) for some in (ratings, ratings.take(order))]
+        assert len({tuple(sorted(rows(one.test))) if one else None for one in parts}) == 1
+
+    def test_no_item_of_sorted_data_loses_its_training_rows(self):
+        """With one draw for all of these users, 20 of the items had no training row."""
+        user, item = np.tile(np.arange(200), 100), np.repeat(np.arange(100), 200)
+        for seed in range(20):
+            parts = split.per_user(Ratings.from_columns(user, item, np.ones(20_000)), seed=seed)
+            # 160 of 200 are expected, give or take 5.7: six times that is never left by chance.
+            assert np.abs(parts.train.item_count - 160).max() < 34
+
+    def test_each_rating_is_as_likely_as_any_other(self):
+        users, items, seeds = 50, 10, 400
+        user, item = np.repeat(np.arange(users), items), np.tile(np.arange(items), users)
+        ratings = Ratings.from_columns(user, item, np.ones(users * items))
+        times = np.zeros((users, items))
+        pairs = np.zeros((items, items))
+        for seed in range(seeds):
+            test = split.per_user(ratings, 0.3, seed=seed).test
+            held = np.zeros((users, items))
+            held[test.user, test.item] = 1
+            times += held
+            pairs += held.T @ held
+        spread = np.sqrt(seeds * 0.3 * 0.7)
+        assert np.abs(times - seeds * 0.3).max() < 5 * spread
+        assert 0.8 < (times - seeds * 0.3).std() / spread < 1.2
+        # Two ratings of a user are both drawn with chance 3/10 * 2/9, whichever they are.
+        both, chance = pairs[~np.eye(items, dtype=bool)], 3 / 10 * 2 / 9
+        assert np.abs(both / (users * seeds) - chance).max() < 5 * np.sqrt(chance / (users * seeds))
+
+    def test_the_seed_and_the_user_matter(self):
+        ratings = Ratings.from_columns(np.repeat([1, 2], 50), np.tile(np.arange(50), 2), np.ones(100))
+        one, other = (split.per_user(ratings, seed=seed).test for seed in (1, 2))
+        assert rows(one) != rows(other)
+        assert rows(one)[:10] != rows(one)[10:]
+
+    def test_ratings_on_disk_are_parted_alike(self, tmp_path):
+        many(3000, n_users=200).to_frame().to_csv(tmp_path / "ratings.csv", index=False)
+        parts = [
+            split.per_user(read(tmp_path / "ratings.csv", memory=memory, progress=False))
+            for memory in (None, "1GB")
+        ]
+        assert parts[1].test.disk
+        assert parts[0].test.fingerprint == parts[1].test.fingerprint
+        assert parts[0].train.fingerprint == parts[1].train.fingerprint
+
+    @pytest.mark.parametrize("draw", ["same", "", None, 1, "Notebook"])
+    def test_draws(self, draw):
+        with pytest.raises(ParameterError, match='draw must be "independent" or "notebook", not'):
+            split.per_user(many(20), draw=draw)
 
     def test_halves_round_to_even_and_one_rating_stays(self):
         counts = {"a": 1, "b": 5, "c": 15, "d": 2}

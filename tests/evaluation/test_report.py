@@ -251,6 +251,12 @@ def test_every_chart_has_words_and_every_table_a_caption(page: str) -> None:
     assert all(after - before <= 1 for before, after in pairwise(levels))
 
 
+def test_the_notebooks_draw_is_reproduced(evaluation: Any) -> None:
+    story = sections.story(evaluation, {}, protocol="per_user 0.2, seed 7, draw notebook")
+    code = dict(story.sections[-1].parts[0].code)["In Python"]
+    assert "hx.split.per_user(ratings, test=0.2, seed=7, draw='notebook')" in code
+
+
 def test_it_tells_what_was_done(evaluation: Any) -> None:
     story = sections.story(
         evaluation, {"Bias": evaluation}, protocol="per_user 0.3, seed 42", command="hatrix run x"

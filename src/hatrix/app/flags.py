@@ -197,6 +197,13 @@ class Protocol(Enum):
     official = "official"
 
 
+class Draw(Enum):
+    """How `hatrix.data.split.per_user` draws a user's test ratings."""
+
+    independent = "independent"
+    notebook = "notebook"
+
+
 @Parameter(name="*", group=Group("Parting training and test", sort_key=2))
 @dataclass(frozen=True)
 class Parting:
@@ -215,6 +222,11 @@ class Parting:
     fold: Annotated[
         str | None, Parameter(help="with --split official: for ml-100k 1 to 5, a or b; not for others")
     ] = None
+    draw: Annotated[
+        Draw | None,
+        Parameter(help="with --split per-user: draw for each user alone (default), or as the teaching notebook does, the "
+        "same positions of all users with equally many ratings"),
+    ] = None  # fmt: skip
 
     def check(self) -> None:
         """Refuse what does not go together before any time is spent."""
@@ -222,6 +234,8 @@ class Parting:
             raise ParameterError("--test does not go with --split official: choose the part with --fold")
         if self.split is not Protocol.official and self.fold is not None:
             raise ParameterError("--fold goes with --split official only")
+        if self.split is not Protocol.per_user and self.draw is not None:
+            raise ParameterError("--draw goes with --split per-user only: leave it out")
         if self.split is Protocol.last and self.test is not None and not self.test.isdecimal():
             raise ParameterError(
                 f"--test {self.test}: with --split last it is how many ratings of each user, such as 1"
@@ -234,8 +248,10 @@ class Parting:
         if self.split is Protocol.official:
             return split.official(ratings, self.fold)
         amount = () if self.test is None else (_number_or_text(self.test),)
-        seeds = {"seed": seed} if self.split in (Protocol.per_user, Protocol.random) else {}
-        parted: Split = getattr(split, self.split.value)(ratings, *amount, **seeds)
+        how: dict[str, Any] = {"seed": seed} if self.split in (Protocol.per_user, Protocol.random) else {}
+        if self.draw is not None:
+            how["draw"] = self.draw.value
+        parted: Split = getattr(split, self.split.value)(ratings, *amount, **how)
         return parted
 
 

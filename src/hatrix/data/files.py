@@ -74,7 +74,8 @@ class Files:
             if self.source.parquet:
                 with parquet(path) as table:
                     places = self._checked(path, table.names, len(table.names), table.kinds)
-                    yield columns_of(table.part(places), str(path), skip_bad_rows=self.how.skip_bad_rows)
+                    found = table.part(places)
+                    yield columns_of(found, self.source.named(path), skip_bad_rows=self.how.skip_bad_rows)
             else:
                 with self._text(path) as opened:
                     if opened is not None:
@@ -104,9 +105,10 @@ class Files:
 
     def _whole_text(self, path: Path, plain: Path, layout: text.Layout) -> Columns:
         if plain.stat().st_size <= LARGEST_AT_ONCE:
-            found = text.parsed(plain, str(path), layout, self._places)
+            named = self.source.named(path)
+            found = text.parsed(plain, named, layout, self._places)
             if not self.how.skip_bad_rows:
-                text.refuse_bad(found.report, str(path))
+                text.refuse_bad(found.report, named)
             return found
         with tempfile.TemporaryDirectory(prefix="hatrix-") as folder:
             pieces = self._sound_pieces(path, plain, layout, LARGEST_PIECE, Path(folder))
@@ -118,10 +120,11 @@ class Files:
             if table.in_group > LARGEST_GROUP * rows or ROW_NUMBER in map(str.lower, table.names):
                 table = table.regrouped(places, rows, disk.path("piece-0"))
                 places = {role: at for at, role in enumerate(places)}
+            named = self.source.named(path)
             for start in range(0, table.rows, rows):
                 stop = min(start + rows, table.rows)
                 found = table.part(places, start, stop)
-                yield columns_of(found, str(path), skip_bad_rows=self.how.skip_bad_rows, first=start)
+                yield columns_of(found, named, skip_bad_rows=self.how.skip_bad_rows, first=start)
                 self.done += stop - start
             disk.path("piece-0").unlink(missing_ok=True)
 
@@ -141,47 +144,49 @@ class Files:
         self, path: Path, plain: Path, layout: text.Layout, size: int, folder: Path
     ) -> Iterator[tuple[Columns, int]]:
         """The columns of each piece of a plain file and where it ends; bad rows that are not to be skipped are refused."""
-        report = ReadReport(0, 0)
-        for piece, end in _parsed(plain, str(path), layout, self._places, size, folder):
+        report, named = ReadReport(0, 0), self.source.named(path)
+        for piece, end in _parsed(plain, named, layout, self._places, size, folder):
             report = total([report, piece.report])
             if self.how.skip_bad_rows or not report.rejected:
                 yield piece, end
         if not self.how.skip_bad_rows:
-            text.refuse_bad(report, str(path))
+            text.refuse_bad(report, named)
 
     @contextmanager
     def _text(self, path: Path, beside: Path | None = None) -> Iterator[tuple[Path, text.Layout] | None]:
         """A plain file and its layout; None for one of several that has nothing but empty lines."""
-        how, first = self.how, self._first
-        with text.plain_file(path, how.encoding, beside) as plain:
+        how, first, named = self.how, self._first, self.source.named(path)
+        with text.plain_file(path, named, how.encoding, beside) as plain:
             if len(self.source.files) > 1 and text.is_blank(plain):
                 yield None
                 return
             separator, header = (how.separator, how.header) if first is None else first[1][:2]
-            layout = text.sniff(plain, str(path), separator, header, known_names(how.chosen))
+            layout = text.sniff(plain, named, separator, header, known_names(how.chosen))
             self._checked(path, layout.header, layout.width, layout.separator)
             yield plain, layout
 
     def _checked(self, path: Path, names: list[str] | None, width: int, kinds: Any) -> dict[str, int]:
         """Which column is which, in the first file and so in all."""
+        named = self.source.named(path)
         if self._first is None:
-            self._places = places_of(self.how.chosen, names, width, str(path), self.how.implicit)
+            self._places = places_of(self.how.chosen, names, width, named, self.how.implicit)
             if self.implicit is None:
                 self.implicit = counts_events(self._places, names)
             header = names is not None
             self._first = path, (kinds, header, names, width)
             return self._places
         first, (kinds_there, _, names_there, width_there) = self._first
+        first_named = self.source.named(first)
         if names != names_there or width != width_there:
             raise DataError(
-                f"{path} has {_listed(names, width)}, and {first} has {_listed(names_there, width_there)}: files must be of "
-                "one layout to be read together"
+                f"{named} has {_listed(names, width)}, and {first_named} has {_listed(names_there, width_there)}: files "
+                "must be of one layout to be read together"
             )
         for place in self._places.values():
             if self.source.parquet and kinds[place] != kinds_there[place]:
                 raise DataError(
-                    f"{path}: column {(names or [])[place]!r} is {kinds[place]}, and {kinds_there[place]} in {first}: files "
-                    "must be of one layout to be read together"
+                    f"{named}: column {(names or [])[place]!r} is {kinds[place]}, and {kinds_there[place]} in "
+                    f"{first_named}: files must be of one layout to be read together"
                 )
         return self._places
 

@@ -13,7 +13,7 @@ from hatrix.errors import DataError
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
-__all__ = ["Ids", "as_column", "coded", "unmasked"]
+__all__ = ["Ids", "are_labels", "as_column", "coded", "unmasked"]
 
 _SLICE = 1 << 20
 
@@ -119,12 +119,20 @@ class Ids:
             codes, keys = coded(column[start : start + _SLICE])
             known = np.full(len(keys) + 1, -1, np.int64)  # the last is for missing labels, whose code is -1
             if self.kind == "str":
-                known[:-1] = self._index.get_indexer(np.fromiter(map(str, keys), object, len(keys)))
+                known[:-1] = self._rows_of_texts(list(map(str, keys)))
             else:
                 whole = [at for at, key in enumerate(keys) if _is_int64(key)]
                 known[whole] = self._index.get_indexer(np.array([keys[at] for at in whole], np.int64))
             rows[start : start + _SLICE] = known[codes]
         return rows
+
+    def _rows_of_texts(self, texts: list[str]) -> NDArray[np.intp]:
+        column = np.fromiter(texts, object, len(texts))
+        try:
+            return np.asarray(self._index.get_indexer(column))
+        except UnicodeEncodeError:  # half a character (a lone surrogate) is in no id, and pandas cannot look it up
+            sound = [text if text.isascii() or is_unicode(text) else "" for text in texts]
+            return np.asarray(self._index.get_indexer(np.fromiter(sound, object, len(sound))))
 
     def _rows_of_integers(self, column: NDArray[Any]) -> NDArray[np.int64]:
         rows: NDArray[np.int64] = self._index.get_indexer(column.astype(np.int64, copy=False)).astype(
@@ -164,6 +172,15 @@ class Ids:
     def __repr__(self) -> str:
         ends = ", ".join(repr(label) for label in self.labels[:3].tolist())
         return f"Ids({len(self):,} {self.kind}: {ends}{', …' if len(self) > 3 else ''})"
+
+
+def is_unicode(text: str) -> bool:
+    """Whether UTF-8 can hold a text: whether it has no lone surrogate, which is half a character."""
+    try:
+        text.encode()
+    except UnicodeEncodeError:
+        return False
+    return True
 
 
 def as_column(labels: Any) -> NDArray[Any]:
@@ -207,6 +224,23 @@ def coded(column: NDArray[Any]) -> tuple[NDArray[np.intp], list[Any]]:
     return codes, distinct.tolist() if column.dtype.kind in "iu" else list(map(_key, distinct.tolist()))
 
 
+def are_labels(column: NDArray[Any]) -> NDArray[np.bool_]:
+    """Which elements of a column can be labels: numbers and Unicode text, neither missing nor empty."""
+
+    def is_label(element: Any) -> bool:
+        try:
+            key = _key(element)
+        except DataError:
+            return False
+        return key is not None and key != "" and is_unicode(str(key))
+
+    try:
+        codes, keys = coded(column)
+    except DataError:
+        return np.fromiter(map(is_label, column.tolist()), bool, len(column))
+    return np.array([*map(is_label, keys), False])[codes]  # the code of a gap is -1
+
+
 _PURE = ("string", "integer", "empty")
 """Kinds of object columns in which equal labels are one label; elsewhere ``1 == True == 1.0``."""
 
@@ -220,7 +254,9 @@ def _key(label: Any) -> int | str | None:
         try:
             return label.decode()
         except UnicodeDecodeError:
-            raise DataError(f"the label {label[:40]!r} is not UTF-8 text") from None
+            raise DataError(
+                f"the label {bytes(label[:40])!r} is not UTF-8 text: decode it with its own encoding, or drop those rows"
+            ) from None
     if hasattr(label, "__iter__") and not isinstance(label, str):
         raise DataError(f"labels must be numbers or text, not {type(label).__name__}")
     if pd.isna(label):
@@ -255,11 +291,9 @@ def _in_order(distinct: list[int | str]) -> tuple[NDArray[Any], NDArray[np.int32
     if all(map(_is_int64, distinct)):
         return _integers(np.array(distinct, np.int64))
     texts = list(map(str, distinct))
-    try:
-        "".join(texts).encode()
-    except UnicodeEncodeError:
-        broken = next(text for text in texts if text.encode(errors="ignore").decode() != text)
-        raise DataError(f"the label {broken[:40]!r} is not Unicode text") from None
+    if not is_unicode("".join(texts)):
+        broken = next(text for text in texts if not is_unicode(text))
+        raise DataError(f"the label {broken[:40]!r} is not Unicode text")
     place = {text: at for at, text in enumerate(sorted(set(texts)))}
     return np.fromiter(place, object, len(place)), np.array([place[text] for text in texts], np.int32)
 

@@ -7,13 +7,10 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import NamedTuple
 
-from hatrix.data.text import records
-from hatrix.errors import DataError
+from hatrix.data.text import LONGEST, plain_records, records, too_long
 
 __all__ = ["Piece", "pieces_of_text"]
 
-LONGEST = 1 << 23
-"""Bytes that a record may be long, since a file without line ends is no table."""
 _LINE = re.compile(rb"[^\r\n]*(?:\r\n|\n|\r)")
 
 
@@ -39,10 +36,8 @@ def pieces_of_text(path: Path, named: str, separator: str, size: int) -> Iterato
                 if b"\r" in rest:
                     before += rest.count(b"\r", 0, cut) - rest.count(b"\r\n", 0, cut)
                 rest = rest[cut:]
-            elif len(rest) > LONGEST + size:
-                raise DataError(
-                    f"{named}, line {before + 1}: longer than {LONGEST / 1e6:,.0f} MB: give a file with a rating a line"
-                )
+            elif len(rest) > LONGEST and b"\n" not in rest and b"\r" not in rest:
+                raise too_long(named, before + 1)
     if rest:
         yield Piece(rest, before, end + len(rest))
 
@@ -54,9 +49,7 @@ def _end_of_records(text: bytes, separator: str) -> int:
         end = text.rfind(b"\r", 0, len(text) - 1) + 1  # a line feed may follow the last byte
     if len(separator) > 1 or b'"' not in text[:end]:
         return end
-    mark = re.escape(separator.encode())
-    field = rb'(?:"(?:[^"\r\n]|"")*+"(?=%s|\r?\n)|(?!")[^\r\n%s]*+)' % (mark, mark)
-    plain = re.compile(rb"(?:%s(?:%s%s)*+\r?\n)*+" % (field, mark, field))
+    plain = plain_records(separator)
     at = 0
     while at < end:
         found = plain.match(text, at, end)

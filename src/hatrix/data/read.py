@@ -13,7 +13,7 @@ from hatrix.data.pieces import Columns, joined
 from hatrix.data.progress import row_bar
 from hatrix.data.ratings import Ratings, frame_column, frame_of
 from hatrix.data.roles import counts_events, places_of
-from hatrix.data.sources import is_path, source_of
+from hatrix.data.sources import Source, is_path, source_of
 from hatrix.data.stored import ahead, clear, kept, open_disk, rows_at_once, store
 from hatrix.data.tables import columns_of
 from hatrix.errors import DataError, ParameterError
@@ -53,7 +53,8 @@ def read(
     source
         A path to separated text (also packed: gzip, or a zip with one file in it) or Parquet, several of these (a list,
         a pattern such as ``"part-*.csv"``, or a folder of Parquet or ``part-`` files) of one layout, which are read as
-        one after another, or any DataFrame that narwhals knows (pandas, polars, Arrow).
+        one after another, or any DataFrame that narwhals knows (pandas, polars, Arrow). A pipe, as ``/dev/stdin`` often
+        is, is copied to a temporary file first, which may take half of the room there; set TMPDIR for another place.
     user, item, rating, time
         Columns by name, or by position from 0. By default usual names are looked for in the header; without a
         header the order is user, item, rating, time. A file without ratings has one event a row.
@@ -124,19 +125,39 @@ def read(
         counted = counts_events(places, table.columns) if implicit is None else implicit
         found = columns_of(columns, "the table", skip_bad_rows=skip_bad_rows)
         return _in_memory(found, "the table", counted, scale, name or "ratings")
-    given = source_of(source)
-    stem = name or given.name
-    files = Files(given, How(chosen, separator, header, encoding, implicit, skip_bad_rows))
-    if memory is None:
-        parts = list(files.whole())
-        if not parts:
-            raise DataError(f"{given.where} has no ratings")
-        found = parts[0] if len(parts) == 1 else joined(parts)
-        del parts
-        return _in_memory(found, given.where, files.implicit, scale, stem)
+    how = How(chosen, separator, header, encoding, implicit, skip_bad_rows)
+    with source_of(source) as given:
+        if memory is None:
+            return _whole(given, how, scale, name or given.name)
+        return _on_disk(given, how, scale, name or given.name, memory, folder, progress=progress)
+
+
+def _whole(given: Source, how: How, scale: tuple[float, float] | None, name: str) -> Ratings:
+    """All of the files in memory."""
+    files = Files(given, how)
+    parts = list(files.whole())
+    if not parts:
+        raise DataError(f"{given.where} has no ratings")
+    found = parts[0] if len(parts) == 1 else joined(parts)
+    del parts
+    return _in_memory(found, given.where, files.implicit, scale, name)
+
+
+def _on_disk(
+    given: Source,
+    how: How,
+    scale: tuple[float, float] | None,
+    name: str,
+    memory: str | int,
+    folder: str | PathLike[str] | None,
+    *,
+    progress: bool,
+) -> Ratings:
+    """The files piece by piece, in columns that are mapped from a folder."""
+    files = Files(given, how)
     is_new = folder is not None and not os.path.exists(folder)
     disk = open_disk(folder, size_in_bytes(memory))
-    identity = {**files.identity(), "scale": scale, "name": stem}
+    identity = {**files.identity(), "scale": scale, "name": name}
     with disk.lock():
         ratings = kept(disk, identity)
         if ratings is not None:
@@ -153,7 +174,7 @@ def read(
                     source=identity,
                     implicit=lambda: files.implicit,
                     scale=scale,
-                    name=stem,
+                    name=name,
                     where=given.where,
                     show=lambda rows: show(files.done, rows),
                 )

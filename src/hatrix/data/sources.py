@@ -4,27 +4,41 @@ from __future__ import annotations
 
 import glob
 import os
+import shutil
+import stat
+import tempfile
+from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from hatrix.errors import DataError
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Iterator, Sequence
     from os import PathLike
 
 __all__ = ["Source", "files_in", "is_path", "source_of"]
 
 PARQUET = (".parquet", ".pq")
+AT_ONCE = 1 << 20
+"""Bytes that are copied from a pipe at a time."""
 
 
 class Source(NamedTuple):
-    """Files of one kind and layout, in order, and what their data are called."""
+    """Files of one kind and layout, in order, and what their data are called.
+
+    ``pipes`` has, for each file that is the copy of a pipe, the path of the pipe.
+    """
 
     files: list[Path]
     parquet: bool
     name: str
     where: str
+    pipes: dict[Path, str]
+
+    def named(self, path: Path) -> str:
+        """The path of one of the files as the caller gave it, for messages."""
+        return self.pipes.get(path, str(path))
 
 
 def is_path(source: Any) -> bool:
@@ -33,13 +47,16 @@ def is_path(source: Any) -> bool:
     return all(isinstance(one, str) or hasattr(one, "__fspath__") for one in several)
 
 
-def source_of(given: str | PathLike[str] | Sequence[str | PathLike[str]]) -> Source:
+@contextmanager
+def source_of(given: str | PathLike[str] | Sequence[str | PathLike[str]]) -> Iterator[Source]:
     """The files of a path, a folder of part files, a pattern such as ``part-*.csv``, or a list of these.
+
+    A pipe can be read once only, and files are read several times, so it is copied to a temporary file.
 
     Raises
     ------
     DataError
-        If there are none, or some are Parquet and some are text.
+        If there are none, some are Parquet and some are text, or one is a device.
     """
     several: Sequence[Any] = given if isinstance(given, list | tuple) else [given]
     places: list[str] = [os.fspath(one) for one in several]
@@ -53,7 +70,49 @@ def source_of(given: str | PathLike[str] | Sequence[str | PathLike[str]]) -> Sou
     pattern = len(files) > 1 and len(places) == 1 and not first.is_dir()
     named = first.parent if pattern else first
     where = places[0] if len(places) == 1 else f"{files[0]} and {len(files) - 1} more"
-    return Source(files, True in kinds, named.name.split(".")[0] or "ratings", where)
+    source = Source(files, True in kinds, named.name.split(".")[0] or "ratings", where, {})
+    piped = [path for path in files if _is_pipe(path)]
+    if not piped:
+        yield source
+        return
+    with tempfile.TemporaryDirectory(prefix="hatrix-") as folder:
+        copies = {path: _copied(path, Path(folder) / str(number)) for number, path in enumerate(piped)}
+        pipes = {copy: str(path) for path, copy in copies.items()}
+        yield source._replace(files=[copies.get(path, path) for path in files], pipes=pipes)
+
+
+def _is_pipe(path: Path) -> bool:
+    """Whether the file is a pipe, and not one that can be read again; a device or a socket is refused."""
+    try:
+        mode = path.stat().st_mode
+    except OSError as error:
+        raise DataError(f"cannot read {path}: {error.strerror}") from None
+    if stat.S_ISFIFO(mode):
+        return True
+    if not stat.S_ISREG(mode):
+        what = "a socket" if stat.S_ISSOCK(mode) else "a device"
+        raise DataError(f"{path} is {what}: give a file of ratings, or a pipe")
+    return False
+
+
+def _copied(pipe: Path, folder: Path) -> Path:
+    """The path of a file with all that comes out of a pipe."""
+    try:
+        folder.mkdir()
+        most = shutil.disk_usage(folder).free // 2
+        copy, size = folder / pipe.name, 0
+        with open(pipe, "rb", buffering=0) as source, open(copy, "wb") as file:
+            while block := source.read(AT_ONCE):
+                size += len(block)
+                if size > most:
+                    raise DataError(
+                        f"{pipe} is a pipe that gives more than {most / 1e9:,.1f} GB, half of the room in "
+                        f"{tempfile.gettempdir()}: write the ratings to a file, or set TMPDIR to a folder with more room"
+                    )
+                file.write(block)
+    except OSError as error:
+        raise DataError(f"cannot read the pipe {pipe}: {error.strerror}") from None
+    return copy
 
 
 def files_in(place: str) -> list[Path]:

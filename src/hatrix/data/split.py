@@ -12,13 +12,16 @@ from typing import TYPE_CHECKING, Any, Literal, overload
 
 import numpy as np
 
-from hatrix.data.ratings import Ratings
+from hatrix.data.ratings import SLICE, Ratings
 from hatrix.errors import DataError, ParameterError
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
 __all__ = ["Folds", "Split", "by_time", "k_fold", "last", "official", "per_user", "random"]
+
+DRAWS = ("independent", "notebook")
+"""How `per_user` draws a user's test ratings."""
 
 
 @dataclass(frozen=True, repr=False)
@@ -76,12 +79,17 @@ class Folds(Sequence[Split]):
         return f"Folds({self._folds} of {len(self._ratings):,} ratings, {self._how})"
 
 
-def per_user(ratings: Ratings, test: float = 0.2, *, seed: int = 42) -> Split:
+def per_user(
+    ratings: Ratings,
+    test: float = 0.2,
+    *,
+    seed: int = 42,
+    draw: Literal["independent", "notebook"] = "independent",
+) -> Split:
     """Put the same share of every user's ratings into the test part.
 
     A user with n ratings gives ``min(round(test * n), n - 1)`` of them (halves round to even): who has one
-    rating stays in train. Which ones is drawn as ``frame.sample(frac=1, random_state=seed).tail(n_test)`` of
-    the user's rows does in pandas, so users with equally many ratings give the same positions.
+    rating stays in train.
 
     Parameters
     ----------
@@ -91,11 +99,17 @@ def per_user(ratings: Ratings, test: float = 0.2, *, seed: int = 42) -> Split:
         Share of the test part, between 0 and 1.
     seed
         0 .. 2**32 - 1; the same seed gives the same split.
+    draw
+        ``"independent"`` draws for each user alone, each rating with the same chance. It does not depend on the order of
+        the rows. ``"notebook"`` takes the rows that ``frame.sample(frac=1, random_state=seed).tail(n_test)`` of each
+        user's rows takes in pandas, as the notebook that this project began with does. There, users with equally many
+        ratings give the same positions, so data sorted by item lose whole items from the training part. Use it to
+        reproduce figures that were made so.
 
     Raises
     ------
     ParameterError
-        If ``test`` or ``seed`` is out of range, or no user has enough ratings to give one.
+        If ``test``, ``seed`` or ``draw`` is not allowed, or no user has enough ratings to give one.
     DataError
         If there are no ratings.
 
@@ -107,18 +121,30 @@ def per_user(ratings: Ratings, test: float = 0.2, *, seed: int = 42) -> Split:
     """
     _refuse_empty(ratings)
     share, seed = _share(test), _seed(seed)
+    if draw not in DRAWS:
+        raise ParameterError(f'draw must be "independent" or "notebook", not {draw!r}')
     chosen = np.zeros(len(ratings), bool)
     for rows in _rows_by_count(ratings, 2):
         size = rows.shape[1]
-        # The draw depends on the seed and the number of rows alone: one serves all users with that number.
-        drawn = np.random.RandomState(seed).permutation(size)
-        chosen[rows[:, drawn[max(size - round(share * size), 1) :]]] = True
+        kept = max(size - round(share * size), 1)
+        if kept == size:
+            continue
+        if draw == "notebook":
+            # This draw depends on the seed and the number of rows alone: one serves all users with that number.
+            chosen[rows[:, np.random.RandomState(seed).permutation(size)[kept:]]] = True
+            continue
+        at_once = max(1, SLICE // size)
+        for first in range(0, len(rows), at_once):
+            some = rows[first : first + at_once]
+            order = np.argpartition(_chance(seed, ratings.user[some], ratings.item[some]), kept, axis=1)
+            chosen[np.take_along_axis(some, order[:, kept:], axis=1)] = True
     if not chosen.any():
         raise ParameterError(
             f"test={share:g} leaves the test part empty, as no user has more than {ratings.user_count.max()} "
             "ratings: raise test, or use split.random"
         )
-    return _part(ratings, chosen, f"per_user {share:g}, seed {seed}")
+    notebook = ", draw notebook" if draw == "notebook" else ""
+    return _part(ratings, chosen, f"per_user {share:g}, seed {seed}{notebook}")
 
 
 def random(ratings: Ratings, test: float = 0.2, *, seed: int = 42) -> Split:
@@ -387,6 +413,19 @@ def _part(ratings: Ratings, chosen: NDArray[np.bool_], protocol: str) -> Split:
             f"{len(ratings):,} ratings are too few"
         )
     return Split(ratings.take(~chosen), ratings.take(chosen), protocol)
+
+
+def _chance(seed: int, user: NDArray[np.int32], item: NDArray[np.int32]) -> NDArray[np.uint64]:
+    """Random numbers that depend on the seed, the user and the item alone; a user's are all different."""
+    return _mixed(_mixed(_mixed(np.array([seed])) + user.astype(np.uint64)) + item.astype(np.uint64))
+
+
+def _mixed(numbers: NDArray[Any]) -> NDArray[np.uint64]:
+    """Each number as another one that looks random, one to one (splitmix64: Steele, Lea and Flood, 2014)."""
+    mixed = numbers.astype(np.uint64) + np.uint64(0x9E3779B97F4A7C15)
+    mixed = (mixed ^ (mixed >> np.uint64(30))) * np.uint64(0xBF58476D1CE4E5B9)
+    mixed = (mixed ^ (mixed >> np.uint64(27))) * np.uint64(0x94D049BB133111EB)
+    return mixed ^ (mixed >> np.uint64(31))
 
 
 def _rows_by_count(ratings: Ratings, least: int) -> Iterator[NDArray[np.int64]]:

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 import numpy as np
 
 from hatrix.data.disk import quoted
-from hatrix.data.ids import Ids, coded, unmasked
+from hatrix.data.ids import Ids, are_labels, unmasked
 from hatrix.data.pieces import Columns
 from hatrix.data.ratings import ReadReport, finite, whole_seconds
 from hatrix.data.values import NO_TIME, numbers, times
@@ -199,8 +199,7 @@ def _sound(
         elif column.dtype.kind in "iu":
             wrong[role] = np.zeros(len(column), bool)
         else:
-            codes, keys = coded(column)
-            wrong[role] = np.array([*(key == "" for key in keys), True])[codes]  # the code of a gap is -1
+            wrong[role] = ~are_labels(column)
     bad = np.logical_or.reduce(list(wrong.values()))
     errors = tuple(
         (where, first + at, f"{role} {columns[role][at]!r:.40} cannot be read")

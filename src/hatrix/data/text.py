@@ -1,22 +1,42 @@
 """Separated text, read and checked a file or a piece of one at a time.
 
-DuckDB parses a file in one go; where its counts of lines, separators and good fields do not add up to a file
-without a flaw, the records are read once more one by one, so that each bad one is named with line and reason.
+DuckDB parses a file in one go. Where its counts of lines, separators and good fields do not add up to a file without a
+flaw, or where the file has something that DuckDB reads in another way than the grammar below, the records are read once
+more one by one, so that each bad one is named with line and reason. Both ways give the same ratings.
+
+The grammar
+-----------
+- The text is UTF-8, or in the encoding given. Byte order marks at its start are dropped; elsewhere one is a character.
+- A line ends with a line feed, a carriage return, or both. It has at most `LONGEST` bytes: a longer one is refused at
+  once, since a file without line ends is no table. A line of nothing but white space is blank, and counted as such.
+- A record is one line, and one more for each line end inside quotes, which reads as a line feed. A record with a NUL
+  byte, or with more or fewer fields than the first record, is a bad one.
+- Fields are parted by the separator. *Blanks* are spaces and tabs, unless one of them is the separator.
+- A field whose first character after any blanks is ``"`` is quoted: it goes to the next ``"`` that is not doubled, and
+  only blanks may stand between that and the separator. Inside, ``""`` is one ``"``, and separators and line ends are
+  characters. A quote that is not closed within `LONGEST_QUOTE` more lines makes its line a bad one.
+- A quote anywhere else is a character. With a separator of several characters every quote is one.
+- Blanks around the text of a field, quoted or not, are not part of it. No other white space is taken off.
+- An id is the text of its field. Ids are integers if all of a column are written as int64 numbers are in Python
+  (``7``, ``-7``; never ``+7``, ``007``, ``7.0``, ``-0`` or ``1e3``); else all of them are text.
+- A rating is a finite decimal number in ASCII digits: an optional sign, digits with at most one point, an optional
+  exponent (``4``, ``+4.5``, ``.5``, ``5.``, ``1e3``); never ``nan``, ``inf``, ``0x10``, ``1_000``, ``4,5``.
+- A time is such a number, exact to int64 where it has digits only, or a date; `hatrix.data.values` has both.
 """
 
 from __future__ import annotations
 
 import codecs
-import csv
 import glob
 import gzip
+import itertools
 import re
-import shutil
 import tempfile
 import zipfile
 import zlib
 from collections.abc import Iterator
 from contextlib import contextmanager
+from functools import lru_cache
 from itertools import islice
 from pathlib import Path
 from typing import IO, TYPE_CHECKING, Any, NamedTuple
@@ -33,15 +53,36 @@ if TYPE_CHECKING:
     import duckdb
     from numpy.typing import NDArray
 
-__all__ = ["Layout", "is_blank", "packing", "parsed", "plain_file", "records", "refuse_bad", "sniff"]
+__all__ = [
+    "LONGEST",
+    "Layout",
+    "is_blank",
+    "packing",
+    "parsed",
+    "plain_file",
+    "plain_records",
+    "records",
+    "refuse_bad",
+    "sniff",
+    "too_long",
+]
 
 SEPARATORS = ("::", "\t", ",", ";", "|", " ")
 PIECE = 1 << 23
+"""Bytes of a file that are looked at together."""
 RECORDS_AT_ONCE = 20_000
+LONGEST = 1 << 23
+"""Bytes that a line may have, and characters that a record may have; at least `PIECE`."""
 LONGEST_QUOTE = 100
+"""Further lines that the fields of a record may go on for."""
+EXACT = 2**53
+"""The size from which on double precision passes over whole numbers."""
 _INTEGER = re.compile(r"-?[1-9][0-9]{0,18}|0")
 _DECIMAL_COMMA = re.compile(r"(?<=[0-9]),(?=[0-9])")
-_DATE = re.compile(r"[0-9]{4}-[0-9]{2}-[0-9]{2}([T ]([01][0-9]|2[0-3]):[0-9]{2}(:[0-9]{2}([.][0-9]+)?)?Z?)?")
+_DATE = re.compile(
+    r"[0-9]{4}-[0-9]{2}-[0-9]{2}([T ]([01][0-9]|2[0-3]):[0-9]{2}(:[0-9]{2}([.][0-9]{1,6})?)?Z?)?"
+)
+"""The dates that DuckDB reads as `hatrix.data.values` does; of others each is read by that."""
 
 
 class Layout(NamedTuple):
@@ -54,33 +95,27 @@ class Layout(NamedTuple):
 
 
 @contextmanager
-def plain_file(path: Path, encoding: str | None, beside: Path | None = None) -> Iterator[Path]:
+def plain_file(path: Path, named: str, encoding: str | None, beside: Path | None = None) -> Iterator[Path]:
     """The file as UTF-8 text without byte order mark: itself, or a temporary copy, unpacked and decoded.
 
     The copy is in the folder ``beside``, or where the system has its temporary files.
     """
     try:
-        with _opened(path) as packed:
+        with _opened(path, named) as packed:
             start = packed.read(4)
             if encoding is None and start[:2] in (codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE):
-                raise DataError(f"{path} is UTF-16 text: give encoding='utf-16'")
-            mark = start.startswith(codecs.BOM_UTF8)
-            if not packing(path) and not mark and _is_utf8(encoding):
+                raise DataError(f"{named} is UTF-16 text: give encoding='utf-16'")
+            if not packing(path) and not start.startswith(codecs.BOM_UTF8) and _is_utf8(encoding):
                 yield path
                 return
         with tempfile.TemporaryDirectory(prefix="hatrix-", dir=beside) as folder:
             copy = Path(folder) / "ratings"
-            with _opened(path) as packed, open(copy, "wb") as plain:
-                if mark:
-                    packed.read(3)
-                if _is_utf8(encoding):
-                    shutil.copyfileobj(packed, plain, PIECE)
-                else:
-                    _recode(path, packed, plain, str(encoding))
+            with _opened(path, named) as packed, open(copy, "wb") as plain:
+                _copy(named, packed, plain, None if _is_utf8(encoding) else encoding)
             yield copy
     except (OSError, EOFError, zlib.error, zipfile.BadZipFile) as error:
         reason = error.strerror if isinstance(error, OSError) and error.strerror else error
-        raise DataError(f"cannot read {path}: {reason}") from None
+        raise DataError(f"cannot read {named}: {reason}") from None
 
 
 def _is_utf8(encoding: str | None) -> bool:
@@ -101,7 +136,7 @@ def packing(path: Path) -> str:
 
 
 @contextmanager
-def _opened(path: Path) -> Iterator[IO[bytes]]:
+def _opened(path: Path, named: str) -> Iterator[IO[bytes]]:
     kind = packing(path)
     if kind == "gzip":
         with gzip.open(path) as file:
@@ -115,12 +150,12 @@ def _opened(path: Path) -> Iterator[IO[bytes]]:
             ]
             if len(members) != 1:
                 raise DataError(
-                    f"{path} holds {len(members)} files: give a zip of one, or unpack the one you mean"
+                    f"{named} holds {len(members)} files: give a zip of one, or unpack the one you mean"
                 )
             try:
                 member = archive.open(members[0])
             except RuntimeError as error:  # encrypted, or packed in a way that Python does not know
-                raise DataError(f"cannot read {path}: {error}") from None
+                raise DataError(f"cannot read {named}: {error}") from None
             with member:
                 yield member
     else:
@@ -128,14 +163,66 @@ def _opened(path: Path) -> Iterator[IO[bytes]]:
             yield file
 
 
-def _recode(path: Path, packed: IO[bytes], plain: IO[bytes], encoding: str) -> None:
-    decoder = codecs.getincrementaldecoder(encoding)()
+def _copy(named: str, packed: IO[bytes], plain: IO[bytes], encoding: str | None) -> None:
+    """Copy text as UTF-8 without the byte order marks at its start; a line without end is refused as soon as it is one."""
+    decoder = codecs.getincrementaldecoder(encoding)() if encoding else None
+    lines = unended = 0
+    starts = True
+    while piece := packed.read(PIECE):
+        if decoder is not None:
+            piece = _decoded(named, decoder, piece, str(encoding))
+        while starts and piece.startswith(codecs.BOM_UTF8):
+            piece = piece.removeprefix(codecs.BOM_UTF8)
+        starts = starts and not piece
+        plain.write(piece)
+        lines += _line_ends(piece)
+        unended = len(piece) - _after_last_end(piece) + (0 if _after_last_end(piece) else unended)
+        if unended > LONGEST:
+            raise too_long(named, lines + 1)
+    if decoder is not None:
+        plain.write(_decoded(named, decoder, b"", str(encoding)))
+
+
+def _decoded(named: str, decoder: codecs.IncrementalDecoder, piece: bytes, encoding: str) -> bytes:
     try:
-        while piece := packed.read(PIECE):
-            plain.write(decoder.decode(piece).encode())
-        plain.write(decoder.decode(b"", final=True).encode())
+        return decoder.decode(piece, final=not piece).encode()
     except UnicodeError as error:
-        raise DataError(f"{path} is not {encoding} text: {error}") from None
+        raise DataError(f"{named} is not {encoding} text: {error}") from None
+
+
+def too_long(named: str, line: int) -> DataError:
+    """The refusal of a line that is longer than any rating."""
+    return DataError(
+        f"{named}, line {line}: longer than {LONGEST / 1e6:,.0f} MB, the most a line may have: give a file with a rating "
+        "a line"
+    )
+
+
+def _line_ends(text: bytes) -> int:
+    """How many lines end in the text, by a line feed, a carriage return or both."""
+    ends = _count(text, b"\n")
+    return ends + _count(text, b"\r") - text.count(b"\r\n") if b"\r" in text else ends
+
+
+def _after_last_end(text: bytes) -> int:
+    """Where the last line that surely ends in the text does; 0 if none does. A line feed may follow the last byte."""
+    return max(text.rfind(b"\n"), text.rfind(b"\r", 0, len(text) - 1)) + 1
+
+
+def _whole_lines(file: IO[bytes], named: str, before: int) -> Iterator[bytes]:
+    """The file in pieces of whole lines, none of them too long."""
+    rest = b""
+    while block := file.read(PIECE):
+        rest += block
+        ends = [at for at in (rest.find(b"\n"), rest.find(b"\r")) if at >= 0]
+        if min(ends, default=len(rest)) > LONGEST:  # later lines are shorter than a block
+            raise too_long(named, before + 1)
+        if cut := _after_last_end(rest):
+            before += _line_ends(rest[:cut])
+            yield rest[:cut]
+            rest = rest[cut:]
+    if rest:
+        yield rest
 
 
 def sniff(
@@ -147,8 +234,16 @@ def sniff(
         raise DataError(
             f"separator is {separator!r}: give what stands between fields, without quotes or line ends, such as ';'"
         )
+    lines: list[str] = []
     with open(path, encoding="utf-8", errors="replace") as file:
-        lines = [line.rstrip("\n") for line in islice((line for line in file if line.strip()), 100)]
+        for number in itertools.count(1):
+            line = file.readline(LONGEST + 1)
+            if len(line) > LONGEST:
+                raise too_long(named, number)
+            if line.strip():
+                lines.append(line.rstrip("\n"))
+            if not line or len(lines) == 100 or sum(map(len, lines)) > LONGEST:
+                break
     if not lines:
         raise DataError(f"{named} is empty: give a file with a rating a line")
     if separator is None:
@@ -176,7 +271,10 @@ def sniff(
 def is_blank(path: Path) -> bool:
     """Whether the file has nothing but empty lines."""
     with open(path, "rb") as file:
-        return not any(line.strip() for line in file)
+        while piece := file.read(PIECE):
+            if piece.strip():
+                return False
+    return True
 
 
 def _numeric(cells: list[str]) -> bool:
@@ -201,35 +299,54 @@ def refuse_bad(report: ReadReport, named: str) -> None:
 
 
 class _Counts(NamedTuple):
-    """What a scan over the bytes of a file finds."""
+    """What a scan over the bytes of a file finds; ``plain`` if DuckDB reads all of them as the grammar has it."""
 
     lines: int
     separators: int
     plain: bool
 
 
-def _scan(path: Path, named: str, separator: bytes, before: int) -> _Counts:
-    lines = separators = returns = pairs = 0
-    plain, ends_open = True, False
+def _scan(path: Path, named: str, separator: str, before: int) -> _Counts:
+    lines = separators = feeds = returns = pairs = 0
+    mark = separator.encode()
+    plain = True
     with open(path, "rb") as file:
-        while piece := file.read(PIECE):
-            piece += file.readline()  # whole lines, so that no separator is cut
+        for piece in _whole_lines(file, named, before):
             if not piece.isascii():
                 try:
                     piece.decode()
                 except UnicodeDecodeError as error:
-                    line = before + lines + piece.count(b"\n", 0, error.start) + 1
+                    line = before + lines + _line_ends(piece[: error.start]) + 1
                     raise DataError(
                         f"{named}, line {line}: not UTF-8 text: give its encoding, such as encoding='latin-1'"
                     ) from None
-            lines += _count(piece, b"\n")
-            separators += _count(piece, separator)
+            plain = plain and not (lines == 0 and piece.startswith(codecs.BOM_UTF8))
+            lines += _line_ends(piece) + (piece[-1:] not in (b"\n", b"\r"))
+            feeds += _count(piece, b"\n")
+            separators += _count(piece, mark)
             if b"\r" in piece:
                 returns += _count(piece, b"\r")
                 pairs += piece.count(b"\r\n")
-            plain = plain and b"\0" not in piece
-            ends_open = not piece.endswith(b"\n")
-    return _Counts(lines + ends_open, separators, plain and returns == pairs)
+            # DuckDB takes a vertical tab and a form feed off numbers, too.
+            plain = plain and b"\0" not in piece and b"\v" not in piece and b"\f" not in piece
+            if plain and len(separator) == 1 and b'"' in piece:
+                plain = plain_records(separator).fullmatch(piece) is not None
+    return _Counts(lines, separators, plain and returns == pairs and pairs in (0, feeds))
+
+
+@lru_cache(maxsize=16)
+def plain_records(separator: str) -> re.Pattern[bytes]:
+    """Whole records of one line each, in which DuckDB reads all quotes as the grammar has it."""
+    mark = re.escape(separator.encode())
+    blanks, space = _blanks(separator).encode(), b"" if separator == " " else b" *+"
+    quoted = rb'%s"(?:[^"\r\n]|"")*+"%s' % (space, space)
+    field = rb'(?:%s(?=%s|[\r\n]|\Z)|(?![%s]*+")[^\r\n%s]*+)' % (quoted, mark, blanks, mark)
+    record = rb"%s(?:%s%s)*+" % (field, mark, field)
+    return re.compile(rb"(?:%s\r?\n)*+(?:%s\Z)?+" % (record, record))
+
+
+def _blanks(separator: str) -> str:
+    return " \t".replace(separator, "")
 
 
 def _count(piece: bytes, mark: bytes) -> int:
@@ -240,45 +357,69 @@ def _count(piece: bytes, mark: bytes) -> int:
 
 def _at_once(path: Path, named: str, layout: Layout, places: dict[str, int], before: int) -> Columns | None:
     """The columns by DuckDB, or None where anything about the file is not as it should be."""
-    counts = _scan(path, named, layout.separator.encode(), before)
+    counts = _scan(path, named, layout.separator, before)
     records = counts.lines - (layout.header is not None)
     if not counts.plain or counts.separators != counts.lines * (layout.width - 1) or not records:
         return None
     import duckdb
 
-    for whole in (True, False):
-        with duckdb.connect() as connection:
-            try:
-                found = _with_duckdb(connection, path, layout, places, records, whole=whole)
-            except duckdb.Error:
-                return None
-        if found is not None:
-            report = ReadReport(counts.lines, records, header=int(layout.header is not None))
-            users, user, items, item, rating, time = found
-            return Columns(users, user, items, item, rating, time, report)
-    return None
+    with duckdb.connect() as connection:
+        try:
+            found = _with_duckdb(connection, path, layout, places, records)
+        except duckdb.Error:
+            return None
+    if found is None:
+        return None
+    report = ReadReport(counts.lines, records, header=int(layout.header is not None))
+    users, user, items, item, rating, time = found
+    return Columns(users, user, items, item, rating, time, report)
 
 
 def _with_duckdb(
+    connection: duckdb.DuckDBPyConnection, path: Path, layout: Layout, places: dict[str, int], records: int
+) -> Any:
+    """Columns of a flawless file; a column whose first fields are integers is read anew where later ones are not."""
+    connection.execute("SET enable_progress_bar = false")
+    kinds = {role: _kind(layout.sample, place, role) for role, place in places.items()}
+    while True:
+        filled = _parse(connection, path, layout, places, kinds)
+        if filled is None or filled.pop("records") != records:
+            return None
+        missing = [role for role, count in filled.items() if count != records]
+        if not missing:
+            break
+        if any(kinds[role] != "integer" for role in missing):
+            return None
+        kinds |= {role: "number" if role == "time" else "text" for role in missing}
+    users, user = _ids(connection, "user_", kinds["user"])
+    items, item = _ids(connection, "item_", kinds["item"])
+    rating = _column(connection, "rating_") if "rating" in places else None
+    time = _column(connection, "time_") if "time" in places else None
+    if time is not None and kinds["time"] == "number" and (np.abs(time) >= EXACT).any():
+        return None
+    if time is not None:
+        time = time.astype(np.int64) if kinds["time"] == "date" else seconds(time)
+        if (time == NO_TIME).any():
+            return None
+    return users, user, items, item, rating, time
+
+
+def _parse(
     connection: duckdb.DuckDBPyConnection,
     path: Path,
     layout: Layout,
     places: dict[str, int],
-    records: int,
-    *,
-    whole: bool,
-) -> Any:
-    """Columns of a flawless file; ``whole`` takes ids for integers where the first lines have them."""
-    connection.execute("SET enable_progress_bar = false")
+    kinds: dict[str, str],
+) -> dict[str, int] | None:
+    """Parse the columns into a table; how many records there are, and fields of each role; None if any was rejected."""
     quote = '"' if len(layout.separator) == 1 else ""
     source = (
         "read_csv($path, auto_detect=false, strict_mode=true, header=$header, delim=$separator, quote=$quote, "
-        "escape=$quote, columns=$columns, store_rejects=true, hive_partitioning=false)"
+        "escape=$quote, columns=$columns, store_rejects=true, hive_partitioning=false, compression='none')"
     )
-    kinds = {role: _kind(layout.sample, place, role, whole) for role, place in places.items()}
     fields = ", ".join(f"{_field(f'c{place}', kinds[role])} AS {role}_" for role, place in places.items())
     connection.execute(
-        f"CREATE TEMP TABLE parsed AS SELECT {fields} FROM {source}",
+        f"CREATE OR REPLACE TEMP TABLE parsed AS SELECT {fields} FROM {source}",
         {
             "path": glob.escape(str(path)),
             "header": layout.header is not None,
@@ -290,28 +431,20 @@ def _with_duckdb(
     filled = ", ".join(f"count({role}_)" for role in places)
     counts = connection.execute(f"SELECT count(*), {filled} FROM parsed").fetchone()
     rejected = connection.execute("SELECT count(*) FROM reject_errors").fetchone()
-    if counts is None or rejected is None or set(counts) != {records} or rejected[0]:
+    if counts is None or rejected is None or rejected[0]:
         return None
-    users, user = _ids(connection, "user_", kinds["user"])
-    items, item = _ids(connection, "item_", kinds["item"])
-    rating = _column(connection, "rating_") if "rating" in places else None
-    time = _column(connection, "time_") if "time" in places else None
-    if time is not None:
-        time = time.astype(np.int64) if kinds["time"] == "date" else seconds(time)
-        if (time == NO_TIME).any():
-            return None
-    return users, user, items, item, rating, time
+    return dict(zip(("records", *places), counts, strict=True))
 
 
-def _kind(sample: list[list[str]], place: int, role: str, whole: bool) -> str:
-    texts = [record[place] for record in sample if place < len(record)]
+def _kind(sample: list[list[str]], place: int, role: str) -> str:
     if role == "rating":
         return "number"
-    if role == "time" and texts and all(_DATE.fullmatch(text) for text in texts):
-        return "date"
+    texts = [record[place].strip(" \t") for record in sample if place < len(record)]
+    if all(_INTEGER.fullmatch(text) for text in texts):
+        return "integer"
     if role == "time":
-        return "integer" if whole and all(_INTEGER.fullmatch(text) for text in texts) else "number"
-    return "integer" if whole and all(_INTEGER.fullmatch(text) for text in texts) else "text"
+        return "date" if all(_DATE.fullmatch(text) for text in texts) else "number"
+    return "text"
 
 
 def _field(column: str, kind: str) -> str:
@@ -321,10 +454,12 @@ def _field(column: str, kind: str) -> str:
         return f"CASE WHEN {number}::VARCHAR = {column} THEN {number} END"
     if kind == "number":
         number = f"TRY_CAST({column} AS DOUBLE)"
-        return f"CASE WHEN isfinite({number}) AND NOT contains({column}, '_') THEN {number} END"
+        odd = f"contains({column}, '_') OR contains({column}, '+-')"  # 1_000 and +-1 are no numbers
+        return f"CASE WHEN isfinite({number}) AND NOT ({odd}) THEN {number} END"
     if kind == "date":
-        moment = f"floor(epoch(TRY_CAST({column} AS TIMESTAMP)))"  # which would pass over an offset
-        return f"CASE WHEN regexp_full_match({column}, '{_DATE.pattern}') THEN {moment} END"
+        moment = f"epoch(date_trunc('second', TRY_CAST({column} AS TIMESTAMP)))"
+        sound = f"{column} >= '0001' AND regexp_full_match({column}, '{_DATE.pattern}')"  # a cast passes over zones
+        return f"CASE WHEN {sound} THEN {moment} END"
     return f"nullif(trim({column}, ' ' || chr(9)), '')"
 
 
@@ -445,33 +580,49 @@ def records(lines: Iterator[str], separator: str) -> Iterator[tuple[int, list[st
         number += 1
         if not line.strip():
             yield number, [], ""
-        elif "\0" in line:
-            yield number, [], "a NUL byte"
-        elif len(separator) > 1 or '"' not in line:
-            yield number, line.split(separator), ""
-        else:
-            text, taken = line, 0
-            while (cells := _cells(text, separator)) is None and taken < LONGEST_QUOTE:
-                if taken == len(waiting):
-                    following = next(lines, None)
-                    if following is None:
-                        break
-                    waiting.append(following)
-                text += "\n" + waiting[taken]
-                taken += 1
-            if cells is None:
-                yield number, [], "a quote is opened and not closed"
-            else:
-                yield number, cells[0], cells[1]
-                number += taken
-                del waiting[:taken]
+            continue
+        text, taken = line, 0
+        cells = _cells(text, separator)
+        while cells is None and taken < LONGEST_QUOTE and len(text) <= LONGEST:
+            if taken == len(waiting):
+                following = next(lines, None)
+                if following is None:
+                    break
+                waiting.append(following)
+            text += "\n" + waiting[taken]
+            if '"' in waiting[taken]:
+                cells = _cells(text, separator)
+            taken += 1
+        if cells is None:
+            yield number, [], "a quote is opened and not closed"
+            continue
+        yield (number, [], "a NUL byte") if "\0" in text else (number, *cells)
+        number += taken
+        del waiting[:taken]
 
 
 def _cells(text: str, separator: str) -> tuple[list[str], str] | None:
     """The cells of a record and what is wrong with it; None where a quote is still open."""
-    try:
-        return next(csv.reader([text], delimiter=separator, strict=True)), ""
-    except csv.Error as error:
-        if "unexpected end of data" in str(error):
+    if len(separator) > 1 or '"' not in text:
+        return text.split(separator), ""
+    cells: list[str] = []
+    at = 0
+    while found := _cell(separator).match(text, at):
+        quoted, closed, plain, end = found.groups()
+        if plain is None and not closed:
             return None
-        return [], f"bad quoting: {error}"
+        if end is None:
+            return [], "bad quoting: text behind a closing quote"
+        cells.append(plain if plain is not None else quoted.replace('""', '"'))
+        at = found.end()
+        if not end:
+            break
+    return cells, ""
+
+
+@lru_cache(maxsize=16)
+def _cell(separator: str) -> re.Pattern[str]:
+    """A quoted cell, with the quote that closes it, or a plain one, and the separator or the end behind it."""
+    mark, blank = re.escape(separator), f"[{_blanks(separator)}]*+"
+    quoted = rf'{blank}"([^"]*+(?:""[^"]*+)*+)("?){blank}'
+    return re.compile(rf"(?:{quoted}|([^{mark}]*+))({mark}|\Z)?")

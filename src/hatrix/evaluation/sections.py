@@ -425,11 +425,14 @@ def _snippet(model: FactorModel, evaluated: str, protocol: str | None) -> str:
     changed = model.recipe.model_dump(exclude_defaults=True)
     arguments = ", ".join(f"{name}={value!r}" for name, value in changed.items())
     known = model.data_name in datasets.names()
-    parted = re.fullmatch(r"(per_user|random|by_time) ([\d.]+)(?:, seed (\d+))?", protocol or "")
+    parted = re.fullmatch(
+        r"(per_user|random|by_time) ([\d.]+)(?:, seed (\d+))?(?:, draw (notebook))?", protocol or ""
+    )
     split = f"hx.split.per_user(ratings, 0.2, seed={model.seed})  # or how you split them"
     if parted:
         seed = f", seed={parted[3]}" if parted[3] else ""
-        split = f"hx.split.{parted[1]}(ratings, test={parted[2]}{seed})"
+        draw = f", draw={parted[4]!r}" if parted[4] else ""
+        split = f"hx.split.{parted[1]}(ratings, test={parted[2]}{seed}{draw})"
     elif protocol:
         split = f"...  # {' '.join(protocol.split())}"
     valid = "valid=0.1, " if {"valid_rmse", "valid_ndcg"} & set(model.history) else ""
