@@ -14,8 +14,9 @@ import tempfile
 from collections.abc import Callable
 from contextlib import ExitStack
 from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 from cyclopts import Parameter
 
@@ -160,7 +161,7 @@ def _serve_here(app: FastAPI, listener: socket.socket, said: Callable[[], object
     """Serve until told to stop."""
     import uvicorn
 
-    from hatrix.app.protocol import Patient
+    from hatrix.app.protocol import Patient, Shared
 
     class Server(uvicorn.Server):
         async def startup(self, sockets: list[socket.socket] | None = None) -> None:
@@ -168,8 +169,11 @@ def _serve_here(app: FastAPI, listener: socket.socket, said: Callable[[], object
             said()
 
     # uvicorn's usual loop accepts one connection at a time: one more would wait behind hundreds that come with it.
+    service = app.state.service
+    shared = Shared(service.budget, service.ledger)
+    http: Any = partial(Patient, shared=shared)
     config = uvicorn.Config(
-        app, loop="asyncio", http=Patient, ws="none", lifespan="on", log_config=None, access_log=False,
+        app, loop="asyncio", http=http, ws="none", lifespan="on", log_config=None, access_log=False,
         proxy_headers=False, server_header=False, timeout_graceful_shutdown=GRACE,
     )  # fmt: skip
     server = Server(config)

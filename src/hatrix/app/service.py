@@ -17,7 +17,7 @@ import hatrix
 from hatrix.app import catalogue, collecting, explaining, operations, problems, recommending, reference
 from hatrix.app.asking import Ask
 from hatrix.app.batches import Batches, Quick, warm
-from hatrix.app.guard import LOOPBACK, AccessLog, Guard
+from hatrix.app.guard import LOOPBACK, AccessLog, Budget, Guard, Ledger
 from hatrix.app.live import Live
 from hatrix.app.metrics import Metrics
 from hatrix.app.shelf import Shelf
@@ -50,6 +50,8 @@ class Service:
     test: Path | None
     metrics: Metrics
     batches: Batches
+    ledger: Ledger
+    budget: Budget
     ready: bool = False
     _beside: WeakKeyDictionary[Served, Beside] = field(default_factory=WeakKeyDictionary)
     _lock: Lock = field(default_factory=Lock)
@@ -165,6 +167,8 @@ def create_app(
         None if test is None else Path(test),
         metrics,
         batches,
+        Ledger(metrics, log),
+        Budget(),
     )
     try:
         service.beside(
@@ -187,6 +191,7 @@ def create_app(
         max_concurrent=max_concurrent,
         metrics=metrics,
         access_log=log,
+        budget=service.budget,
     )
     return app
 
