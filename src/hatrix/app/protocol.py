@@ -1,7 +1,7 @@
 """HTTP/1.1 connections that limit every part of a message in size and time; uvicorn's parser reads them.
 
-A connection waits for a message (idle), for its head, or for the rest of it: a body, and what ends one. The parser gets at
-most one message more than has been answered, so that a client that sends thousands of requests at once costs no more than the
+A connection waits for a message (idle), for its head, or for the rest of it: the body and its end. The parser gets at most
+one message more than has been answered, so that a client that sends thousands of requests at once costs no more than the
 bytes of one read.
 """
 
@@ -39,10 +39,14 @@ class _Fault(NamedTuple):
     detail: str
 
 
-INVALID = _Fault(400, "bad-request", "the bytes received are no HTTP/1.1 request")
+INVALID = _Fault(400, "bad-request", "the bytes received are not a request of HTTP/1.1")
 OVERLOADED = _Fault(
     503, "overloaded", "too many bytes wait for the rest of their requests: try again in a second"
 )
+
+
+def _too_large(status: int, part: str, most: int) -> _Fault:
+    return _Fault(status, "too-large", f"the {part} of a request may have {most:,} bytes at most")
 
 
 @dataclass
@@ -130,20 +134,16 @@ class Patient(HttpToolsProtocol, asyncio.BufferedProtocol):
             found = EMPTY_LINE.search(self._rest, LEAST if before == REST else 0)
             end = found.end() if found else len(self._rest)
             data, self._rest = self._rest[:end], self._rest[end:]
+            if before != REST and self._bytes + len(data) > self.HEAD_BYTES:
+                self._refuse(_too_large(431, "head", self.HEAD_BYTES))
+                return
             if not self._parse(data):
                 self._refuse(self._fault or INVALID)
                 return
-            if before != REST or self._part == REST:
+            if before in (IDLE, self._part):
                 self._bytes += len(data)
-            if self._part == HEAD and self._bytes > self.HEAD_BYTES:
-                self._refuse(
-                    _Fault(431, "too-large", f"the head of a request may have {self.HEAD_BYTES:,} bytes")
-                )
-                return
             if self._part == REST and self._bytes > self.REST_BYTES:
-                self._refuse(
-                    _Fault(413, "too-large", f"the rest of a request may have {self.REST_BYTES:,} bytes")
-                )
+                self._refuse(_too_large(413, "rest", self.REST_BYTES))
                 return
         if self._rest:
             self.flow.pause_reading()
@@ -177,19 +177,19 @@ class Patient(HttpToolsProtocol, asyncio.BufferedProtocol):
         if self._part == REST:
             self._give_up(_Fault(400, "bad-request", "a body has trailers behind it, which are not taken"))
         if len(self.headers) >= self.HEADERS:
-            self._give_up(_Fault(431, "too-large", f"a request may have {self.HEADERS} headers"))
+            self._give_up(_Fault(431, "too-large", f"a request may have {self.HEADERS} headers at most"))
         super().on_header(name, value)
 
     def on_headers_complete(self) -> None:
-        self._part, self._bytes = REST, 0
-        self._stop_timer()
         before = self.cycle
         super().on_headers_complete()
+        self._part, self._bytes = REST, 0
+        self._stop_timer()
         if self.cycle is not before:
             self.cycle.transport = self._outlet
 
     def on_message_complete(self) -> None:
-        self._part = IDLE
+        self._part, self._bytes = IDLE, 0
         self._stop_timer()
         super().on_message_complete()
 
