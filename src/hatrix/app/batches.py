@@ -96,7 +96,7 @@ class Batches:
     def answer(self, asked: Sequence[Asked]) -> list[bytes | None]:
         """Answer several requests from the model that is current now.
 
-        A request that was planned on another model may not be a plain one for this model. It gets None, as do the requests of
+        A request that was planned on another model may not be a plain one for this model. It gets None, as do requests of
         users with feedback: the application answers those, from one model of its own.
         """
         served = self.live.current
