@@ -46,10 +46,14 @@ class Running:
 
 
 @contextmanager
-def serving(model: Path, *flags: str, **environment: str) -> Iterator[Running]:
-    """``hatrix serve MODEL FLAGS`` once it is ready; ended at the end of the block if it has not ended before."""
+def serving(model: Path, *flags: str, first: str = "", **environment: str) -> Iterator[Running]:
+    """``hatrix serve MODEL FLAGS`` once it is ready; ended at the end of the block if it has not ended before.
+
+    ``first`` is Python that its process runs before, to shorten limits.
+    """
+    start = ["-c", f"{first}; from hatrix.app.cli import main; main()"] if first else ["-m", "hatrix"]
     process = subprocess.Popen(
-        [sys.executable, "-m", "hatrix", "serve", str(model), "--port", "0", *flags],
+        [sys.executable, *start, "serve", str(model), "--port", "0", *flags],
         stdout=subprocess.DEVNULL,
         stderr=subprocess.PIPE,
         text=True,

@@ -3,14 +3,18 @@
 from __future__ import annotations
 
 import hmac
-from collections.abc import Callable
-from functools import cached_property
-from typing import TYPE_CHECKING, Annotated, Any, TypeVar
+import inspect
+from collections import Counter
+from collections.abc import Callable, Mapping
+from functools import cache, cached_property
+from typing import TYPE_CHECKING, Annotated, Any, TypeVar, get_args, get_origin
+from urllib.parse import urlsplit
 
+from anyio import CapacityLimiter, to_thread
 from fastapi import Depends, Query, Request, Response
+from fastapi.params import Depends as Dependency
 from pydantic import BaseModel, ValidationError
 from pydantic_core import to_json
-from starlette.concurrency import run_in_threadpool
 
 from hatrix.app import problems
 from hatrix.app.problems import Problem
@@ -34,6 +38,7 @@ __all__ = [
     "answer",
     "answered",
     "ask_of",
+    "known_parameters",
     "may_administer",
     "may_write",
     "takes",
@@ -70,7 +75,8 @@ class Ask:
             try:
                 feedback.refresh()
             except StoreError as error:
-                self.stale = f"the latest feedback may be missing: {error}"
+                self.service.complain(error)
+                self.stale = f"the latest feedback may be missing: {problems.NO_STORE}"
         return feedback
 
     def item_row(self, item: int | str) -> int:
@@ -103,9 +109,15 @@ def answer(body: dict[str, Any], status: int = 200) -> Response:
 
 
 async def answered(
-    request: Request, schema: type[Body], handler: Callable[[Ask, Body], Response]
+    request: Request,
+    schema: type[Body],
+    handler: Callable[[Ask, Body], Response],
+    limiter: CapacityLimiter | None = None,
 ) -> Response:
-    """Read the body, then check it and handle it in a thread: neither holds up other requests."""
+    """Read the body, then check it and handle it in a thread: neither holds up other requests.
+
+    ``limiter`` is the number of threads that may do so at once; by default that of the service.
+    """
     kind = request.headers.get("content-type", "").split(";")[0].strip().lower()
     if kind != "application/json":
         raise Problem(415, "unsupported-media-type", "send the body as Content-Type: application/json")
@@ -119,7 +131,43 @@ async def answered(
             raise problems.invalid(error.errors(include_url=False, include_input=False)) from None
         return handler(ask, body)
 
-    return await run_in_threadpool(handle)
+    return await to_thread.run_sync(handle, limiter=limiter)
+
+
+async def known_parameters(request: Request) -> None:
+    """Refuse a query parameter that the operation does not have, or one that is given twice.
+
+    A misspelt filter would otherwise be left out without a word, and of two users one.
+    """
+    if not request.scope["query_string"]:
+        return
+    allowed, path = _query_of(request.scope["endpoint"]), request.url.path
+    for name, times in Counter(name for name, _ in request.query_params.multi_items()).items():
+        if name not in allowed:
+            known = f"the parameters are {', '.join(allowed)}" if allowed else "it takes none"
+            raise Problem(
+                422,
+                "validation",
+                f"{shown(name)}: {request.method} {path} has no such query parameter; {known}",
+            )
+        if times > 1 and not allowed[name]:
+            raise Problem(
+                422, "validation", f"{name}: this query parameter was given {times:,} times; give it once"
+            )
+
+
+@cache
+def _query_of(endpoint: Callable[..., Any]) -> Mapping[str, bool]:
+    """The query parameters of a handler, and whether they may be repeated."""
+    found = {}
+    for name, parameter in inspect.signature(endpoint, eval_str=True).parameters.items():
+        kind, *marks = get_args(parameter.annotation) or (parameter.annotation,)
+        if get_origin(parameter.annotation) is not Annotated:
+            kind, marks = parameter.annotation, []
+        if kind in (Request, Response) or any(isinstance(mark, Dependency) for mark in marks):
+            continue
+        found[name] = list in (get_origin(kind), *map(get_origin, get_args(kind)))
+    return found
 
 
 def takes(schema: type[BaseModel]) -> dict[str, Any]:
@@ -187,6 +235,27 @@ def _refuse_without_token(request: Request, service: Service) -> None:
 
 
 def _refuse_pages(request: Request) -> None:
-    """Where no token is needed, any page in a browser on this machine could write: those of other origins may not."""
-    if request.headers.get("sec-fetch-site", "none") not in ("none", "same-origin"):
-        raise Problem(403, "forbidden", "pages of other origins may not write")
+    """Where no token is needed, any page in a browser on this machine could write: those of other origins may not.
+
+    Browsers send Sec-Fetch-Site to the loopback and over TLS alone, and Origin with every request that writes. A proxy may
+    change Host, so that Origin looks foreign: a browser that says "same-origin" knows better.
+    """
+    service: Service = request.app.state.service
+    site, origin = request.headers.get("sec-fetch-site"), request.headers.get("origin")
+    if origin in service.origins or site == "same-origin":
+        return
+    here = origin is None or _address(origin) == _address(f"//{request.headers.get('host', '')}")
+    if site not in (None, "none") or not here:
+        raise Problem(
+            403, "forbidden", "pages of other origins may not write: allow this one with --allowed-origin"
+        )
+
+
+def _address(url: str) -> tuple[str | None, int | None]:
+    """The host and the port, None where the port is the usual one."""
+    try:
+        found = urlsplit(url)
+        port = found.port
+    except ValueError:
+        return None, None
+    return found.hostname, None if port in (80, 443) else port

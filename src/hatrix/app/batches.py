@@ -94,11 +94,17 @@ class Batches:
         return future
 
     def answer(self, asked: Sequence[Asked]) -> list[bytes | None]:
-        """The replies to several requests, all from the model that is current now."""
+        """Answer several requests from the model that is current now.
+
+        A request that was planned on another model may not be a plain one for this model. It gets None, as do requests of
+        users with feedback: the application answers those, from one model of its own.
+        """
         served = self.live.current
         replies: list[bytes | None] = [None] * len(asked)
         by_length: dict[int, list[int]] = {}
         for at in self._without_feedback(served, asked):
+            if not is_plain(served, asked[at].user):
+                continue
             by_length.setdefault(asked[at].n, []).append(at)
         for n, places in by_length.items():
             users = [asked[at].user for at in places]
@@ -113,8 +119,9 @@ class Batches:
             return range(len(asked))
         try:
             feedback.refresh()
+            # In this order: a user who is deleted in between counts as deleted.
             return [
-                at for at, (user, _) in enumerate(asked) if not (feedback.deleted(user) or feedback.of(user))
+                at for at, (user, _) in enumerate(asked) if not (feedback.of(user) or feedback.deleted(user))
             ]
         except HatrixError:  # the store does not answer: the application has words for that
             return []
@@ -198,6 +205,11 @@ def plainly_asked(served: Served, query: bytes) -> Asked | None:
     if served.model.users.kind == "str":
         return Asked(user, n)
     return Asked(int(user), n) if NUMBER.fullmatch(user) and user.isascii() else None
+
+
+def is_plain(served: Served, user: int | str) -> bool:
+    """Whether the lists of a user can leave out seen items, by the model alone, and the user's id is of the model's kind."""
+    return served.model.seen is not None and isinstance(user, str) == (served.model.users.kind == "str")
 
 
 def warm(served: Served) -> None:

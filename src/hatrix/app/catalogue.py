@@ -5,11 +5,11 @@ from __future__ import annotations
 from typing import Annotated, Any, Literal
 
 import numpy as np
-from fastapi import APIRouter, Query, Response
+from fastapi import APIRouter, Depends, Query, Response
 
 import hatrix
 from hatrix.app import schemas
-from hatrix.app.asking import Ask, Asked, Item, User, shown
+from hatrix.app.asking import Ask, Asked, Item, User, known_parameters, shown
 from hatrix.app.personal import user_of
 from hatrix.app.problems import Problem, responses
 from hatrix.app.schemas import MOST_N
@@ -21,7 +21,7 @@ __all__ = ["router"]
 
 LONGEST_TEXT = 500
 
-router = APIRouter(prefix="/v1", tags=["catalogue"])
+router = APIRouter(prefix="/v1", tags=["catalogue"], dependencies=[Depends(known_parameters)])
 
 Length = Annotated[int, Query(ge=1, le=MOST_N)]
 Text = Annotated[str, Query(max_length=LONGEST_TEXT)]

@@ -2,15 +2,28 @@
 
 from __future__ import annotations
 
+import logging
 import time
 from typing import TYPE_CHECKING, Any
 
+from anyio import CapacityLimiter
 from fastapi import APIRouter, Depends, Request, Response
 
 from hatrix.app import schemas
-from hatrix.app.asking import Ask, Asked, User, answer, answered, may_administer, may_write, new_label, takes
+from hatrix.app.asking import (
+    Ask,
+    Asked,
+    User,
+    answer,
+    answered,
+    known_parameters,
+    may_administer,
+    may_write,
+    new_label,
+    takes,
+)
 from hatrix.app.personal import checked_rating
-from hatrix.app.problems import Problem, responses
+from hatrix.app.problems import Problem, responses, without_places
 from hatrix.app.schemas import FeedbackRequest
 from hatrix.errors import HatrixError
 
@@ -19,7 +32,10 @@ if TYPE_CHECKING:
 
 __all__ = ["router"]
 
-router = APIRouter(prefix="/v1")
+router = APIRouter(prefix="/v1", dependencies=[Depends(known_parameters)])
+log = logging.getLogger("hatrix.serve")
+WRITERS = CapacityLimiter(40)
+"""Threads that write feedback: they wait for the disk, which has many commits at once in one go."""
 WRITES = responses(401, 403, 409, 413, 415)
 SECURED: dict[str, Any] = {"security": [{}, {"token": []}]}
 
@@ -39,7 +55,7 @@ async def give(request: Request) -> Response:
 
     A rating of an item takes the place of an earlier one.
     """
-    return await answered(request, FeedbackRequest, _give)
+    return await answered(request, FeedbackRequest, _give, WRITERS)
 
 
 def _give(ask: Ask, body: FeedbackRequest) -> Response:
@@ -127,7 +143,10 @@ async def reload(request: Request) -> Response:
     try:
         changed = await live.reload()
     except (HatrixError, OSError) as error:
+        if not isinstance(error, HatrixError):  # others are logged where they are met
+            log.warning("the model file was not taken: %s", error)
+        why = without_places(error, live.path)
         raise Problem(
-            409, "bad-model", f"the file is not served, and the model before it still is: {error}"
+            409, "bad-model", f"the file is not served, and the model before it still is: {why}"
         ) from None
     return answer({"model": live.current.version, "changed": changed})

@@ -5,10 +5,10 @@ from __future__ import annotations
 from typing import Annotated, Any
 
 import pandas as pd
-from fastapi import APIRouter, Query, Request, Response
+from fastapi import APIRouter, Depends, Query, Request, Response
 
 from hatrix.app import schemas
-from hatrix.app.asking import Ask, Asked, Item, User, answered, takes
+from hatrix.app.asking import Ask, Asked, Item, User, answered, known_parameters, takes
 from hatrix.app.personal import Person, user_of, visitor_of
 from hatrix.app.problems import responses
 from hatrix.app.schemas import MOST_N, VisitorExplanationRequest
@@ -17,7 +17,7 @@ from hatrix.models.recommend import basis_of
 
 __all__ = ["router"]
 
-router = APIRouter(prefix="/v1", tags=["recommendations"])
+router = APIRouter(prefix="/v1", tags=["recommendations"], dependencies=[Depends(known_parameters)])
 
 
 @router.get(

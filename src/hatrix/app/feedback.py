@@ -144,9 +144,12 @@ class Feedback:
         found = self.get(user)
         return found is not None and found.deleted
 
-    def with_training(self, user: Any) -> dict[Any, float]:
-        """All that counts as a user's ratings: the model's training rows, and on top of them what came since."""
-        model, found = self.model, self.get(user)
+    def with_training(self, user: Any, found: OfUser | None = None) -> dict[Any, float]:
+        """All that counts as a user's ratings: the model's training rows, and on top of them what came since.
+
+        ``found`` is what `get` has said of the user; by default it is asked for.
+        """
+        model, found = self.model, self.get(user) if found is None else found
         row = int(model.users.encode([user])[0])
         ratings: dict[Any, float] = {}
         if row >= 0 and model.seen is not None and not (found and found.deleted):

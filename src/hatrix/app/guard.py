@@ -17,14 +17,28 @@ if TYPE_CHECKING:
 
     from hatrix.app.metrics import Metrics
 
-__all__ = ["LOOPBACK", "REFUSED", "AccessLog", "Guard", "problem"]
+__all__ = [
+    "ANSWERED",
+    "LOOPBACK",
+    "REFUSED",
+    "RETRY_AFTER",
+    "SECURITY",
+    "AccessLog",
+    "Budget",
+    "Guard",
+    "Ledger",
+    "problem",
+]
 
 LOOPBACK = ("localhost", "127.0.0.1", "[::1]")
 LARGEST = 1 << 20
 """Bytes of a body."""
 BODY_SECONDS = 10.0
 """Until a body must be there."""
+HELD = 1 << 24
+"""Bytes that bodies, unfinished heads and unread replies may hold together, in one process."""
 RETRY_AFTER = 1
+CLOSE = (b"connection", b"close")
 GONE = 499
 """What is logged and counted for a client that left before its request was complete."""
 POLICY = (
@@ -41,8 +55,11 @@ SECURITY = [
 ]
 REFUSED = "hatrix.refused"
 """In the scope of a request that was refused for lack of room."""
+ANSWERED = "hatrix.answered"
+"""In the scope of a request that the connection has refused before its body was complete: the status of that reply."""
 PROBES = ("/health/live", "/health/ready")
 KNOWN_HOSTS = 256
+Headers = list[tuple[bytes, bytes]]
 METHODS = frozenset(("GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS"))
 
 log = logging.getLogger("hatrix.serve")
@@ -72,15 +89,84 @@ class _Refused(Exception):
 
 
 class _Full(Exception):
-    """As many requests are being worked on as may be."""
+    """There is no room for the request now."""
+
+    def __init__(self, *, in_body: bool = False) -> None:
+        super().__init__()
+        self.in_body = in_body
 
 
 class _Gone(Exception):
     """The client has closed the connection before its request was complete."""
 
 
+class Budget:
+    """Bytes that requests and replies may hold in memory together, so that many slow clients cost no more than a few.
+
+    Examples
+    --------
+    >>> budget = Budget(100)
+    >>> one, other = budget.share(), budget.share()
+    >>> one.hold(70), other.hold(40), one.hold(60), other.hold(40)
+    (True, False, True, True)
+    """
+
+    def __init__(self, limit: int = HELD) -> None:
+        self.limit, self.held = limit, 0
+
+    def share(self) -> Share:
+        """A part of the budget; it is empty at first."""
+        return Share(self)
+
+
+class Share:
+    """What one request or connection holds of a budget."""
+
+    __slots__ = ("_budget", "held")
+
+    def __init__(self, budget: Budget) -> None:
+        self._budget, self.held = budget, 0
+
+    def hold(self, size: int) -> bool:
+        """Hold this many bytes from now on; False, and nothing changes, if that is more than there are."""
+        more = size - self.held
+        if more > 0 and self._budget.held + more > self._budget.limit:
+            return False
+        self._budget.held += more
+        self.held = size
+        return True
+
+
+class Ledger:
+    """Counts each reply, and writes a line of the log for it."""
+
+    def __init__(self, metrics: Metrics | None = None, access_log: AccessLog | None = None) -> None:
+        self.metrics, self.access_log = metrics, access_log
+
+    def write(
+        self, client: str | None, method: str, path: str, route: str, status: int, size: int, seconds: float
+    ) -> None:
+        """Keep account of a reply with so many bytes after so many seconds."""
+        if self.metrics is not None:
+            self.metrics.count(method, route, status, seconds)
+        if self.access_log is not None:
+            self.access_log.write(
+                {
+                    "time": round(time.time(), 3),
+                    "client": client,
+                    "method": method,
+                    "path": path,
+                    "status": status,
+                    "bytes": size,
+                    "ms": round(1000 * seconds, 2),
+                }
+            )
+
+
 class Guard:
     """Checks each request, has the application answer it, and keeps account of it.
+
+    HEAD is answered as GET is, without the body.
 
     Parameters
     ----------
@@ -91,11 +177,14 @@ class Guard:
         can make a browser send its own name here (DNS rebinding), but not an address.
     max_concurrent
         Requests worked on at once. One more is refused with 503 and Retry-After, which costs next to nothing; probes of
-        health never are.
+        health never are, and their bodies are not read.
     metrics, access_log
         Told of each request.
     largest, body_seconds
         The most bytes of a body, and the seconds until it must be complete. A request is let in when its body is here.
+    budget
+        The bytes that all bodies may hold together, from their first byte to the reply. One that does not fit is refused as
+        one request too many is.
     """
 
     def __init__(
@@ -108,10 +197,13 @@ class Guard:
         access_log: AccessLog | None = None,
         largest: int = LARGEST,
         body_seconds: float = BODY_SECONDS,
+        budget: Budget | None = None,
     ) -> None:
-        self.app, self.metrics, self.access_log = app, metrics, access_log
+        self.app, self.metrics = app, metrics
+        self.ledger = Ledger(metrics, access_log)
         self.hosts = frozenset(host.lower() for host in hosts)
         self.max_concurrent, self.largest, self.body_seconds = max_concurrent, largest, body_seconds
+        self.budget = Budget() if budget is None else budget
         self.running = 0
         self._known: set[tuple[bytes, str | None]] = set()
         if metrics is not None:
@@ -124,31 +216,40 @@ class Guard:
             return
         began = time.perf_counter()
         status, size = 0, 0
+        more: Headers = SECURITY
+        head = scope["method"] == "HEAD"
+        asked = {**scope, "method": "GET"} if head else scope
 
         async def reply(message: Message) -> None:
             nonlocal status, size
             if message["type"] == "http.response.start":
                 status = message["status"]
-                message["headers"] = [*message.get("headers", ()), *SECURITY]
+                message["headers"] = [*message.get("headers", ()), *more]
+            elif head:
+                message = {**message, "body": b""}
             else:
                 size += len(message.get("body", b""))
             await send(message)
 
+        body = Share(self.budget)
         try:
             if scope["path"] in PROBES:
-                await self.app(scope, receive, reply)
+                if self._length_of_body(scope):
+                    more = [*SECURITY, CLOSE]
+                await self.app(asked, _nothing_to_read, reply)
             else:
                 self._check_room()
                 self._check_host(scope)
-                await self._let_in(scope, await self._with_body(scope, receive), reply)
-        except _Full:
+                await self._let_in(asked, await self._with_body(scope, receive, body), reply)
+        except _Full as full:
             scope[REFUSED] = True
+            if full.in_body:  # what is left of it is not read
+                more = [*SECURITY, CLOSE]
             await _refuse(reply, 503, OVERLOADED, (b"retry-after", b"%d" % RETRY_AFTER))
         except _Gone:
-            status = GONE
+            status = scope.get(ANSWERED, GONE)
         except _Refused as refused:
-            # What is left of a body that was refused is not read.
-            await _refuse(reply, refused.status, refused.body, (b"connection", b"close"))
+            await _refuse(reply, refused.status, refused.body, CLOSE)
         except Exception:
             log.exception("%s %s failed", scope["method"], scope["path"])
             if status:
@@ -156,7 +257,19 @@ class Guard:
             await _refuse(
                 reply, 500, problem(500, "internal", "the service has made a mistake, and logged it")
             )
-        self._account(scope, status, size, time.perf_counter() - began)
+        finally:
+            body.hold(0)
+        client = scope.get("client")
+        method = scope["method"] if scope["method"] in METHODS else "other"
+        self.ledger.write(
+            client[0] if client else None,
+            method,
+            scope["path"],
+            _route(asked),
+            status,
+            size,
+            time.perf_counter() - began,
+        )
 
     def _check_room(self) -> None:
         if self.running >= self.max_concurrent:
@@ -191,53 +304,41 @@ class Guard:
         if len(self._known) < KNOWN_HOSTS:
             self._known.add((given[0], here))
 
-    async def _with_body(self, scope: Scope, receive: Receive) -> Receive:
-        """What the application receives: a body that is complete and not too large."""
-        length = None
+    def _length_of_body(self, scope: Scope) -> int:
+        """The bytes of a body, 0 if there is none, and -1 if the head does not tell."""
+        length = 0
         for name, value in scope["headers"]:
             if name == b"content-length":
                 length = int(value) if value.isdigit() and len(value) < 20 else self.largest + 1
             elif name == b"transfer-encoding":
                 length = -1
+        return length
+
+    async def _with_body(self, scope: Scope, receive: Receive, share: Share) -> Receive:
+        """What the application receives: a body that is complete and not too large."""
+        length = self._length_of_body(scope)
         if not length:
             return receive
         if length > self.largest:
             raise _Refused(413, "too-large", f"a body may have {self.largest:,} bytes at most")
-        parts: list[bytes] = []
-        size, more = 0, True
+        body, more = bytearray(), True
         try:
             async with asyncio.timeout(self.body_seconds):
                 while more:
                     message = await receive()
                     if message["type"] != "http.request":
                         raise _Gone
-                    parts.append(message.get("body", b""))
-                    size, more = size + len(parts[-1]), message.get("more_body", False)
-                    if size > self.largest:
+                    part, more = message.get("body", b""), message.get("more_body", False)
+                    if len(body) + len(part) > self.largest:
                         raise _Refused(413, "too-large", f"a body may have {self.largest:,} bytes at most")
+                    if not share.hold(len(body) + len(part)):
+                        raise _Full(in_body=True)
+                    body += part
         except TimeoutError:
             raise _Refused(
                 408, "timeout", f"the body was not there after {self.body_seconds:g} seconds"
             ) from None
-        return _told({"type": "http.request", "body": b"".join(parts), "more_body": False}, receive)
-
-    def _account(self, scope: Scope, status: int, size: int, seconds: float) -> None:
-        method = scope["method"] if scope["method"] in METHODS else "other"
-        if self.metrics is not None:
-            self.metrics.count(method, _route(scope), status, seconds)
-        if self.access_log is not None:
-            client = scope.get("client")
-            self.access_log.write(
-                {
-                    "time": round(time.time(), 3),
-                    "client": client[0] if client else None,
-                    "method": method,
-                    "path": scope["path"],
-                    "status": status,
-                    "bytes": size,
-                    "ms": round(1000 * seconds, 2),
-                }
-            )
+        return _told({"type": "http.request", "body": bytes(body), "more_body": False}, receive)
 
 
 class AccessLog:
@@ -265,6 +366,11 @@ class AccessLog:
         with suppress(OSError):  # whoever read it has gone
             (self._write or sys.stderr.write)("".join(lines))
             sys.stderr.flush()
+
+
+async def _nothing_to_read() -> Message:
+    """Receives an empty body, whatever the client sends."""
+    return {"type": "http.request", "body": b"", "more_body": False}
 
 
 def _told(message: Message, then: Receive) -> Receive:

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 import numpy as np
 
 import hatrix
+from hatrix.app.problems import without_places
 from hatrix.errors import HatrixError
 from hatrix.evaluation import findings, ranking_sections, sections
 from hatrix.evaluation.layout import Part, Section, Story, Tile
@@ -71,7 +72,7 @@ class Insight:
         try:
             return hatrix.read(self._file, name=self.model.data_name), ""
         except (HatrixError, OSError) as error:
-            return None, f"The test ratings in {self._file.name} cannot be read: {error}."
+            return None, f"The test ratings cannot be read: {without_places(error, self._file)}."
 
     @cached_property
     def recorded(self) -> Mapping[str, Any]:

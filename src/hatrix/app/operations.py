@@ -4,9 +4,11 @@ from __future__ import annotations
 
 from typing import Any
 
-from fastapi import APIRouter, Request, Response
+from fastapi import APIRouter, Depends, Request, Response
 
+from hatrix.app.asking import known_parameters
 from hatrix.app.metrics import CONTENT_TYPE
+from hatrix.app.problems import without_places
 
 __all__ = ["router"]
 
@@ -26,19 +28,23 @@ async def ready(request: Request, response: Response) -> dict[str, Any]:
     A model file that is refused or gone is told of, and the service is ready all the same, with the model before it.
     """
     service = request.app.state.service
-    served = service.live.current
+    served, fault = service.live.current, service.live.fault
     response.status_code = 200 if service.ready else 503
     return {
         "status": "ready" if service.ready else "starting",
         "model": served.version,
         "loaded": served.loaded.isoformat(timespec="seconds"),
-        "refused": service.live.fault,
+        "refused": None if fault is None else without_places(fault, service.live.path),
         "file": "gone" if service.live.gone else "there",
     }
 
 
 @router.get(
-    "/metrics", name="metrics", response_class=Response, responses={200: {"content": {"text/plain": {}}}}
+    "/metrics",
+    name="metrics",
+    response_class=Response,
+    responses={200: {"content": {"text/plain": {}}}},
+    dependencies=[Depends(known_parameters)],
 )
 def metrics(request: Request) -> Response:
     """Counters for Prometheus."""

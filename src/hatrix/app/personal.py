@@ -54,9 +54,10 @@ def user_of(ask: Ask, given: int | str) -> Person:
     if feedback is None:
         return Person(label, model, row, row, False, {}, [])
     warnings = [] if ask.stale is None else [ask.stale]
-    if feedback.deleted(label):
+    found = feedback.get(label)  # once: other threads may take in more of it meanwhile
+    if found is not None and found.deleted:
         row = -1
-    new = feedback.of(label) or {}
+    new = {} if found is None else found.ratings
     known = model.items.encode(list(new)) >= 0 if new else np.zeros(0, bool)
     if not known.all():
         warnings.append(_unknown(new, known))
@@ -67,7 +68,7 @@ def user_of(ask: Ask, given: int | str) -> Person:
             "the model was saved without its training rows, so new feedback of this user counts from the next update on"
         )
         return Person(label, model, row, row, False, new, warnings)
-    view = model.fold_in(feedback.with_training(label), user_id=label)
+    view = model.fold_in(feedback.with_training(label, found), user_id=label)
     return Person(label, view, 0, row, True, new, warnings)
 
 

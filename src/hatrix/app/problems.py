@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from http import HTTPStatus
+from pathlib import Path
 from typing import Any
 
 from fastapi import FastAPI, Request
@@ -12,7 +13,7 @@ from starlette.exceptions import HTTPException
 
 from hatrix.errors import HatrixError, StoreError
 
-__all__ = ["CODES", "Problem", "install", "invalid", "reply", "responses"]
+__all__ = ["CODES", "Problem", "install", "invalid", "reply", "responses", "without_places"]
 
 MEDIA = "application/problem+json"
 OF_STATUS = {404: "not-found", 405: "method-not-allowed", 413: "too-large"}
@@ -33,6 +34,7 @@ CODES = {
     503: ("overloaded", "store-unavailable"),
 }
 """The codes of each status."""
+NO_STORE = "the feedback store does not answer: try again in a second; the log of the service says more"
 
 
 class Problem(Exception):
@@ -62,6 +64,15 @@ def printable(text: str) -> str:
     return text.encode(errors="replace").decode()
 
 
+def without_places(error: object, path: Path | None) -> str:
+    """The message of an error about a file, for readers who need not know where the file lies.
+
+    A message that may name some other place is replaced by a pointer to the log.
+    """
+    text = str(error) if path is None else str(error).replace(str(path), "the file")
+    return "the log of the service says why" if "/" in text or "\\" in text else text
+
+
 def invalid(errors: list[Any]) -> Problem:
     """What the first of pydantic's errors says."""
     first = errors[0]
@@ -86,8 +97,9 @@ def install(app: FastAPI) -> None:
         return reply(error.status, error.code, error.detail, error.headers)
 
     @app.exception_handler(StoreError)
-    async def _no_store(_: Request, error: StoreError) -> JSONResponse:
-        return reply(503, "store-unavailable", str(error), {"Retry-After": "1"})
+    async def _no_store(request: Request, error: StoreError) -> JSONResponse:
+        request.app.state.service.complain(error)
+        return reply(503, "store-unavailable", NO_STORE, {"Retry-After": "1"})
 
     @app.exception_handler(HatrixError)
     async def _mistake(_: Request, error: HatrixError) -> JSONResponse:
@@ -101,8 +113,10 @@ def install(app: FastAPI) -> None:
 
     @app.exception_handler(HTTPException)
     async def _http(_: Request, error: HTTPException) -> JSONResponse:
-        code = OF_STATUS.get(error.status_code, "bad-request")
-        return reply(error.status_code, code, str(error.detail), dict(error.headers or {}))
+        code, headers = OF_STATUS.get(error.status_code, "bad-request"), dict(error.headers or {})
+        if "GET" in headers.get("Allow", ""):  # which the guard has HEAD answered by
+            headers["Allow"] += ", HEAD"
+        return reply(error.status_code, code, str(error.detail), headers)
 
     @app.exception_handler(Exception)
     async def _bug(_: Request, __: Exception) -> JSONResponse:

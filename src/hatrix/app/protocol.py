@@ -1,111 +1,334 @@
-"""Connections that give a client no more time and room than a sound one needs: HTTP/1.1 by uvicorn's parser."""
+"""HTTP/1.1 connections that limit every part of a message in size and time; uvicorn's parser reads them.
+
+A connection waits for a message (idle), for its head, or for the rest of it: the body and its end. The parser gets at most
+one message more than has been answered, so that a client that sends thousands of requests at once costs no more than the
+bytes of one read.
+"""
 
 from __future__ import annotations
 
 import asyncio
-import logging
-from typing import Any
+import re
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from types import SimpleNamespace
+from typing import Any, NamedTuple, NoReturn
 
+import httptools
 from uvicorn.protocols.http.httptools_impl import STATUS_LINE, HttpToolsProtocol
 
-from hatrix.app.guard import REFUSED, problem
+from hatrix.app.guard import ANSWERED, REFUSED, RETRY_AFTER, SECURITY, Budget, Ledger, problem
 
-__all__ = ["Patient"]
+__all__ = ["Patient", "Shared"]
 
-log = logging.getLogger("hatrix.serve")
+READ_BYTES = 1 << 14
+"""Bytes of one read of a connection."""
+UNSENT_BYTES = 1 << 14
+"""Bytes of a reply that may wait in memory before the connection counts as one that does not read."""
+EMPTY_LINE = re.compile(rb"\n\r?\n")
+LEAST = 64
+"""Bytes of a body that the parser gets at once at least, however many empty lines they have."""
+IDLE, HEAD, REST = range(3)
 
 
-class Patient(HttpToolsProtocol):
-    """Cuts a connection that does not send a head, or does not read a reply, in time; errors are problems in JSON."""
+class _Fault(NamedTuple):
+    """Why a message is refused."""
+
+    status: int
+    code: str
+    detail: str
+
+
+INVALID = _Fault(400, "bad-request", "the bytes received are not a request of HTTP/1.1")
+OVERLOADED = _Fault(
+    503, "overloaded", "too many bytes wait for the rest of their requests: try again in a second"
+)
+
+
+def _too_large(status: int, part: str, most: int) -> _Fault:
+    return _Fault(status, "too-large", f"the {part} of a request may have {most:,} bytes at most")
+
+
+@dataclass
+class Shared:
+    """What the connections of one server share: the buffer that they read into, the bytes they may hold, and the books."""
+
+    budget: Budget = field(default_factory=Budget)
+    ledger: Ledger = field(default_factory=Ledger)
+    buffer: memoryview = field(default_factory=lambda: memoryview(bytearray(READ_BYTES)))
+
+
+class Patient(HttpToolsProtocol, asyncio.BufferedProtocol):
+    """A connection whose client has no more time and room than a sound one needs; errors are problems in JSON."""
 
     HEAD_SECONDS = 10.0
-    """Until the head of a request must be complete, from the start of the connection or its first byte."""
+    """Until the head of a request must be complete, from the start of the connection or the head's first byte."""
     HEAD_BYTES = 1 << 16
+    HEADERS = 100
+    REST_SECONDS = 12.0
+    """From the head of a request to its end. The guard's limit of a body is shorter, so that its reply comes first."""
+    REST_BYTES = 1 << 21
+    """As they are sent, with the sizes of chunks. The guard limits the body itself."""
     READ_SECONDS = 20.0
     """For which a reply may lie unread."""
+    LINGER_SECONDS = 2.0
+    """Until a connection that was refused is cut. Cut at once, the client might lose the reply that says why."""
     PAUSE_SECONDS = 0.2
     """For which nothing is read from who was refused: clients that ask again at once take no time from others."""
     CONNECTIONS = 4096
 
-    _head: asyncio.TimerHandle | None = None
+    _part = IDLE
+    _bytes = 0
+    _rest = b""
+    """Bytes that the parser gets once what came before them is answered."""
+    _ended = False
+    _fault: _Fault | None = None
+    _timer: asyncio.TimerHandle | None = None
     _unread: asyncio.TimerHandle | None = None
-    _in_head = True
-    _head_bytes = 0
+
+    def __init__(self, *args: Any, shared: Shared | None = None, **options: Any) -> None:
+        super().__init__(*args, **options)
+        self._shared = Shared() if shared is None else shared
+        self._share = self._shared.budget.share()
 
     def connection_made(self, transport: Any) -> None:
         super().connection_made(transport)
         if len(self.connections) > self.CONNECTIONS:
             transport.abort()
             return
-        self._head = self.loop.call_later(self.HEAD_SECONDS, self._late)
+        transport.set_write_buffer_limits(high=UNSENT_BYTES)
+        self._outlet: Any = SimpleNamespace(
+            write=transport.write, is_closing=transport.is_closing, close=self._end_after_reply
+        )
+        self._timer = self.loop.call_later(self.HEAD_SECONDS, self._late)
 
     def connection_lost(self, exc: Exception | None) -> None:
-        for timer in (self._head, self._unread):
-            if timer is not None:
-                timer.cancel()
+        self._stop_timer()
+        if self._unread is not None:
+            self._unread.cancel()
+        self._ended, self._rest = True, b""
+        self._share.hold(0)
         super().connection_lost(exc)
 
+    def get_buffer(self, sizehint: int) -> memoryview:  # noqa: ARG002
+        return self._shared.buffer
+
+    def buffer_updated(self, nbytes: int) -> None:
+        self.data_received(bytes(self._shared.buffer[:nbytes]))
+
     def data_received(self, data: bytes) -> None:
-        super().data_received(data)
-        if not self._in_head:
-            return
-        self._head_bytes += len(data)
-        if self._head_bytes > self.HEAD_BYTES:
-            self._end(431, "too-large", f"the head of a request may have {self.HEAD_BYTES:,} bytes at most")
-        elif self._head is None:
-            self._head = self.loop.call_later(self.HEAD_SECONDS, self._late)
+        if not self._ended:
+            self._rest = self._rest + data if self._rest else data
+            self._read_on()
+
+    def _read_on(self) -> None:
+        """Give the parser what has come, up to the end of a message that has to be answered first."""
+        while self._rest and not self._owes():
+            before = self._part
+            if before == IDLE:
+                self._rest = self._rest.lstrip(b"\r\n")  # empty lines before a request are no part of it
+                if not self._rest:
+                    break
+                self._unset_keepalive_if_required()
+            # Each head ends with an empty line, so what is cut behind the first of them ends one head at most.
+            found = EMPTY_LINE.search(self._rest, LEAST if before == REST else 0)
+            end = found.end() if found else len(self._rest)
+            data, self._rest = self._rest[:end], self._rest[end:]
+            if before != REST and self._bytes + len(data) > self.HEAD_BYTES:
+                self._refuse(_too_large(431, "head", self.HEAD_BYTES))
+                return
+            if not self._parse(data):
+                self._refuse(self._fault or INVALID)
+                return
+            if before in (IDLE, self._part):
+                self._bytes += len(data)
+            if self._part == REST and self._bytes > self.REST_BYTES:
+                self._refuse(_too_large(413, "rest", self.REST_BYTES))
+                return
+        if self._rest:
+            self.flow.pause_reading()
+        self._start_timer()
+        if not self._hold():
+            self._refuse(OVERLOADED)
+
+    def _owes(self) -> bool:
+        """Whether a reply has to be given before the parser goes on."""
+        if self.cycle is None or self.cycle.response_complete:
+            return False
+        return self._part != REST or bool(self.pipeline)
+
+    def _parse(self, data: bytes) -> bool:
+        """Whether the parser takes the bytes."""
+        try:
+            self.parser.feed_data(data)
+        except (
+            httptools.HttpParserUpgrade
+        ) as upgrade:  # no other protocol is spoken: what follows is HTTP/1.1 as before
+            self._rest = data[upgrade.args[0] :] + self._rest
+        except httptools.HttpParserError:
+            return False
+        return True
 
     def on_message_begin(self) -> None:
+        self._part, self._bytes = HEAD, 0
         super().on_message_begin()
-        self._in_head, self._head_bytes = True, 0
+
+    def on_header(self, name: bytes, value: bytes) -> None:
+        if self._part == REST:
+            self._give_up(_Fault(400, "bad-request", "a body has trailers behind it, which are not taken"))
+        if len(self.headers) >= self.HEADERS:
+            self._give_up(_Fault(431, "too-large", f"a request may have {self.HEADERS} headers at most"))
+        super().on_header(name, value)
 
     def on_headers_complete(self) -> None:
-        self._in_head = False
-        if self._head is not None:
-            self._head.cancel()
-            self._head = None
+        before = self.cycle
         super().on_headers_complete()
+        self._part, self._bytes = REST, 0
+        self._stop_timer()
+        if self.cycle is not before:
+            self.cycle.transport = self._outlet
+
+    def on_message_complete(self) -> None:
+        self._part, self._bytes = IDLE, 0
+        self._stop_timer()
+        super().on_message_complete()
 
     def on_response_complete(self) -> None:
         super().on_response_complete()
-        if REFUSED in self.cycle.scope and not self.pipeline:
+        if self._ended:
+            self._unset_keepalive_if_required()
+        elif self.transport.is_closing():
+            self._close()
+        elif REFUSED in self.cycle.scope and not self.pipeline:
             self.flow.pause_reading()
-            self.loop.call_later(self.PAUSE_SECONDS, self._read_on)
+            self.loop.call_later(self.PAUSE_SECONDS, self._resume)
+        else:
+            if self._part == HEAD:
+                self._unset_keepalive_if_required()
+            if self._rest:
+                self._read_on()
 
     def pause_writing(self) -> None:
         super().pause_writing()
         self._unread = self.loop.call_later(self.READ_SECONDS, self.transport.abort)
+        if not self._hold():
+            self.transport.abort()
 
     def resume_writing(self) -> None:
         super().resume_writing()
         if self._unread is not None:
             self._unread.cancel()
             self._unread = None
+        self._hold()
 
     def timeout_keep_alive_handler(self) -> None:
-        super().timeout_keep_alive_handler()
-        self.loop.call_later(self.READ_SECONDS, self.transport.abort)  # where the last reply is still unread
+        if not self.transport.is_closing():
+            self._close()
 
-    def send_400_response(self, msg: str) -> None:
-        self._end(400, "bad-request", msg)
-
-    def _read_on(self) -> None:
+    def _resume(self) -> None:
         if not self.transport.is_closing():
             self.flow.resume_reading()
+            self._read_on()
+
+    def _hold(self) -> bool:
+        """Take the bytes that this connection holds out of what all may hold; False if they are too many."""
+        held = len(self._rest)
+        if self._part == HEAD:
+            held += self._bytes
+        if self.flow.write_paused:
+            held += self.transport.get_write_buffer_size()
+        return self._share.hold(held)
+
+    def _start_timer(self) -> None:
+        if self._part != IDLE and self._timer is None:
+            seconds = self.HEAD_SECONDS if self._part == HEAD else self.REST_SECONDS
+            self._timer = self.loop.call_later(seconds, self._late)
+
+    def _stop_timer(self) -> None:
+        if self._timer is not None:
+            self._timer.cancel()
+            self._timer = None
 
     def _late(self) -> None:
-        self._head = None
-        self._end(
-            408, "timeout", f"the head of the request was not there after {self.HEAD_SECONDS:g} seconds"
+        self._timer = None
+        if self.flow.read_paused or self._owes():  # the client waits for us
+            self._start_timer()
+            return
+        part, seconds = ("rest", self.REST_SECONDS) if self._part == REST else ("head", self.HEAD_SECONDS)
+        self._refuse(
+            _Fault(408, "timeout", f"the {part} of the request was not there after {seconds:g} seconds")
         )
 
-    def _end(self, status: int, code: str, detail: str) -> None:
+    def _give_up(self, fault: _Fault) -> NoReturn:
+        """End the parser's work from one of its callbacks."""
+        self._fault = fault
+        raise ValueError(fault.detail)
+
+    def _refuse(self, fault: _Fault) -> None:
+        """Reply that the message is refused, and end the connection."""
+        self._drop()
         if self.transport.is_closing():
             return
-        body = problem(status, code, detail)
-        self.transport.write(
-            STATUS_LINE[status]
-            + b"content-type: application/problem+json\r\ncontent-length: %d\r\nconnection: close\r\n\r\n%b"
-            % (len(body), body)
-        )
+        body = problem(*fault)
+        cycle = None if self.cycle is None or self.cycle.response_complete else self.cycle
+        if cycle is not None and self._part != REST:
+            cycle.keep_alive = False  # what came before is answered first, and then uvicorn closes
+            self.flow.resume_reading()
+            return
+        if self._part == REST:
+            if cycle is None or cycle.response_started or self.pipeline:
+                self._close()
+                return
+            cycle.scope[ANSWERED] = fault.status  # type: ignore[typeddict-unknown-key]
+            cycle.disconnected = True
+            cycle.message_event.set()  # the guard keeps account of it
+        else:
+            client = None if self.client is None else self.client[0]
+            self._shared.ledger.write(client, "other", "", "other", fault.status, len(body), 0.0)
+        headers = [
+            *self.server_state.default_headers,
+            *SECURITY,
+            (b"content-type", b"application/problem+json"),
+            (b"content-length", b"%d" % len(body)),
+            (b"connection", b"close"),
+        ]
+        if fault.status == 503:
+            headers.append((b"retry-after", b"%d" % RETRY_AFTER))
+        head = b"".join(b"%b: %b\r\n" % header for header in headers)
+        self.transport.write(STATUS_LINE[fault.status] + head + b"\r\n" + body)
+        self._linger()
+
+    def _end_after_reply(self) -> None:
+        """End the connection as the reply says."""
+        if self._part == REST:
+            self._linger()
+        else:
+            self._close()
+
+    def _linger(self) -> None:
+        """Send no more, and read for a while what is of no use any more.
+
+        To cut the connection while the client is still sending would throw away the reply on its way.
+        """
+        self._drop()
+        if not self.transport.is_closing():
+            self.transport.write_eof()
+            self.flow.resume_reading()
+            self._cut_after(self.LINGER_SECONDS)
+
+    def _close(self) -> None:
+        """End the connection once the client has read what it was sent, or has had the time to."""
+        self._drop()
         self.transport.close()
+        self._cut_after(self.READ_SECONDS)
+
+    def _drop(self) -> None:
+        """Take no more requests."""
+        self._ended, self._rest = True, b""
+        self._stop_timer()
+        self._unset_keepalive_if_required()
+        self._hold()
+
+    def _cut_after(self, seconds: float) -> None:
+        abort: Callable[[], None] = self.transport.abort
+        self._timer = self.loop.call_later(seconds, abort)

@@ -6,10 +6,10 @@ from collections.abc import Mapping
 from typing import TYPE_CHECKING, Annotated, Any
 
 import numpy as np
-from fastapi import APIRouter, Query, Request, Response
+from fastapi import APIRouter, Depends, Query, Request, Response
 
 from hatrix.app import schemas
-from hatrix.app.asking import Ask, Asked, User, answered, takes
+from hatrix.app.asking import Ask, Asked, User, answered, known_parameters, takes
 from hatrix.app.personal import Person, user_of, visitor_of
 from hatrix.app.problems import Problem, responses
 from hatrix.app.schemas import LONGEST_WHERE, MOST_LISTED, MOST_N, PredictionsRequest, Rating, VisitorRequest
@@ -28,7 +28,7 @@ MOST_FOLDED = 100
 """Users of one batch of predictions whose feedback is folded in."""
 REASONS = 3
 
-router = APIRouter(prefix="/v1", tags=["recommendations"])
+router = APIRouter(prefix="/v1", tags=["recommendations"], dependencies=[Depends(known_parameters)])
 
 Length = Annotated[int, Query(ge=1, le=MOST_N, description="Length of the list.")]
 Share = Annotated[float, Query(gt=0, lt=1, allow_inf_nan=False)]

@@ -2,22 +2,23 @@
 
 from __future__ import annotations
 
+from functools import cache
 from pathlib import Path
 from typing import Any
 
 from fastapi import APIRouter, FastAPI, HTTPException, Request, Response
 from fastapi.openapi.utils import get_openapi
-from fastapi.responses import FileResponse
 from pydantic.json_schema import models_json_schema
 from pydantic_core import to_json
 
-from hatrix.app import schemas
+from hatrix.app import assets, schemas
 
 __all__ = ["describe", "router"]
 
 FOLDER = Path(__file__).parent / "swagger"
 SCRIPT = "text/javascript; charset=utf-8"
 FILES = {"start.js": SCRIPT, "swagger-ui-bundle.js": SCRIPT, "swagger-ui.css": "text/css; charset=utf-8"}
+FRESH = {"Cache-Control": "no-cache"}
 REQUESTS = (
     schemas.VisitorRequest,
     schemas.PredictionsRequest,
@@ -40,17 +41,23 @@ def openapi(request: Request) -> Response:
 
 
 @router.get("/docs")
-async def docs() -> FileResponse:
+async def docs(request: Request) -> Response:
     """What the API is, for people."""
-    return FileResponse(FOLDER / "index.html", media_type="text/html; charset=utf-8")
+    return assets.answer(request, _file("index.html", "text/html; charset=utf-8"), FRESH)
 
 
 @router.get("/docs/{name}")
-async def docs_file(name: str) -> FileResponse:
+async def docs_file(request: Request, name: str) -> Response:
     """What the page of the description loads."""
     if name not in FILES:
         raise HTTPException(404)
-    return FileResponse(FOLDER / name, media_type=FILES[name])
+    return assets.answer(request, _file(name, FILES[name]), FRESH)
+
+
+@cache
+def _file(name: str, kind: str) -> assets.Text:
+    """A file of the page, in memory."""
+    return assets.Text((FOLDER / name).read_bytes(), kind)
 
 
 def describe(app: FastAPI) -> dict[str, Any]:
@@ -62,6 +69,8 @@ def describe(app: FastAPI) -> dict[str, Any]:
         _, extra = models_json_schema(wanted, ref_template="#/components/schemas/{model}")  # type: ignore[arg-type]
         for name, schema in extra["$defs"].items():
             kept.setdefault(name, schema)
+        # Relative to this document, so that requests find their way behind a proxy that serves it under a prefix.
+        found["servers"] = [{"url": "."}]
         found["components"]["securitySchemes"] = {"token": {"type": "http", "scheme": "bearer"}}
         app.openapi_schema = found
     return app.openapi_schema

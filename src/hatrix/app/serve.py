@@ -7,6 +7,7 @@ import ipaddress
 import json
 import logging
 import os
+import re
 import signal
 import socket
 import sys
@@ -14,8 +15,9 @@ import tempfile
 from collections.abc import Callable
 from contextlib import ExitStack
 from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 from cyclopts import Parameter
 
@@ -38,6 +40,7 @@ GRACE = 30
 SWITCH = 0.001
 """Seconds after which one thread has the interpreter from another: the default of 5 ms is as long as a whole batch."""
 BACKLOG = 2048
+ORIGIN = re.compile(r"https?://[^/?#@*\s:]+(?::\d+)?|https?://\[[0-9a-f:]+\](?::\d+)?", re.IGNORECASE)
 
 
 def serve(
@@ -72,6 +75,13 @@ def serve(
         list[str] | None,
         Parameter(consume_multiple=True, help="names that requests may give as their host, besides loopback"),
     ] = None,
+    allowed_origin: Annotated[
+        list[str] | None,
+        Parameter(
+            consume_multiple=True,
+            help="origins of pages elsewhere that may use the API in a browser, such as https://shop.example.org",
+        ),
+    ] = None,
     max_concurrent: Annotated[
         int,
         Parameter(converter=whole(1), help="requests worked on at once by a process; more get status 503"),
@@ -97,6 +107,7 @@ def serve(
             store=store,
             token=token,
             hosts=_hosts(host, allowed_host or []),
+            origins=_origins(allowed_origin or []),
             max_concurrent=max_concurrent,
             test=test,
             page=not no_page,
@@ -135,6 +146,7 @@ class _Options:
     store: str | None
     token: str | None
     hosts: tuple[str, ...]
+    origins: tuple[str, ...]
     max_concurrent: int
     test: Path | None
     page: bool
@@ -151,7 +163,8 @@ class _Options:
         from hatrix.app.service import create_app
 
         return create_app(
-            live, self.store, token=self.token, allowed_hosts=self.hosts, max_concurrent=self.max_concurrent,
+            live, self.store, token=self.token, allowed_hosts=self.hosts, allowed_origins=self.origins,
+            max_concurrent=self.max_concurrent,
             test=self.test, page=self.page, access_log=self.access_log, writes=self.writes,
         )  # fmt: skip
 
@@ -160,7 +173,7 @@ def _serve_here(app: FastAPI, listener: socket.socket, said: Callable[[], object
     """Serve until told to stop."""
     import uvicorn
 
-    from hatrix.app.protocol import Patient
+    from hatrix.app.protocol import Patient, Shared
 
     class Server(uvicorn.Server):
         async def startup(self, sockets: list[socket.socket] | None = None) -> None:
@@ -168,8 +181,11 @@ def _serve_here(app: FastAPI, listener: socket.socket, said: Callable[[], object
             said()
 
     # uvicorn's usual loop accepts one connection at a time: one more would wait behind hundreds that come with it.
+    service = app.state.service
+    shared = Shared(service.budget, service.ledger)
+    http: Any = partial(Patient, shared=shared)
     config = uvicorn.Config(
-        app, loop="asyncio", http=Patient, ws="none", lifespan="on", log_config=None, access_log=False,
+        app, loop="asyncio", http=http, ws="none", lifespan="on", log_config=None, access_log=False,
         proxy_headers=False, server_header=False, timeout_graceful_shutdown=GRACE,
     )  # fmt: skip
     server = Server(config)
@@ -282,6 +298,16 @@ def _hosts(host: str, allowed: list[str]) -> tuple[str, ...]:
         if not name or "/" in name or name != name.strip() or (name.count(":") == 1):
             raise ParameterError(f"--allowed-host {name!r}: give a name alone, such as films.example.org")
     return (*LOOPBACK, host.lower(), *(name.lower() for name in allowed))
+
+
+def _origins(allowed: list[str]) -> tuple[str, ...]:
+    for origin in allowed:
+        if not ORIGIN.fullmatch(origin):
+            raise ParameterError(
+                f"--allowed-origin {origin!r}: give the scheme and the host, and a port that is not the usual one, "
+                "such as https://shop.example.org"
+            )
+    return tuple(origin.lower() for origin in allowed)
 
 
 def _openness(host: str, token: str | None, allowed: list[str] | None) -> str:

@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import asyncio
+import logging
+import math
+import time
 from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
@@ -11,17 +14,19 @@ from threading import Lock
 from typing import TYPE_CHECKING, NamedTuple
 from weakref import WeakKeyDictionary
 
+import anyio.to_thread
 from fastapi import APIRouter, FastAPI, Request
+from starlette.middleware.cors import CORSMiddleware
 
 import hatrix
 from hatrix.app import catalogue, collecting, explaining, operations, problems, recommending, reference
 from hatrix.app.asking import Ask
 from hatrix.app.batches import Batches, Quick, warm
-from hatrix.app.guard import LOOPBACK, AccessLog, Guard
+from hatrix.app.guard import LOOPBACK, AccessLog, Budget, Guard, Ledger
 from hatrix.app.live import Live
 from hatrix.app.metrics import Metrics
 from hatrix.app.shelf import Shelf
-from hatrix.errors import HatrixError
+from hatrix.errors import HatrixError, StoreError
 from hatrix.models.model import FactorModel
 
 if TYPE_CHECKING:
@@ -30,6 +35,16 @@ if TYPE_CHECKING:
     from hatrix.app.store import Store
 
 __all__ = ["Service", "create_app", "service_of"]
+
+
+THREADS = 4
+"""Threads that answer what is no plain request for a list. Most of that work holds the interpreter's lock, so that more
+threads would be no quicker, and the event loop, which answers probes, would wait for each of them in turn."""
+
+COMPLAINTS = 10.0
+"""Seconds between lines of the log about a store that fails."""
+
+logger = logging.getLogger("hatrix.serve")
 
 
 class Beside(NamedTuple):
@@ -50,7 +65,11 @@ class Service:
     test: Path | None
     metrics: Metrics
     batches: Batches
+    ledger: Ledger
+    budget: Budget
+    origins: frozenset[str] = frozenset()
     ready: bool = False
+    _complained: float = -math.inf
     _beside: WeakKeyDictionary[Served, Beside] = field(default_factory=WeakKeyDictionary)
     _lock: Lock = field(default_factory=Lock)
 
@@ -69,6 +88,13 @@ class Service:
                     feedback = None if self.store is None else _feedback(self.store, served.model)
                     found = self._beside[served] = Beside(Shelf(served.model), feedback)
         return found
+
+    def complain(self, error: StoreError) -> None:
+        """Log why the store fails, which replies do not tell; not more often than every few seconds."""
+        now = time.monotonic()
+        if now > self._complained + COMPLAINTS:
+            self._complained = now
+            logger.warning("%s", error)
 
     def prepare(self, served: Served) -> None:
         """Work out what requests of a model would wait for; a model that the store does not go with fails here."""
@@ -89,6 +115,7 @@ def create_app(
     *,
     token: str | None = None,
     allowed_hosts: Sequence[str] | None = None,
+    allowed_origins: Sequence[str] = (),
     max_concurrent: int = 64,
     test: str | Path | None = None,
     page: bool = True,
@@ -107,6 +134,8 @@ def create_app(
         What a request to ``/v1/admin`` has to bear, and one that writes where ``writes`` is False.
     allowed_hosts
         Names that the Host header may give; by default those of this machine's loopback.
+    allowed_origins
+        Origins of pages elsewhere that may use the API in a browser, such as ``https://shop.example.org``.
     max_concurrent
         Requests worked on at once; more are refused with 503.
     test
@@ -122,6 +151,7 @@ def create_app(
 
     @asynccontextmanager
     async def lifespan(_: FastAPI) -> AsyncIterator[None]:
+        anyio.to_thread.current_default_thread_limiter().total_tokens = THREADS
         tasks = [asyncio.create_task(live.watch()), asyncio.create_task(_get_ready(service))]
         yield
         for task in tasks:
@@ -165,6 +195,9 @@ def create_app(
         None if test is None else Path(test),
         metrics,
         batches,
+        Ledger(metrics, log),
+        Budget(),
+        frozenset(allowed_origins),
     )
     try:
         service.beside(
@@ -181,12 +214,21 @@ def create_app(
         app.include_router(router)
     app.openapi = lambda: reference.describe(app)  # type: ignore[method-assign]
     app.add_middleware(Quick, batches=batches)
+    if allowed_origins:
+        app.add_middleware(
+            CORSMiddleware,
+            allow_origins=list(allowed_origins),
+            allow_methods=["GET", "HEAD", "POST", "DELETE"],
+            allow_headers=["Authorization", "Content-Type"],
+            expose_headers=["Retry-After"],
+        )
     app.add_middleware(
         Guard,
         hosts=LOOPBACK if allowed_hosts is None else allowed_hosts,
         max_concurrent=max_concurrent,
         metrics=metrics,
         access_log=log,
+        budget=service.budget,
     )
     return app
 

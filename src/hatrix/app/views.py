@@ -10,12 +10,12 @@ from concurrent.futures import Future
 from contextlib import AbstractContextManager, nullcontext, suppress
 from typing import Annotated, Any, Literal, NamedTuple
 
-from fastapi import APIRouter, Query, Request, Response
+from fastapi import APIRouter, Depends, Query, Request, Response
 from pydantic_core import to_json
 from starlette.concurrency import run_in_threadpool
 
 from hatrix.app import assets
-from hatrix.app.asking import Ask, Asked, Item
+from hatrix.app.asking import Ask, Asked, Item, known_parameters
 from hatrix.app.census import census
 from hatrix.app.insight import Insight
 from hatrix.app.problems import responses
@@ -41,6 +41,7 @@ Make = Callable[[Insight], dict[str, Any]]
 def router() -> APIRouter:
     """Routes of the page, of its files and of its data; what it works out is kept for the model served."""
     routes, insights = APIRouter(), Insights()
+    checked: dict[str, Any] = {"tags": ["page"], "dependencies": [Depends(known_parameters)]}
 
     @routes.get("/", include_in_schema=False)
     async def page(request: Request) -> Response:
@@ -52,7 +53,7 @@ def router() -> APIRouter:
 
     @routes.get(
         "/v1/overview",
-        tags=["page"],
+        **checked,
         response_model=Screen,
         summary="The model card, figures and training curves",
         responses=WORKING,
@@ -63,7 +64,7 @@ def router() -> APIRouter:
 
     @routes.get(
         "/v1/errors",
-        tags=["page"],
+        **checked,
         summary="Where the model is wrong on the test rows",
         response_model=Screen,
         responses=WORKING,
@@ -74,7 +75,7 @@ def router() -> APIRouter:
 
     @routes.get(
         "/v1/errors/rows",
-        tags=["page"],
+        **checked,
         response_model=Screen,
         summary="The test rows of a slice, the worst first",
         responses=WORKING,
@@ -102,7 +103,7 @@ def router() -> APIRouter:
 
     @routes.get(
         "/v1/map",
-        tags=["page"],
+        **checked,
         summary="Items in two dimensions",
         response_model=Screen,
         responses=WORKING,
@@ -113,7 +114,7 @@ def router() -> APIRouter:
 
     @routes.get(
         "/v1/data",
-        tags=["page"],
+        **checked,
         summary="The training data: sparsity and long tail",
         response_model=Screen,
         responses=WORKING,
@@ -124,7 +125,7 @@ def router() -> APIRouter:
 
     @routes.get(
         "/v1/starters",
-        tags=["page"],
+        **checked,
         summary="Known items that differ, to be rated first",
         response_model=Screen,
         responses=WORKING,
@@ -135,7 +136,7 @@ def router() -> APIRouter:
 
     @routes.get(
         "/v1/audience",
-        tags=["page"],
+        **checked,
         response_model=Screen,
         summary="How an item was rated, and whose list has it",
         responses=WORKING,
