@@ -131,7 +131,7 @@ def main() -> None:
     print(
         "fold    RMSE  seconds  covered at 90 %  by tenths      width  Winkler  (constant width)  myFM: RMSE  seconds"
     )
-    mine.model_copy(update={"epochs": 3, "burn_in": 0}).fit(splits[0][1].train, progress=False)
+    mine.replace(epochs=3, burn_in=0).fit(splits[0][1].train, progress=False)
     rows = []
     for name, split in splits:
         start = time.perf_counter()

@@ -28,9 +28,7 @@ Fit = Callable[[hx.Ratings, int, int], tuple[float, hx.FactorModel]]
 def ours(recipe: hx.BPR, threads: int) -> Fit:
     def fit(train: hx.Ratings, epochs: int, seed: int) -> tuple[float, hx.FactorModel]:
         start = time.perf_counter()
-        model = recipe.model_copy(update={"epochs": epochs}).fit(
-            train, seed=seed, threads=threads, progress=False
-        )
+        model = recipe.replace(epochs=epochs).fit(train, seed=seed, threads=threads, progress=False)
         return time.perf_counter() - start, model
 
     return fit
@@ -95,7 +93,7 @@ def main() -> None:
     def implicit(rate: float, penalty: float) -> Fit:
         return implicits(factors, rate, penalty, threads)
 
-    adaptive = MODELS["bpr-64"].model_copy(update={"factors": factors})
+    adaptive = MODELS["bpr-64"].replace(factors=factors)
     best = chosen(uniform, split, options.epochs)
     theirs = chosen(implicit, split, options.epochs)
     racers = {

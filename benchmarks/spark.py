@@ -108,9 +108,9 @@ def training(spark: Any, split: hx.Split, options: argparse.Namespace) -> tuple[
         biased=False,
         init_scale=1.0,
     )
-    recipe.model_copy(update={"epochs": 1}).fit(train, threads=2, progress=False)
+    recipe.replace(epochs=1).fit(train, threads=2, progress=False)
     here, one = seconds(lambda: recipe.fit(train, seed=1, threads=2, progress=False))
-    on_cluster = recipe.model_copy(update={"init_scale": hx.ALS().init_scale})
+    on_cluster = recipe.replace(init_scale=hx.ALS().init_scale)
     whole, ours = seconds(lambda: fit(frame, on_cluster, seed=1, seen=False))
     frame.unpersist()
     aligned = []  # its ids are row numbers here, of those that are in the training part

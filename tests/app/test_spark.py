@@ -632,7 +632,7 @@ def test_quality_is_that_of_one_machine(spark: SparkSession, recipe: hx.ALS) -> 
         found = fit(frame, recipe, test=0.2, seed=seed, blocks=2)
         trained = found.model.was_seen(*found.model.rows_of(ratings))
         train, test = ratings.take(trained), ratings.take(~trained)
-        start = recipe.model_copy(update={"init_scale": 1.0})  # rows of length 1, as MLlib's
+        start = recipe.replace(init_scale=1.0)  # rows of length 1, as MLlib's
         here = [hx.evaluate(start.fit(train, seed=s, progress=False), test).rmse for s in range(5)]
         errors.append((found.evaluation["rmse"], np.mean(here)))
     cluster, one = np.mean(errors, axis=0)

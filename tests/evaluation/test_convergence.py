@@ -107,9 +107,7 @@ def test_ordinal_models_with_time_have_cut_points_and_predicted_stars(ratings):
     from dataclasses import replace
 
     timed = replace(ratings, time=np.arange(len(ratings)) % 5 * 86_400)
-    recipe = RECIPE.model_copy(
-        update={"likelihood": "ordinal", "fields": ("user", "item", "time", "user_day"), "epochs": 60}
-    )
+    recipe = RECIPE.replace(likelihood="ordinal", fields=("user", "item", "time", "user_day"), epochs=60)
     chains = [recipe.fit(timed, seed=seed) for seed in (1, 2)]
     table = hx.convergence(chains, pairs=5)
     quantities = table["quantity"].tolist()
@@ -141,11 +139,9 @@ def test_what_are_no_chains_is_refused(chains, ratings):
     refused(chains[:1], "models is 1: give a list of two or more")
     refused(chains[0], "models is a FactorModel")
     refused([chains[0], hx.Bias().fit(ratings)], "model 2, .* has no posterior draws")
-    refused(
-        [RECIPE.model_copy(update={"draws": 3}).fit(ratings, seed=s) for s in (1, 2)], "has 3 posterior draws"
-    )
+    refused([RECIPE.replace(draws=3).fit(ratings, seed=s) for s in (1, 2)], "has 3 posterior draws")
     refused([chains[0], chains[0]], "two models have the seed 1")
-    other = RECIPE.model_copy(update={"factors": 3}).fit(ratings, seed=9)
+    other = RECIPE.replace(factors=3).fit(ratings, seed=9)
     refused([chains[0], other], "the recipes differ")
     less = RECIPE.fit(ratings.take(ratings.user != 0), seed=9)
     refused([chains[0], less], "fitted on different ratings")

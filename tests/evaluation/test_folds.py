@@ -59,6 +59,33 @@ def test_processes_give_the_same_bits(result, ratings):
     assert parallel.folds[names].equals(result.folds[names])
 
 
+IN_A_DAEMON = """
+import multiprocessing, warnings
+import hatrix as hx
+
+def work(answers):
+    ratings, _ = hx.synthetic.make(30, 20, n_ratings=200, seed=1)
+    with warnings.catch_warnings(record=True) as said:
+        warnings.simplefilter("always")
+        found = hx.cross_validate(hx.Bias(), ratings, folds=2, processes=2, progress=False)
+    answers.put([found.mean["rmse"], *(str(one.message) for one in said)])
+
+fork = multiprocessing.get_context("fork")
+answers = fork.Queue()
+fork.Process(target=work, args=(answers,), daemon=True).start()
+print(*answers.get(timeout=100), sep=chr(10))
+"""
+
+
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="needs fork")
+def test_a_daemonic_process_fits_the_folds_one_after_the_other():
+    ran = subprocess.run([sys.executable, "-c", IN_A_DAEMON], capture_output=True, text=True, check=True)
+    rmse, *said = ran.stdout.splitlines()
+    ratings, _ = hx.synthetic.make(30, 20, n_ratings=200, seed=1)
+    assert float(rmse) == hx.cross_validate(hx.Bias(), ratings, folds=2, progress=False).mean["rmse"]
+    assert any("may not start others, so the folds run one after the other" in line for line in said)
+
+
 def test_a_list_of_splits_is_taken_in_either_place(result, ratings):
     parts = list(hx.split.k_fold(ratings, 3, seed=0))
     for one in (

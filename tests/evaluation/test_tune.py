@@ -233,7 +233,7 @@ def test_declared_ranges_hold_the_defaults_and_stay_within_the_bounds(name, part
     started = recipe.resolved(parts.train)
     for knob, one in ranges.declared(recipe).items():
         for end in (one.low, one.high):
-            ranges.changed(recipe, {knob: int(end) if one.whole else end})
+            recipe.replace(**{knob: int(end) if one.whole else end})
         assert one.holds(getattr(started, knob)), knob
 
 

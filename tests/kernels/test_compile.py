@@ -30,3 +30,16 @@ def test_kernels_just_compiled_and_from_the_cache_give_the_same_bits(tmp_path):
     assert len(outputs[0].split()) == 2
     assert files[0]
     assert files[0] == files[1], "a kernel was compiled although it was in the cache"
+
+
+def test_without_compilation_a_typed_error_says_what_to_unset():
+    ran = subprocess.run(
+        [sys.executable, "-c", FITS],
+        env=os.environ | {"NUMBA_DISABLE_JIT": "1"},
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    last = ran.stderr.splitlines()[-1]
+    assert last.startswith("hatrix.errors.ParameterError: NUMBA_DISABLE_JIT is set")
+    assert "unset it in the environment" in last

@@ -10,8 +10,10 @@ import pandas as pd
 import pytest
 
 import hatrix as hx
+from hatrix.errors import ParameterError
 from hatrix.kernels import schedule
 from hatrix.models import ALGORITHMS, algorithm
+from hatrix.models.hyperparameters import bounds
 
 SMALL = {
     "mf": {"epochs": 8, "learning_rate": 0.005},
@@ -132,6 +134,38 @@ def test_a_recipe_survives_json(recipe, ratings):
 
 
 @every_recipe
+def test_a_recipe_is_varied_with_checks_and_no_other_way(recipe):
+    for one in (recipe, type(recipe)()):
+        assert one.replace() == one.model_copy() == copy.copy(one) == copy.deepcopy(one) == one
+        for name, value in one.model_dump().items():
+            assert one.replace(**{name: value}) == one.__replace__(**{name: value}) == one
+        for vary in (one.replace, one.__replace__, lambda **values: one.model_copy(update=values)):  # noqa: B023
+            with pytest.raises(ParameterError, match=f"{type(one).__name__} has no factor_count: it has "):
+                vary(factor_count=8)
+            for name, field in type(one).model_fields.items():
+                with pytest.raises(ParameterError, match=f"{name}.* is '.*unheard of.*'"):
+                    vary(**{name: "unheard of"})
+                if "ge" in bounds(field):
+                    with pytest.raises(ParameterError, match=f"{name} is "):
+                        vary(**{name: bounds(field)["ge"] - 1})
+        with pytest.raises(ParameterError, match=r"without checking its values: call \w+\(name=value"):
+            type(one).model_construct(factors=-1)
+        with pytest.raises(ParameterError, match=r"recipe.replace\(epochs=-1\)"):
+            one.epochs = -1
+        with pytest.raises(ParameterError, match="a recipe does not change"):
+            del one.epochs
+
+
+def test_a_changed_recipe_is_checked_as_a_whole():
+    recipe = hx.ALS(nonnegative=True)
+    with pytest.raises(ParameterError, match="nonnegative factors need solver='exact'"):
+        recipe.replace(solver="cg")
+    assert recipe.replace(solver="cg", nonnegative=False) == hx.ALS(solver="cg")
+    with pytest.raises(ParameterError, match="ALS has no self: it has factors"):
+        recipe.replace(self=1)
+
+
+@every_recipe
 def test_the_recipe_of_a_model_leaves_nothing_to_other_data(recipe, ratings):
     fitted = recipe.resolved(ratings)
     assert fitted.resolved(ratings.take(ratings.user > 60)) == fitted
@@ -194,7 +228,7 @@ def test_constant_ratings_are_learned(recipe):
     if recipe.task == "ranking":
         pytest.skip("its scores rank, they are no ratings")
     frame = made_up().assign(stars=4.0)
-    model = recipe.model_copy(update={"epochs": 60}).fit(as_ratings(frame))
+    model = recipe.replace(epochs=60).fit(as_ratings(frame))
     predicted = model.predict(frame.user, frame.item)
     assert np.sqrt(np.mean((predicted - 4.0) ** 2)) < 0.4
 

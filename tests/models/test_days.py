@@ -229,7 +229,7 @@ def test_the_spread_of_many_days_is_soon_found():
 
 def test_models_without_the_field_have_no_days(small):
     model, ratings = small
-    plain = model.recipe.model_copy(update={"fields": ("user", "item")})
+    plain = model.recipe.replace(fields=("user", "item"))
     assert not [name for name in plain.init(ratings, seed=0, threads=1).variables if "days" in name]
     assert plain.fit(ratings).days is None
 

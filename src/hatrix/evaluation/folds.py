@@ -6,6 +6,7 @@ import dataclasses
 import multiprocessing
 import signal
 import time
+import warnings
 from collections.abc import Sequence
 from concurrent.futures import ProcessPoolExecutor, as_completed
 from concurrent.futures.process import BrokenProcessPool
@@ -190,7 +191,8 @@ def cross_validate(
     processes
         How many folds to fit at once, each in a process of its own; by default one after the other in this process.
         The figures are the same bits either way. A script that uses more than one needs
-        ``if __name__ == "__main__":`` around what it runs.
+        ``if __name__ == "__main__":`` around what it runs. A daemonic process (a worker of a ``multiprocessing.Pool``
+        or of Celery) may not start others: there the folds run one after the other, and a warning says so.
     threads
         Threads of each fit: by default the cores divided by the processes.
     progress
@@ -220,6 +222,14 @@ def cross_validate(
     if processes is not None and (not isinstance(processes, Integral) or processes < 1):
         raise ParameterError(f"processes is {processes!r}: give a number of at least 1, or None")
     several = min(int(processes or 1), len(splits))
+    if several > 1 and multiprocessing.current_process().daemon:
+        warnings.warn(
+            f"processes={several}: this process is a daemonic worker, which may not start others, so the folds run one "
+            "after the other; the figures are the same",
+            RuntimeWarning,
+            stacklevel=2,
+        )
+        several = 1
     job = _Job(
         recipe,
         splits,

@@ -13,7 +13,7 @@ from hatrix.models.hyperparameters import bounds, kinds
 if TYPE_CHECKING:
     from hatrix.models.fit import Algorithm
 
-__all__ = ["Range", "changed", "declared", "given"]
+__all__ = ["Range", "declared", "given"]
 
 EDGE = 0.05
 """Share of a range, at either end, that counts as its edge."""
@@ -105,11 +105,6 @@ def given(recipe: Algorithm, space: Mapping[str, Any]) -> dict[str, Range]:
     return {name: _range(recipe, name, ends) for name, ends in space.items()}
 
 
-def changed(recipe: Algorithm, values: Mapping[str, Any]) -> Algorithm:
-    """The recipe with other values, checked."""
-    return type(recipe)(**(recipe.model_dump() | dict(values)))
-
-
 def _range(recipe: Algorithm, name: str, ends: Any) -> Range:
     if not isinstance(ends, list | tuple | set | frozenset) or not ends:
         raise ParameterError(f"the range of {name} is {ends!r}: {HOW}")
@@ -124,7 +119,7 @@ def _range(recipe: Algorithm, name: str, ends: Any) -> Range:
         found, tried = Range(choices=tuple(parts)), parts
     for value in tried:
         try:
-            changed(recipe, {name: value})
+            recipe.replace(**{name: value})
         except ParameterError as error:
             raise ParameterError(f"the range of {name} goes beyond what it may be: {error}") from None
     return found

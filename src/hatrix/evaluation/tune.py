@@ -254,7 +254,7 @@ class _Search:
         self.shares = bool(recipe.late & set(self.space))
         self.stops = "patience" in fields and "epochs" in fields and not self.shares
         self.patience = getattr(recipe, "patience", None) or PATIENCE
-        self.base = ranges.changed(recipe, {"patience": None}) if "patience" in fields else recipe
+        self.base = recipe.replace(patience=None) if "patience" in fields else recipe
         self.study = Study(
             study,
             self._marks(),
@@ -302,7 +302,7 @@ class _Search:
         values = {name: one.suggest(trial, name) for name, one in self.space.items()}
         started = time.perf_counter()
         try:
-            value = self._measure(trial, ranges.changed(self.base, values))
+            value = self._measure(trial, self.base.replace(**values))
         except (DivergenceError, ParameterError) as error:
             trial.set_user_attr("failed", str(error))
             value = None
@@ -377,7 +377,7 @@ class _Search:
         loss, top = min(complete, key=lambda pair: pair[0])  # the first of equals
         epochs = int(top.user_attrs["epochs"])
         values = self._values(top)
-        best = ranges.changed(self.base, values | ({"epochs": epochs} if self.stops else {}))
+        best = self.base.replace(**(values | ({"epochs": epochs} if self.stops else {})))
         self.trained = None
         model = None
         if refit:
@@ -439,7 +439,7 @@ class _Search:
                 side = f"below {one.low:g}" if end == "low" else f"above {one.high:g}"
                 words = f"the best {name}, {values[name]:.4g}, lies at the edge of its range ({one})"
                 yield cautions.caution("H005", f"{words}: look {side} too")
-        if self.stops and epochs >= ranges.changed(self.base, values).rounds:
+        if self.stops and epochs >= self.base.replace(**values).rounds:
             yield cautions.caution(
                 "H005",
                 f"the best trial was best after its last epoch, {epochs}: allow more with epochs={2 * epochs}",

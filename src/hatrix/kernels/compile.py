@@ -13,8 +13,10 @@ from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
-from numba import njit
+from numba import config, njit
 from numba.core.caching import CompileResultCacheImpl, FunctionCache, IndexDataCacheFile, _CacheLocator
+
+from hatrix.errors import ParameterError
 
 __all__ = ["FAST_MATH", "compiled", "inlined"]
 
@@ -40,6 +42,11 @@ def inlined(function: Callable[..., Any]) -> Any:
 
 
 def _jit(function: Callable[..., Any], **options: Any) -> Any:
+    if config.DISABLE_JIT:  # kernels use vector instructions, which Python has no way to run
+        raise ParameterError(
+            "NUMBA_DISABLE_JIT is set, and hatrix cannot run without compiled kernels: unset it in the environment. To "
+            "measure coverage or to debug, switch compilation off for your own functions alone, by their py_func"
+        )
     return njit(nogil=True, error_model="numpy", fastmath=set(FAST_MATH), **options)(function)
 
 

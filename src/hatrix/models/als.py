@@ -472,7 +472,7 @@ class ImplicitALS(Algorithm):
         return [name for name in ("alpha", "alpha0", "regularization") if getattr(self, name) == "auto"]
 
     def _with(self, rule: Mapping[str, float]) -> ImplicitALS:
-        return self.model_copy(update={name: rule[name] for name in self._left})
+        return self.replace(**{name: rule[name] for name in self._left})
 
     def init(self, train: Ratings, *, seed: int, threads: int) -> _ImplicitState:
         return _ImplicitState(train, self, seed, threads)

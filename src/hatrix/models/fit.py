@@ -14,7 +14,7 @@ from dataclasses import dataclass
 from functools import cached_property
 from numbers import Real
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, ClassVar, Literal
+from typing import TYPE_CHECKING, Any, ClassVar, Literal, Self
 
 import numpy as np
 from pydantic import BaseModel, ConfigDict, ValidationError
@@ -75,11 +75,68 @@ class Algorithm(BaseModel, ABC):
     parts: ClassVar[Mapping[str, str]] = {}
     """Named arrays that `finish` gives besides the factors, each with its axes: u users, i items, k factors."""
 
-    def __init__(self, **hyper_parameters: Any) -> None:
+    def __init__(self, /, **hyper_parameters: Any) -> None:
         try:
             super().__init__(**hyper_parameters)
         except ValidationError as error:
             raise ParameterError(_explain(type(self), error)) from None
+
+    def replace(self, /, **changes: Any) -> Self:
+        """Return the recipe with some hyper-parameters changed, checked as those of a new recipe are.
+
+        Parameters
+        ----------
+        **changes
+            New values by the names of hyper-parameters; the others stay as they are.
+
+        Raises
+        ------
+        ParameterError
+            If there is no such hyper-parameter, or a value is not allowed.
+
+        Examples
+        --------
+        >>> import hatrix
+        >>> hatrix.ALS(factors=16).replace(epochs=5) == hatrix.ALS(factors=16, epochs=5)
+        True
+        """
+        present = {name: getattr(self, name) for name in type(self).model_fields}
+        return type(self)(**(present | changes))
+
+    def __replace__(self, /, **changes: Any) -> Self:
+        """Serve ``copy.replace`` of Python 3.13."""
+        return self.replace(**changes)
+
+    def model_copy(self, *, update: Mapping[str, Any] | None = None, deep: bool = False) -> Self:
+        """Return a copy; unlike pydantic's own method, check the values of ``update`` (see `replace`)."""
+        return self.replace(**update) if update else super().model_copy(deep=deep)
+
+    def copy(self, *, update: Mapping[str, Any] | None = None, deep: bool = False) -> Self:  # type: ignore[override]
+        """Return a copy, as `model_copy` does."""
+        return self.model_copy(update=update, deep=deep)
+
+    @classmethod
+    def model_construct(cls, _fields_set: set[str] | None = None, **values: Any) -> Self:  # noqa: ARG003
+        """Refuse, since pydantic's method makes recipes without checking them.
+
+        Raises
+        ------
+        ParameterError
+            Always.
+        """
+        raise ParameterError(
+            f"{cls.__name__}.model_construct would make a recipe without checking its values: call "
+            f"{cls.__name__}(name=value, ...), or replace(name=value, ...) of a recipe"
+        )
+
+    def __setattr__(self, name: str, value: Any) -> None:
+        raise ParameterError(
+            f"{name} cannot be set, since a recipe does not change: make another one with "
+            f"recipe.replace({name}={value!r})"
+        )
+
+    def __delattr__(self, name: str) -> None:
+        raise ParameterError(f"{name} cannot be deleted, since a recipe does not change")
 
     def resolved(self, train: Ratings) -> Algorithm:  # noqa: ARG002
         """The recipe with numbers where it leaves them to the training part; `init`, `step` and `finish` need them."""

@@ -289,7 +289,7 @@ class SpectralMF(Algorithm):
         """Whether they decompose the same matrix, ``other`` to at least as many factors."""
         if not isinstance(other, SpectralMF) or other.factors < self.factors:
             return False
-        return super().shares_training(other.model_copy(update={"factors": self.factors}))
+        return super().shares_training(other.replace(factors=self.factors))
 
     def init(self, train: Ratings, *, seed: int, threads: int) -> _State:
         return _State(train, self, seed=seed, threads=threads)

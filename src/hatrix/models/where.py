@@ -11,8 +11,10 @@ import ast
 import difflib
 import operator
 import re
+import weakref
+from bisect import bisect_left, bisect_right
 from collections.abc import Callable
-from functools import reduce
+from functools import cached_property, reduce
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -26,6 +28,13 @@ if TYPE_CHECKING:
 __all__ = ["rows_where"]
 
 LONGEST = 10_000
+"""Characters of a condition."""
+MOST_COMPARISONS = 200
+"""Comparisons of a column in a condition; an ``in`` is one of them, however many values it lists."""
+DEEPEST = 50
+"""Parentheses, ``not``, ``and`` and ``or`` inside each other."""
+SHOWN = 200
+"""Characters of a condition in an error message."""
 _SIGNS: dict[type[ast.cmpop], tuple[str, Callable[[Any, Any], Any]]] = {
     ast.Eq: ("==", operator.eq),
     ast.NotEq: ("!=", operator.ne),
@@ -49,11 +58,13 @@ def rows_where(table: pd.DataFrame | None, condition: str) -> NDArray[np.bool_]:
         For example ``1990 <= year < 2000 and genre in ["Drama", "Comedy"]``. In a column of several values joined
         by ``|``, ``==`` means that one of them is the given one. A column can be named in the singular (``genre`` for
         ``genres``), and by ``_`` for what no Python name can hold (``release_date`` for ``release date``).
+        A condition has at most 10,000 characters and 200 comparisons, nested at most 50 deep.
 
     Raises
     ------
     ParameterError
-        If the condition cannot be read, names no column, or compares a column with a value of another kind.
+        If the condition cannot be read, is larger than that, names no column, or compares a column with a value of
+        another kind.
 
     Examples
     --------
@@ -66,17 +77,18 @@ def rows_where(table: pd.DataFrame | None, condition: str) -> NDArray[np.bool_]:
     """
     if not isinstance(condition, str):
         raise ParameterError(f"where is {condition!r}: give a text such as 'year >= 1990'")
+    shown = condition if len(condition) <= SHOWN else f"{condition[:SHOWN]}…"
     if table is None or not len(table.columns):
-        raise ParameterError(f"where={condition!r}: the model has no table of items to choose by")
+        raise ParameterError(f"where={shown!r}: the model has no table of items to choose by")
     try:
         if len(condition) > LONGEST:
             raise ParameterError(
-                f"where is longer than {LONGEST:,} characters: choose items with among instead"
+                f"where has {len(condition):,} characters, and at most {LONGEST:,} are read: choose items with among instead"
             )
         tree = ast.parse(condition.strip(), mode="eval")
-        met = _Condition(table, condition).truth(tree.body)
+        met = _Condition(table, shown).truth(tree.body)
     except SyntaxError as error:
-        raise ParameterError(f"where={condition!r} cannot be read ({error.msg}): {ALLOWED}") from None
+        raise ParameterError(f"where={shown!r} cannot be read ({error.msg}): {ALLOWED}") from None
     except (ValueError, OverflowError, RecursionError, MemoryError) as error:
         if isinstance(error, ParameterError):
             raise
@@ -88,36 +100,35 @@ class _Condition:
     """Walks an expression; truths are nullable booleans, whose logic has a third value."""
 
     def __init__(self, table: pd.DataFrame, text: str) -> None:
-        self.table, self.text = table, text
+        self.table, self.text, self.comparisons = table, text, 0
 
-    def truth(self, node: ast.expr) -> Any:
+    def truth(self, node: ast.expr, depth: int = 0) -> Any:
+        if depth > DEEPEST:
+            raise self.fault(
+                f"it is nested too deep, more than {DEEPEST} times: use `in [..]`, or among instead"
+            )
         match node:
-            case ast.BoolOp(op=op, values=[first, *others]):
-                truth = self.truth(first)
-                for other in others:
-                    truth = (
-                        truth & self.truth(other) if isinstance(op, ast.And) else truth | self.truth(other)
-                    )
-                return truth
+            case ast.BoolOp(op=op, values=values):
+                both = operator.and_ if isinstance(op, ast.And) else operator.or_
+                return reduce(both, (self.truth(value, depth + 1) for value in values))
             case ast.UnaryOp(op=ast.Not(), operand=operand):
-                return ~self.truth(operand)
+                return ~self.truth(operand, depth + 1)
             case ast.Compare(left=left, ops=ops, comparators=others):
                 pairs = zip([left, *others], ops, others, strict=False)
                 return reduce(operator.and_, (self.compare(*pair) for pair in pairs))
             case ast.Name():
                 name, column = self.column(node)
-                if column.dtype.kind != "b":
+                if column.values.dtype.kind != "b":
                     raise self.fault(f"{name} is no condition by itself: compare it with a value")
-                return column.array.astype("boolean")
+                return column.values.array.astype("boolean")
         raise self.fault(f"{ast.unparse(node)!r} is no condition: {ALLOWED}")
 
     def compare(self, left: ast.expr, op: ast.cmpop, right: ast.expr) -> Any:
         if isinstance(op, ast.In | ast.NotIn):
             if not isinstance(left, ast.Name) and isinstance(right, ast.Name):  # "Drama" in genres
-                truth = self.met(right, ast.Eq(), self.value(left))
+                truth = self.met(right, ast.Eq(), [self.value(left)])
             elif isinstance(right, ast.List | ast.Tuple | ast.Set) and right.elts:
-                values = map(self.value, right.elts)
-                truth = reduce(operator.or_, (self.met(left, ast.Eq(), value) for value in values))
+                truth = self.met(left, ast.Eq(), [self.value(element) for element in right.elts])
             else:
                 raise self.fault(
                     f"{ast.unparse(right)!r} after in: give a list of values, such as [1994, 1995]"
@@ -131,42 +142,38 @@ class _Condition:
             )
         if isinstance(right, ast.Name):
             left, right, op = right, left, _TURNED.get(type(op), type(op))()
-        return self.met(left, op, self.value(right))
+        return self.met(left, op, [self.value(right)])
 
-    def met(self, node: ast.expr, op: ast.cmpop, value: Any) -> Any:
-        """Whether each row's value in a column stands in a relation to the given one."""
+    def met(self, node: ast.expr, op: ast.cmpop, values: list[Any]) -> Any:
+        """Whether each row of a column stands in a relation to one of the values."""
         import pandas as pd
 
         name, column = self.column(node)
         sign, relation = _SIGNS[type(op)]
-        missing = column.isna().to_numpy(bool)
-        if column.dtype.kind in "Mm":
-            truth = relation(column, self.moment(name, column, value)).to_numpy(bool)
-        elif pd.api.types.is_numeric_dtype(column.dtype):
-            if isinstance(value, str):
-                raise self.fault(
-                    f"the values of {name} are numbers, and {value!r} is text: leave out the quotes"
-                )
-            numbers = column.to_numpy(float, na_value=np.nan)
-            truth = np.asarray(relation(numbers, float(value)))
+        kind = column.values.dtype
+        if kind.kind in "Mm":
+            moments = [self.moment(name, column.values, value) for value in values]
+            truth = column.values.isin(moments) if sign == "==" else relation(column.values, moments[0])
+        elif column.numbers is not None:
+            for value in values:
+                if isinstance(value, str):
+                    raise self.fault(
+                        f"the values of {name} are numbers, and {value!r} is text: leave out the quotes"
+                    )
+            given = [float(value) for value in values]
+            truth = np.isin(column.numbers, given) if sign == "==" else relation(column.numbers, given[0])
         else:
-            texts = column.astype(object).where(~missing, "").astype(str).tolist()
-            truth = self.text_met(name, texts, sign, relation, value)
-        return pd.arrays.BooleanArray(truth, missing)
-
-    def text_met(
-        self, name: str, texts: list[str], sign: str, relation: Callable[[Any, Any], Any], value: Any
-    ) -> NDArray[np.bool_]:
-        if not isinstance(value, str):
-            raise self.fault(f"the values of {name} are text, and {value!r} is a number: put it in quotes")
-        if not any("|" in text for text in texts):
-            return np.fromiter((relation(text, value) for text in texts), bool, len(texts))
-        if sign not in ("==", "!="):
-            raise self.fault(
-                f"{name} has several values a line, which {sign} does not compare: use ==, != or in"
-            )
-        has = np.fromiter((value in text.split("|") for text in texts), bool, len(texts))
-        return has if sign == "==" else ~has
+            for value in values:
+                if not isinstance(value, str):
+                    raise self.fault(
+                        f"the values of {name} are text, and {value!r} is a number: put it in quotes"
+                    )
+            if column.texts.several and sign not in ("==", "!="):
+                raise self.fault(
+                    f"{name} has several values a line, which {sign} does not compare: use ==, != or in"
+                )
+            truth = column.texts.met(sign, values)
+        return pd.arrays.BooleanArray(np.array(truth, bool), column.missing.copy())
 
     def moment(self, name: str, column: pd.Series[Any], value: Any) -> Any:
         import pandas as pd
@@ -178,18 +185,31 @@ class _Condition:
             pass
         raise self.fault(f'the values of {name} are times, and {value!r} is none: write it as "1999-12-31"')
 
-    def column(self, node: ast.expr) -> tuple[str, pd.Series[Any]]:
+    @cached_property
+    def names(self) -> dict[str, int]:
+        """The place of each column by its label."""
+        return {str(label): place for place, label in enumerate(self.table.columns)}
+
+    @cached_property
+    def spelt(self) -> dict[str, int]:
+        """The place of each column by the Python name that stands for its label."""
+        return {re.sub(r"\W", "_", name): place for name, place in self.names.items()}
+
+    def column(self, node: ast.expr) -> tuple[str, _Column]:
+        self.comparisons += 1
+        if self.comparisons > MOST_COMPARISONS:
+            raise self.fault(
+                f"it compares more than {MOST_COMPARISONS} times: list values with `in [..]`, or use among instead"
+            )
         if not isinstance(node, ast.Name):
             raise self.fault(f"{ast.unparse(node)!r} is not the name of a column: {ALLOWED}")
-        names = {str(label): place for place, label in enumerate(self.table.columns)}
-        spelt = {re.sub(r"\W", "_", name): place for name, place in names.items()}
         for wanted in (node.id, f"{node.id}s"):
-            place = names.get(wanted, spelt.get(wanted))
+            place = self.names.get(wanted, self.spelt.get(wanted))
             if place is not None:
-                return str(self.table.columns[place]), self.table.iloc[:, place]
-        near = difflib.get_close_matches(node.id, names, n=1)
+                return str(self.table.columns[place]), _prepared(self.table, place)
+        near = difflib.get_close_matches(node.id, self.names, n=1)
         hint = f" (did you mean {near[0]}?)" if near else ""
-        raise self.fault(f"items have no column {node.id!r}{hint}: they have {', '.join(names)}")
+        raise self.fault(f"items have no column {node.id!r}{hint}: they have {', '.join(self.names)}")
 
     def value(self, node: ast.expr) -> str | float | bool:
         match node:
@@ -201,3 +221,75 @@ class _Condition:
 
     def fault(self, what: str) -> ParameterError:
         return ParameterError(f"where={self.text!r}: {what}")
+
+
+class _Column:
+    """A column of a table, made ready for comparisons."""
+
+    def __init__(self, values: pd.Series[Any]) -> None:
+        from pandas.api.types import is_numeric_dtype
+
+        self.values = values.copy()
+        self.missing: NDArray[np.bool_] = values.isna().to_numpy(bool)
+        self.numbers: NDArray[np.float64] | None = None
+        if is_numeric_dtype(values.dtype):
+            self.numbers = values.to_numpy(float, na_value=np.nan)
+
+    @cached_property
+    def texts(self) -> _Texts:
+        return _Texts(self.values, self.missing)
+
+
+class _Texts:
+    """A column of texts: its distinct texts in order, and the place of each row's text among them.
+
+    ``several`` tells whether some texts are several values, joined by ``|``; ``holders`` are then the places of the texts
+    that hold a value.
+    """
+
+    def __init__(self, values: pd.Series[Any], missing: NDArray[np.bool_]) -> None:
+        import pandas as pd
+
+        texts = values.astype(object).where(~missing, "").astype(str).astype(object)
+        place, distinct = pd.factorize(texts.to_numpy(), sort=True)
+        self.place, self.distinct = place, distinct.tolist()
+        self.several = any("|" in text for text in self.distinct)
+        self.holders: dict[str, list[int]] = {}
+        for at, text in enumerate(self.distinct if self.several else ()):
+            for value in text.split("|"):
+                self.holders.setdefault(value, []).append(at)
+
+    def met(self, sign: str, values: list[str]) -> NDArray[np.bool_]:
+        """Whether each row's text stands in a relation to one of the values."""
+        found = np.zeros(len(self.distinct), bool)
+        match sign:
+            case "==" | "!=":
+                for value in values:
+                    if self.several:
+                        found[self.holders.get(value, [])] = True
+                    else:
+                        found[bisect_left(self.distinct, value) : bisect_right(self.distinct, value)] = True
+                if sign == "!=":
+                    found = ~found
+            case "<" | "<=":
+                found[: (bisect_left if sign == "<" else bisect_right)(self.distinct, values[0])] = True
+            case _:
+                found[(bisect_right if sign == ">" else bisect_left)(self.distinct, values[0]) :] = True
+        return np.asarray(found[self.place])
+
+
+_TABLES: dict[int, tuple[weakref.ref[pd.DataFrame], dict[int, _Column]]] = {}
+"""Columns that have been compared, by table; a table that is gone takes them along."""
+
+
+def _prepared(table: pd.DataFrame, place: int) -> _Column:
+    """A column of a table as it is now: kept from one condition to the next, unless somebody has changed it."""
+    key = id(table)
+    known = _TABLES.get(key)
+    if known is None or known[0]() is not table:
+        known = weakref.ref(table, lambda _: _TABLES.pop(key, None)), {}
+        _TABLES[key] = known
+    values, column = table.iloc[:, place], known[1].get(place)
+    if column is None or not column.values.equals(values):
+        column = known[1][place] = _Column(values)
+    return column
