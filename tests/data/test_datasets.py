@@ -6,6 +6,7 @@ import hashlib
 import io
 import json
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -168,11 +169,41 @@ def serve_mirror(site, content: bytes = ZIP) -> None:
 
 
 @pytest.mark.usefixtures("tiny")
-def test_the_mirror_stands_in(home, site):
+def test_the_mirror_stands_in(home, site, capsys):
     serve_mirror(site)
     assert len(datasets.load("tiny")) == 3
+    [note] = capsys.readouterr().err.splitlines()
+    assert note == (
+        f"tiny cannot be had from its origin ({site.url}/tiny.zip: the server answers 404 Not Found); downloading it "
+        f"from the package tinydata 1.0 ({WHEEL}) of the package index, checked by its SHA-256"
+    )
+    assert len(datasets.load("tiny")) == 3
+    assert capsys.readouterr().err == ""
     assert [path for path, _ in site.asked] == ["/tiny.zip", "/simple/tinydata/", f"/files/{WHEEL}"]
     assert in_cache(home) == WHOLE | {"tiny/genome-scores.csv"}
+
+
+@pytest.mark.usefixtures("home", "tiny")
+def test_nothing_is_said_where_the_caller_wants_it_quiet_or_the_origin_answers(site, capsys):
+    site.pages["/tiny.zip"] = ZIP
+    datasets.get("tiny")
+    shutil.rmtree(datasets.get("tiny"))
+    del site.pages["/tiny.zip"]
+    serve_mirror(site)
+    datasets.get("tiny", progress=False)
+    assert capsys.readouterr() == ("", "")
+
+
+def test_a_data_set_that_has_a_mirror_alone_says_where_it_comes_from(site, tiny, monkeypatch, capsys):
+    monkeypatch.setitem(CATALOGUE, "tiny", replace(tiny, url=None))
+    serve_mirror(site)
+    datasets.get("tiny")
+    assert capsys.readouterr().err.startswith(f"downloading tiny from the package tinydata 1.0 ({WHEEL}) of ")
+
+
+def test_mirrors_have_a_package_with_a_version():
+    mirrors = [entry.mirror for entry in CATALOGUE.values() if entry.mirror]
+    assert [mirror.package for mirror in mirrors] == ["recbole 1.2.1", "lenskit 2025.8.1"]
 
 
 def test_the_mirror_may_be_a_tar(home, site, tiny, monkeypatch):
