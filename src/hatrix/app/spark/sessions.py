@@ -149,7 +149,7 @@ def _translated(what: str, text: str) -> HatrixError:
         return DataError(ours[-1])
     if re.search(r"No module named 'hatrix", text):
         return ClusterError(
-            f"{what}: the Python of the workers has no hatrix: install hatrix[spark] on every node, or send an "
+            f"{what}: the Python of the workers has no hatrix: install hatrix with its extra spark there (pip install '.[spark]' in a clone), or send an "
             "environment along (spark.pyspark.python, docs/spark.md)"
         )
     program = re.search(r'Cannot run program "([^"]+)"', text)
