@@ -2,6 +2,7 @@
 
 VENV := .venv
 BIN := $(VENV)/bin
+LOWEST := .venv-lowest
 UV := $(shell command -v uv 2>/dev/null)
 PYTHON ?= $(shell for python in python3 python3.14 python3.13 python3.12 python3.11 python; do \
 	if $$python -c 'import sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null; then echo $$python; break; fi; done)
@@ -12,14 +13,23 @@ else
 install = $(BIN)/python -m pip install --quiet --disable-pip-version-check
 endif
 
-.PHONY: demo test lint bench clean
+# Test files are dealt to at most four processes, each of which takes about a gigabyte of memory.
+pytest = -m pytest --numprocesses auto --maxprocesses 4 --dist loadfile
+
+.PHONY: demo test test-all test-lowest lint bench clean
 .DELETE_ON_ERROR:
 
 demo: $(VENV)/.installed  ## train, evaluate and explain a model on MovieLens 100K
 	$(BIN)/hatrix run ml-100k --out runs/demo
 
-test: $(VENV)/.installed-dev  ## run every test; ARGS="tests/data -x" narrows it
-	$(BIN)/python -m pytest $(ARGS)
+test: $(VENV)/.installed-dev  ## run the tests; ARGS="tests/data -x" narrows them, ARGS="-n 0" uses one process
+	$(BIN)/python $(pytest) -m "not campaign" $(ARGS)
+
+test-all: $(VENV)/.installed-dev  ## run the tests and the long campaigns; ARGS="-m campaign" runs the campaigns alone
+	$(BIN)/python $(pytest) $(ARGS)
+
+test-lowest: $(LOWEST)/.installed  ## run the tests with the lowest versions that pyproject.toml allows
+	$(LOWEST)/bin/python $(pytest) -m "not campaign" $(ARGS)
 
 lint: $(VENV)/.installed-dev  ## check style, types and the direction of imports
 	$(BIN)/ruff check
@@ -35,7 +45,7 @@ bench:  ## run every benchmark beside its peers and write docs/benchmarks.md (an
 	.venv-bench/bin/python benchmarks/page.py $(ARGS)
 
 clean:  ## remove what these commands made
-	rm -rf $(VENV) .venv-bench runs dist .pytest_cache .mypy_cache .ruff_cache .hypothesis .import_linter_cache
+	rm -rf $(VENV) $(LOWEST) .venv-bench runs dist .pytest_cache .mypy_cache .ruff_cache .hypothesis .import_linter_cache
 
 # An install is done again when pyproject.toml changes; the package itself is installed in place.
 $(VENV)/.installed: pyproject.toml | $(BIN)/python
@@ -47,6 +57,14 @@ $(VENV)/.installed-dev: pyproject.toml | $(BIN)/python
 	@echo "installing hatrix and the tools of its tests into $(VENV): a few minutes, once"
 	@$(install) --editable . --group dev
 	@touch $(VENV)/.installed $@
+
+# Only uv finds the lowest versions that go together, so it is installed for this.
+$(LOWEST)/.installed: pyproject.toml
+	@echo "installing hatrix with the lowest versions of its dependencies into $(LOWEST): a minute or two, once"
+	@$(or $(PYTHON),python3) -m venv --clear $(LOWEST)
+	@$(LOWEST)/bin/python -m pip install --quiet --disable-pip-version-check uv
+	@$(LOWEST)/bin/uv pip install --quiet --python $(LOWEST)/bin/python --resolution lowest-direct --editable . --group dev
+	@touch $@
 
 $(BIN)/python:
 ifdef UV

@@ -1,4 +1,4 @@
-"""Fixtures shared by all rooms."""
+"""What all tests share: data that may not be on the machine, and tests that a machine cannot run."""
 
 from __future__ import annotations
 
@@ -8,14 +8,28 @@ from pathlib import Path
 import hypothesis
 import pytest
 
+import hatrix as hx
+from hatrix.errors import DownloadError
+
 hypothesis.settings.register_profile("hatrix", deadline=None)  # a busy machine is no failure
 hypothesis.settings.load_profile("hatrix")
 
-SHARED = Path(__file__).resolve().parents[2] / "shared" / "data"
+
+def pytest_runtest_setup(item: pytest.Item) -> None:
+    """Skip a test whose ``data`` marks name files that are not in the folder of ``HATRIX_DATA``."""
+    folder = os.environ.get("HATRIX_DATA")
+    for mark in item.iter_markers("data"):
+        for name in mark.args:
+            if not folder or not (Path(folder).expanduser() / name).exists():
+                pytest.skip(
+                    f"needs {name} in the folder that HATRIX_DATA names, which has the original files"
+                )
 
 
-@pytest.fixture(scope="session", autouse=True)
-def _data_folder() -> None:
-    """Let `HATRIX_DATA` default to the data beside the checkout, where there are any."""
-    if "HATRIX_DATA" not in os.environ and SHARED.is_dir():
-        os.environ["HATRIX_DATA"] = str(SHARED)
+@pytest.fixture(scope="session")
+def ml_100k() -> hx.Ratings:
+    """MovieLens 100K: from HATRIX_DATA or the cache, else downloaded from its origin or its mirror."""
+    try:
+        return hx.datasets.load("ml-100k", progress=False)
+    except DownloadError:
+        pytest.skip("needs ml-100k, and neither its origin nor its mirror can be reached from here")

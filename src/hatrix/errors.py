@@ -4,6 +4,12 @@ Each message says what is wrong, what was given, what is allowed and what to do.
 message alone, with exit status 2; anything that is not a `HatrixError` is a bug of ours.
 """
 
+from __future__ import annotations
+
+import shlex
+import sys
+from importlib.util import find_spec
+
 
 class HatrixError(Exception):
     """Base of every error that hatrix raises on purpose."""
@@ -35,6 +41,24 @@ class DivergenceError(HatrixError, ArithmeticError):
 
 class MissingExtraError(HatrixError, ImportError):
     """A package of an optional extra is not installed."""
+
+    @classmethod
+    def of(cls, what: str, package: str, extra: str) -> MissingExtraError:
+        """Build the error that names the missing package and the command that installs its extra.
+
+        hatrix is on no package index, so the command installs from a clone, into the Python that runs this.
+
+        Examples
+        --------
+        >>> print(MissingExtraError.of("hatrix serve", "uvicorn", "serve"))  # doctest: +ELLIPSIS
+        hatrix serve needs the package uvicorn, which is not installed: run ... install '.[serve]' in a clone of hatrix
+        """
+        python = shlex.quote(sys.executable)
+        install = f"{python} -m pip install" if find_spec("pip") else f"uv pip install --python {python}"
+        return cls(
+            f"{what} needs the package {package}, which is not installed: "
+            f"run {install} '.[{extra}]' in a clone of hatrix"
+        )
 
 
 class ClusterError(HatrixError, RuntimeError):

@@ -254,4 +254,4 @@ def test_what_cannot_be_is_said_in_a_line(hatrix, path, tmp_path, monkeypatch):
 
 def test_a_missing_extra_is_named(hatrix, path, monkeypatch):
     monkeypatch.setitem(sys.modules, "uvicorn", None)
-    refused(hatrix("serve", path), "uvicorn", "pip install 'hatrix[serve]'")
+    refused(hatrix("serve", path), "uvicorn", "install '.[serve]' in a clone of hatrix")

@@ -621,17 +621,17 @@ def test_why_spark_did_not_start_is_told_shortly() -> None:
 
 
 @pytest.mark.quality
+@pytest.mark.campaign
 @pytest.mark.parametrize("recipe", [hx.ALS(factors=16, nu=1, biased=False, regularization=0.08), hx.ALS(factors=16)],
                          ids=["mllib", "biased"])  # fmt: skip
-def test_quality_is_that_of_one_machine(spark: SparkSession, recipe: hx.ALS) -> None:
+def test_quality_is_that_of_one_machine(spark: SparkSession, ml_100k: hx.Ratings, recipe: hx.ALS) -> None:
     """Means over draws of the test part and over starts: where a fit starts moves either side by more than they differ."""
-    ratings = hx.datasets.load("ml-100k")
-    frame = frame_of(spark, ratings)
+    frame = frame_of(spark, ml_100k)
     errors = []
     for seed in (1, 2, 3):
         found = fit(frame, recipe, test=0.2, seed=seed, blocks=2)
-        trained = found.model.was_seen(*found.model.rows_of(ratings))
-        train, test = ratings.take(trained), ratings.take(~trained)
+        trained = found.model.was_seen(*found.model.rows_of(ml_100k))
+        train, test = ml_100k.take(trained), ml_100k.take(~trained)
         start = recipe.replace(init_scale=1.0)  # rows of length 1, as MLlib's
         here = [hx.evaluate(start.fit(train, seed=s, progress=False), test).rmse for s in range(5)]
         errors.append((found.evaluation["rmse"], np.mean(here)))

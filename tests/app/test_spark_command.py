@@ -158,7 +158,7 @@ def test_without_the_package(monkeypatch: pytest.MonkeyPatch, hatrix: Any, tmp_p
     monkeypatch.setattr(java, "find_spec", lambda name: None if name == "pyspark" else object())
     (tmp_path / "r.csv").write_text("user,item,rating\n1,1,5\n")
     done = hatrix("spark", "fit", "r.csv", "als", "--out", "m.hatrix")
-    refused(done, "hatrix spark needs pyspark, which is not installed: pip install 'hatrix[spark]'")
+    refused(done, "hatrix spark needs the package pyspark, which is not installed", "install '.[spark]'")
 
 
 def fake_java(folder: Path, said: str) -> Path:

@@ -6,6 +6,7 @@ import hashlib
 import io
 import json
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -24,8 +25,6 @@ from hatrix.data import cache, catalogue, datasets, download, layouts
 from hatrix.data.catalogue import CATALOGUE, DataSet, Mirror
 from hatrix.data.layouts import LAYOUTS, lightgcn_parts
 from hatrix.errors import DataError, DownloadError, ParameterError
-
-HERE = Path(os.environ.get("HATRIX_DATA") or Path(__file__).resolve().parents[3] / "shared" / "data")
 
 RATINGS = b"userId,movieId,rating,timestamp\r\n1,10,4.5,100\r\n2,20,0.5,200\r\n1,20,3.0,300\r\n"
 MOVIES = b"movieId,title,genres\r\n10,Ten (1999),Drama|War\r\n20,Twenty,Comedy\r\n"
@@ -168,11 +167,41 @@ def serve_mirror(site, content: bytes = ZIP) -> None:
 
 
 @pytest.mark.usefixtures("tiny")
-def test_the_mirror_stands_in(home, site):
+def test_the_mirror_stands_in(home, site, capsys):
     serve_mirror(site)
     assert len(datasets.load("tiny")) == 3
+    [note] = capsys.readouterr().err.splitlines()
+    assert note == (
+        f"tiny cannot be had from its origin ({site.url}/tiny.zip: the server answers 404 Not Found); downloading it "
+        f"from the package tinydata 1.0 ({WHEEL}) of the package index, checked by its SHA-256"
+    )
+    assert len(datasets.load("tiny")) == 3
+    assert capsys.readouterr().err == ""
     assert [path for path, _ in site.asked] == ["/tiny.zip", "/simple/tinydata/", f"/files/{WHEEL}"]
     assert in_cache(home) == WHOLE | {"tiny/genome-scores.csv"}
+
+
+@pytest.mark.usefixtures("home", "tiny")
+def test_nothing_is_said_where_the_caller_wants_it_quiet_or_the_origin_answers(site, capsys):
+    site.pages["/tiny.zip"] = ZIP
+    datasets.get("tiny")
+    shutil.rmtree(datasets.get("tiny"))
+    del site.pages["/tiny.zip"]
+    serve_mirror(site)
+    datasets.get("tiny", progress=False)
+    assert capsys.readouterr() == ("", "")
+
+
+def test_a_data_set_that_has_a_mirror_alone_says_where_it_comes_from(site, tiny, monkeypatch, capsys):
+    monkeypatch.setitem(CATALOGUE, "tiny", replace(tiny, url=None))
+    serve_mirror(site)
+    datasets.get("tiny")
+    assert capsys.readouterr().err.startswith(f"downloading tiny from the package tinydata 1.0 ({WHEEL}) of ")
+
+
+def test_mirrors_have_a_package_with_a_version():
+    mirrors = [entry.mirror for entry in CATALOGUE.values() if entry.mirror]
+    assert [mirror.package for mirror in mirrors] == ["recbole 1.2.1", "lenskit 2025.8.1"]
 
 
 def test_the_mirror_may_be_a_tar(home, site, tiny, monkeypatch):
@@ -479,23 +508,24 @@ def test_the_catalogue_is_complete():
 
 
 def real(name: str) -> Path:
-    if not (HERE / name).is_dir():
-        pytest.skip(f"needs {name} in HATRIX_DATA")
-    return HERE / name
+    """The folder of the original files, in a test that is marked as needing them."""
+    return Path(os.environ["HATRIX_DATA"]).expanduser() / name
+
+
+def original(name: str, *counts: object) -> object:
+    return pytest.param(name, *counts, marks=pytest.mark.data(name), id=name)
 
 
 @pytest.mark.parametrize(
     ("name", "rows", "users", "items", "scale"),
     [
-        ("ml-100k", 100_000, 943, 1_682, (1.0, 5.0)),
-        ("ml-1m", 1_000_209, 6_040, 3_706, (1.0, 5.0)),
-        ("ml-latest-small", 100_836, 610, 9_724, (0.5, 5.0)),
-        ("gowalla", 1_027_370, 29_858, 40_981, None),
+        original("ml-100k", 100_000, 943, 1_682, (1.0, 5.0)),
+        original("ml-1m", 1_000_209, 6_040, 3_706, (1.0, 5.0)),
+        original("ml-latest-small", 100_836, 610, 9_724, (0.5, 5.0)),
+        original("gowalla", 1_027_370, 29_858, 40_981, None),
     ],
 )
-def test_the_real_counts(monkeypatch, name, rows, users, items, scale):
-    real(name)
-    monkeypatch.setenv("HATRIX_DATA", str(HERE))
+def test_the_real_counts(name, rows, users, items, scale):
     ratings = datasets.load(name)
     assert (len(ratings), len(ratings.users), len(ratings.items)) == (rows, users, items)
     assert ratings.scale == scale
@@ -509,9 +539,9 @@ def test_the_real_counts(monkeypatch, name, rows, users, items, scale):
         assert ratings.item_table["year"].isna().sum() < 20
 
 
-def test_real_ml_100k_is_in_file_order_and_decoded(monkeypatch):
+@pytest.mark.data("ml-100k")
+def test_real_ml_100k_is_in_file_order_and_decoded():
     folder = real("ml-100k")
-    monkeypatch.setenv("HATRIX_DATA", str(HERE))
     ratings = datasets.load("ml-100k")
     raw = np.loadtxt(folder / "u.data", np.int64)
     assert np.array_equal(ratings.users.decode(ratings.user), raw[:, 0])
@@ -527,6 +557,7 @@ def test_real_ml_100k_is_in_file_order_and_decoded(monkeypatch):
     assert ratings.user_table.loc[0].tolist() == [24, "M", "technician", "85711"]
 
 
+@pytest.mark.data("ml-100k")
 def test_the_mirror_of_ml_100k_is_the_real_one(tmp_path):
     """Its files are written here from the originals, as recbole writes them."""
     folder = real("ml-100k")
@@ -553,9 +584,8 @@ def test_the_mirror_of_ml_100k_is_the_real_one(tmp_path):
     assert mirrored.user_table.equals(original.user_table)
 
 
-def test_real_ml_1m_users(monkeypatch):
-    real("ml-1m")
-    monkeypatch.setenv("HATRIX_DATA", str(HERE))
+@pytest.mark.data("ml-1m")
+def test_real_ml_1m_users():
     users = datasets.load("ml-1m").user_table
     assert users.loc[0].tolist() == ["Under 18", "F", "K-12 student", "48067"]
     assert users.notna().all(axis=None)
@@ -563,6 +593,7 @@ def test_real_ml_1m_users(monkeypatch):
     assert users["occupation"].nunique() == 21
 
 
+@pytest.mark.data("gowalla")
 def test_real_gowalla_parts():
     train, test = lightgcn_parts(real("gowalla"))
     assert (len(train.user), len(train.item)) == (810_128, 810_128)

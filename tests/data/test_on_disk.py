@@ -17,9 +17,11 @@ from types import SimpleNamespace
 
 import numpy as np
 import pandas as pd
+import pyarrow as pa
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
+from pyarrow import parquet
 
 import hatrix as hx
 from hatrix.data import files as files_module
@@ -341,6 +343,22 @@ class TestSeveralFiles:
                                              records=one.report.records + headers)  # fmt: skip
 
     @any_pieces
+    @pytest.mark.parametrize("place", [0, 1], ids=["first", "last"])
+    @pytest.mark.parametrize("kind", [pa.null(), pa.float64(), pa.string()], ids=str)
+    def test_a_parquet_file_without_rows_may_have_columns_of_any_type(self, tmp_path, kind, place):
+        """Writers cannot know the types of columns that have no values."""
+        frame().to_parquet(tmp_path / f"part-{1 - place}.parquet")
+        nothing = pa.table({name: pa.array([], kind) for name in frame()})
+        parquet.write_table(nothing, tmp_path / f"part-{place}.parquet")
+        assert both(tmp_path).fingerprint == hx.read(tmp_path / f"part-{1 - place}.parquet").fingerprint
+
+    def test_parquet_files_without_any_rows_have_no_ratings(self, tmp_path):
+        for number in range(2):
+            frame()[:0].to_parquet(tmp_path / f"part-{number}.parquet")
+        with pytest.raises(DataError, match="has no ratings"):
+            hx.read(tmp_path)
+
+    @any_pieces
     def test_a_folder_as_spark_writes_it(self, tmp_path):
         folder = tmp_path / "big.parquet"
         folder.mkdir()
@@ -585,5 +603,8 @@ class TestTheFolder:
             hx.read([[path]])
         with pytest.raises(ParameterError, match="a table is in memory already"):
             hx.read(frame(), memory=MEMORY)
-        with pytest.raises(DataError, match=r"which leaves no room to work: allow at least [0-9]+ MB"):
+        with pytest.raises(
+            DataError, match=r"which leaves no room to work: allow at least [0-9]+MB"
+        ) as error:
             hx.read(path, memory="1MB")
+        assert hx.read(path, memory=str(error.value).rpartition(" ")[2])  # the size can be pasted as it is

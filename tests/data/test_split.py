@@ -34,13 +34,6 @@ def rows(part):
     return part.items.decode(part.item).tolist()
 
 
-@pytest.fixture(scope="module")
-def ml_100k():
-    if {row.name: row.where for row in datasets.table()}["ml-100k"] is None:
-        pytest.skip("ml-100k is not on this machine")
-    return datasets.load("ml-100k")
-
-
 ragged = st.builds(
     many,
     st.integers(2, 150),
@@ -346,14 +339,20 @@ class TestKFold:
 
 
 class TestOfficial:
+    @pytest.mark.parametrize("fold", [1, 2, 3, 4, 5])
+    def test_movielens_folds_are_blocks_of_the_file(self, ml_100k, fold):
+        parts = split.official(ml_100k, fold)
+        assert_is_partition(ml_100k, parts)
+        assert positions(ml_100k, parts.test) == [*range(20_000 * (fold - 1), 20_000 * fold)]
+        assert parts.protocol == f"official u{fold}"
+
+    @pytest.mark.data("ml-100k/ua.test", "ml-100k/ua.base")
     @pytest.mark.parametrize("fold", [1, 2, 3, 4, 5, "a", "b"])
     def test_movielens_folds_are_those_of_the_files(self, ml_100k, fold):
         parts = split.official(ml_100k, fold)
         assert_is_partition(ml_100k, parts)
         for part, end in ((parts.train, "base"), (parts.test, "test")):
             file = datasets.get("ml-100k") / f"u{fold}.{end}"
-            if not file.is_file():
-                pytest.skip("the folds' own files are not here")
             listed = pd.read_csv(file, sep="\t", names=["user", "item", "rating", "time"])
             ours = part.to_frame().astype(np.int64)
             by = ["user", "item"]
@@ -393,9 +392,8 @@ class TestOfficial:
             with pytest.raises(DataError, match=r"ua\.test is damaged"):
                 split.official(ml_100k, "a")
 
+    @pytest.mark.data("gowalla")
     def test_gowalla(self):
-        if {row.name: row.where for row in datasets.table()}["gowalla"] is None:
-            pytest.skip("gowalla is not on this machine")
         parts = split.official("gowalla")
         assert (len(parts.train), len(parts.test)) == (810_128, 217_242)
         assert (len(parts.train.users), len(parts.train.items)) == (29_858, 40_981)

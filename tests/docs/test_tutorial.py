@@ -8,18 +8,13 @@ import nbformat
 import pytest
 from nbclient import NotebookClient
 
-from hatrix.data import datasets
-from hatrix.errors import DownloadError
+import hatrix as hx
 
 PATH = Path(__file__).resolve().parents[2] / "docs" / "tutorial.ipynb"
 
 
 @pytest.fixture(scope="module")
-def executed() -> nbformat.NotebookNode:
-    try:
-        datasets.load("ml-100k", progress=False)
-    except DownloadError as error:
-        pytest.skip(f"the tutorial needs MovieLens 100K: {error}")
+def executed(ml_100k: hx.Ratings) -> nbformat.NotebookNode:  # noqa: ARG001 - the tutorial loads it itself
     notebook = nbformat.read(PATH, as_version=4)
     NotebookClient(notebook, timeout=120, kernel_name="python3").execute()
     return notebook

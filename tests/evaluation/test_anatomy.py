@@ -11,7 +11,6 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 import hatrix as hx
-from hatrix.errors import HatrixError
 from hatrix.evaluation.anatomy import rounded_predictions
 
 
@@ -133,12 +132,8 @@ def same(table, wanted, labels):
         np.testing.assert_allclose(table[name], wanted[name], err_msg=name)
 
 
-def test_movielens_equals_pandas():
-    try:
-        ratings = hx.datasets.load("ml-100k")
-    except HatrixError:
-        pytest.skip("ml-100k is not here")
-    split = hx.split.per_user(ratings)
+def test_movielens_equals_pandas(ml_100k):
+    split = hx.split.per_user(ml_100k)
     result = hx.evaluate(hx.Bias().fit(split.train), split.test, bootstrap=10)
     train, anatomy = split.train.to_frame(), result.anatomy
     frame = result.predictions().assign(time=pd.to_datetime(split.test.time, unit="s"))
@@ -151,7 +146,7 @@ def test_movielens_equals_pandas():
         same(table, wanted, [labels[code] for code in wanted.index])
     months = frame.time.dt.strftime("%Y-%m")
     same(anatomy.by_period, slices(frame, months), sorted(months.unique()))
-    about = ratings.item_table.iloc[split.test.item].reset_index(drop=True)
+    about = ml_100k.item_table.iloc[split.test.item].reset_index(drop=True)
     years = pd.to_numeric(about.year).astype(float)
     decades = slices(frame[years.notna()], years.dropna() // 10 * 10)
     same(anatomy.by_decade, decades, [f"{int(decade)}s" for decade in decades.index])

@@ -339,7 +339,7 @@ def test_test_data_have_no_place_in_a_search(parts):
 
 def test_without_optuna_it_says_what_to_install(parts, monkeypatch):
     monkeypatch.setitem(sys.modules, "optuna", None)
-    with pytest.raises(MissingExtraError, match=r"pip install 'hatrix\[tune\]'"):
+    with pytest.raises(MissingExtraError, match=r"install '\.\[tune\]' in a clone"):
         hx.tune(RECIPE, parts.train, trials=1)
 
 

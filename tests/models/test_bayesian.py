@@ -144,7 +144,7 @@ def assert_mean(figures, expected):
     assert np.abs(z).max() < 4.5, z
 
 
-@pytest.mark.parametrize("size", [1, 3])
+@pytest.mark.parametrize("size", [1, pytest.param(3, marks=pytest.mark.campaign)])
 def test_hyper_parameters_of_normal_wishart_rows_are_draws_given_the_rows(size):
     """With rows from the prior, they are distributed as in the prior; quadratic forms have known distributions."""
     rng, figures = np.random.default_rng(size), []
@@ -181,6 +181,7 @@ def test_the_precision_of_centred_numbers_is_a_draw_given_them():
     assert_mean(figures, np.full(4, digamma(1 / 2) + np.log(2)))
 
 
+@pytest.mark.campaign
 @pytest.mark.parametrize(
     ("chains", "recipe"),
     [
@@ -248,6 +249,7 @@ def chain(recipe, ratings, sweeps, *, burn_in=200):
     return np.array(out[burn_in:])
 
 
+@pytest.mark.campaign
 @pytest.mark.parametrize(("likelihood", "sweeps"), [("gaussian", 1700), ("ordinal", 2200)])
 def test_draws_are_those_of_a_plain_sampler(likelihood, sweeps):
     rng = np.random.default_rng(4)

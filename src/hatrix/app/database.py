@@ -30,9 +30,7 @@ def _sqlalchemy() -> Any:
     try:
         import sqlalchemy
     except ImportError:
-        raise MissingExtraError(
-            "feedback needs the package sqlalchemy, which is not installed: pip install 'hatrix[serve]'"
-        ) from None
+        raise MissingExtraError.of("feedback", "sqlalchemy", "serve") from None
     return sqlalchemy
 
 
@@ -248,9 +246,7 @@ def _engine(address: URL) -> Engine:
         try:
             import psycopg  # noqa: F401
         except ImportError:
-            raise MissingExtraError(
-                "a feedback store in PostgreSQL needs the package psycopg: pip install 'hatrix[serve]'"
-            ) from None
+            raise MissingExtraError.of("a feedback store in PostgreSQL", "psycopg", "serve") from None
         # Without a limit a server that has gone silent would hold every request for a quarter of an hour.
         limits = {"connect_timeout": 5, "tcp_user_timeout": 10_000, "application_name": "hatrix"}
         made: Engine = sa.create_engine(

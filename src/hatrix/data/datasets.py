@@ -71,7 +71,8 @@ def get(name: str, *, progress: bool = True) -> Path:
     name
         One of `names`.
     progress
-        Show a progress bar, on stderr and only if that is a terminal.
+        Show a progress bar on stderr if that is a terminal, and say on stderr when the data set comes from a
+        mirror because its origin cannot be reached.
 
     Raises
     ------

@@ -96,7 +96,7 @@ class Disk:
         if self.memory - held < LEAST_ROOM:
             raise DataError(
                 f"{held / 1e6:,.0f} MB are in use and {self.memory / 1e6:,.0f} MB allowed, which leaves no room to work: "
-                f"allow at least {(held + 2 * LEAST_ROOM) / 1e6:,.0f} MB"
+                f"allow at least {-(-(held + 2 * LEAST_ROOM) // 10**6)}MB"
             )
         return self.memory - held
 

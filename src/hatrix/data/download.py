@@ -9,6 +9,7 @@ import queue
 import re
 import socket
 import ssl
+import sys
 import threading
 import time
 import urllib.error
@@ -309,13 +310,12 @@ def _within(seconds: float, call: Callable[[], Any]) -> Any:
 
 @contextmanager
 def _bar(label: str, size: int | None, wanted: bool) -> Iterator[Callable[[int, int | None], None]]:
-    if not wanted:
+    if not wanted or not sys.stderr.isatty():
         yield lambda done, total: None  # noqa: ARG005
         return
     from rich import progress
     from rich.console import Console
 
-    console = Console(stderr=True)
     columns = (
         progress.TextColumn("{task.description}"),
         progress.BarColumn(),
@@ -323,6 +323,6 @@ def _bar(label: str, size: int | None, wanted: bool) -> Iterator[Callable[[int, 
         progress.TransferSpeedColumn(),
         progress.TimeRemainingColumn(),
     )
-    with progress.Progress(*columns, console=console, transient=True, disable=not console.is_terminal) as bar:
+    with progress.Progress(*columns, console=Console(stderr=True), transient=True) as bar:
         task = bar.add_task(label, total=size)
         yield lambda done, total: bar.update(task, completed=done, total=total or size)

@@ -70,7 +70,7 @@ class Files:
 
     def whole(self) -> Iterator[Columns]:
         """The columns of each file."""
-        for path in self.source.files:
+        for path in self._files():
             if self.source.parquet:
                 with parquet(path) as table:
                     places = self._checked(path, table.names, len(table.names), table.kinds)
@@ -84,11 +84,21 @@ class Files:
 
     def in_pieces(self, disk: Disk, rows: int) -> Generator[Columns, None, None]:
         """The columns of a piece of a file at a time: about so many rows, or as much text as memory allows."""
-        for path in self.source.files:
+        for path in self._files():
             yield from (self._pieces_of_table if self.source.parquet else self._pieces_of_text)(
                 path, disk, rows
             )
             self._refuse_change(path)
+
+    def _files(self) -> list[Path]:
+        """Return the files to read: all of them, but no Parquet file without rows if another one has some.
+
+        Writers give the columns of a file without rows any type, so its types say nothing about the layout.
+        """
+        files = self.source.files
+        if not self.source.parquet or len(files) == 1:
+            return files
+        return [path for path in files if rows_in([path])] or files
 
     def measure(self) -> int:
         """Set ``total``, and return about how many rows there are."""

@@ -28,9 +28,7 @@ def _optuna() -> Any:
     try:
         import optuna
     except ImportError:
-        raise MissingExtraError(
-            "tune needs the package optuna, which is not installed: pip install 'hatrix[tune]'"
-        ) from None
+        raise MissingExtraError.of("tune", "optuna", "tune") from None
     return optuna
 
 

@@ -21,9 +21,7 @@ def need_the_extra() -> None:
     """Raise unless pyspark and what it exchanges data by are installed."""
     for package in ("pyspark", "pyarrow"):
         if find_spec(package) is None:
-            raise MissingExtraError(
-                f"hatrix spark needs {package}, which is not installed: pip install 'hatrix[spark]'"
-            )
+            raise MissingExtraError.of("hatrix spark", package, "spark")
 
 
 def need_java() -> int:

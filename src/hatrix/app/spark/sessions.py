@@ -149,8 +149,8 @@ def _translated(what: str, text: str) -> HatrixError:
         return DataError(ours[-1])
     if re.search(r"No module named 'hatrix", text):
         return ClusterError(
-            f"{what}: the Python of the workers has no hatrix: install hatrix[spark] on every node, or send an "
-            "environment along (spark.pyspark.python, docs/spark.md)"
+            f"{what}: the Python of the workers has no hatrix: run pip install '.[spark]' in a clone of "
+            "hatrix there, or send an environment along (spark.pyspark.python, docs/spark.md)"
         )
     program = re.search(r'Cannot run program "([^"]+)"', text)
     if program:
