@@ -12,7 +12,6 @@ import glob
 import gzip
 import re
 import shutil
-import tempfile
 import zipfile
 import zlib
 from collections.abc import Iterator
@@ -23,6 +22,7 @@ from typing import IO, TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 
+from hatrix import _files
 from hatrix.data.ids import Ids
 from hatrix.data.pieces import Columns
 from hatrix.data.ratings import ReadReport
@@ -68,8 +68,8 @@ def plain_file(path: Path, encoding: str | None, beside: Path | None = None) -> 
             if not packing(path) and not mark and _is_utf8(encoding):
                 yield path
                 return
-        with tempfile.TemporaryDirectory(prefix="hatrix-", dir=beside) as folder:
-            copy = Path(folder) / "ratings"
+        with _files.scratch(beside) as folder:
+            copy = folder / "ratings"
             with _opened(path) as packed, open(copy, "wb") as plain:
                 if mark:
                     packed.read(3)
