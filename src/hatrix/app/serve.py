@@ -11,7 +11,6 @@ import re
 import signal
 import socket
 import sys
-import tempfile
 from collections.abc import Callable
 from contextlib import ExitStack
 from dataclasses import dataclass, replace
@@ -21,6 +20,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 from cyclopts import Parameter
 
+from hatrix import _files
 from hatrix.app.flags import Output, file_path, whole
 from hatrix.app.workers import NOT_STARTED, supervise
 from hatrix.errors import HatrixError, MissingExtraError, ParameterError
@@ -129,7 +129,7 @@ def serve(
             _serve_here(options.app(live), listener, lambda: output.note(note))
         else:
             assert live.snapshots is not None
-            os.environ[FOLDER] = stack.enter_context(tempfile.TemporaryDirectory(prefix="hatrix-metrics-"))
+            os.environ[FOLDER] = str(stack.enter_context(_files.scratch()))
             output.note(f"{note} with {workers} processes")
             options = replace(options, folder=live.snapshots.folder)
             if not supervise(_serve_in_worker, options, listener, workers):

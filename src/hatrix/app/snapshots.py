@@ -5,7 +5,6 @@ ends the process. So a new file is copied, checked once, and only then mapped; a
 copy. One that maps a copy keeps it, even after it has been removed from the folder, so a folder holds one copy::
 
     .model.hatrix.served/
-        lock              held while one process copies and checks
         latest.json       what was found last: {"stamp": […], "digest": "…"}, with a "fault" where the file is not sound
         DIGEST.hatrix     the copy of the last sound one
 """
@@ -15,16 +14,15 @@ from __future__ import annotations
 import hashlib
 import json
 import os
-import shutil
 import stat
-import tempfile
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager, suppress
+from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, Any, BinaryIO, NamedTuple
 
 import hatrix
+from hatrix import _files
 from hatrix.errors import ModelFileError
 
 if TYPE_CHECKING:
@@ -54,7 +52,8 @@ class Snapshots:
 
     def __init__(self, path: Path, folder: Path | None = None) -> None:
         self.path = path
-        self.folder = folder or _beside(path) or Path(tempfile.mkdtemp(prefix="hatrix-"))
+        self._made = ExitStack()
+        self.folder = folder or _beside(path) or self._made.enter_context(_files.scratch()) / "served"
 
     def stamp(self) -> Stamp | None:
         """That of the file now; None where there is none."""
@@ -91,18 +90,19 @@ class Snapshots:
 
     def close(self) -> None:
         """Remove the folder. Other processes keep what they have mapped, and make a new one when they need it."""
-        shutil.rmtree(self.folder, ignore_errors=True)
+        _files.discard(self.folder)
+        self._made.close()
 
     def _take_anew(self, stamp: Stamp | None, latest: dict[str, Any]) -> Taken:
-        temporary = self.folder / f"copying-{os.getpid()}"
         try:
-            digest = _copied(self.path, temporary)
-            copy = self._copy(digest)
-            if copy.exists():
-                model = hatrix.load(copy, verify=False)
-            else:
-                model = hatrix.load(temporary)
-                temporary.replace(copy)
+            with _files.temporary(self.folder) as (file, temporary):
+                digest = _copied(self.path, file)
+                copy = self._copy(digest)
+                if copy.exists():
+                    model = hatrix.load(copy, verify=False)
+                else:
+                    model = hatrix.load(temporary)
+                    temporary.replace(copy)
         except OSError as error:
             raise ModelFileError(f"{self.path} cannot be copied: {error.strerror or error}") from None
         except ModelFileError as error:
@@ -110,8 +110,6 @@ class Snapshots:
             if self.is_certain(stamp):
                 self._note({**latest, "stamp": stamp, "fault": fault})
             raise ModelFileError(fault) from None
-        finally:
-            temporary.unlink(missing_ok=True)
         certain = stamp if self.is_certain(stamp) else None
         self._note({"stamp": certain, "digest": digest})
         for old in self.folder.glob("*.hatrix"):
@@ -135,48 +133,22 @@ class Snapshots:
         return found if isinstance(found, dict) else {}
 
     def _note(self, facts: dict[str, Any]) -> None:
-        temporary = self.folder / f"noting-{os.getpid()}"
         try:
-            temporary.write_text(json.dumps(facts))
-            temporary.replace(self.folder / "latest.json")
+            with _files.replacing(self.folder / "latest.json", durable=False) as file:
+                file.write(json.dumps(facts).encode())
         except OSError as error:
-            temporary.unlink(missing_ok=True)
             raise ModelFileError(f"{self.folder} cannot be written: {error.strerror or error}") from None
 
     @contextmanager
     def _locked(self) -> Iterator[None]:
         """Alone among the processes that use the folder."""
-        lock = self.folder / "lock"
-        while True:
+        with ExitStack() as stack:
             try:
-                self.folder.mkdir(mode=0o700, parents=True, exist_ok=True)
-                file = open(lock, "a")  # noqa: SIM115  (closed below, which lets the lock go)
-            except FileNotFoundError:  # removed in between
-                continue
+                self.folder.parent.mkdir(parents=True, exist_ok=True)
+                stack.enter_context(_files.holding(self.folder, wait=True))
             except OSError as error:
                 raise ModelFileError(f"{self.folder} cannot be written: {error.strerror or error}") from None
-            with file:
-                _lock(file.fileno())
-                if not _is_same(file.fileno(), lock):  # the folder was removed while we waited
-                    continue
-                yield
-                return
-
-
-def _lock(file: int) -> None:
-    try:
-        from fcntl import LOCK_EX, flock
-    except ImportError:  # Windows, where one process serves
-        return
-    flock(file, LOCK_EX)
-
-
-def _is_same(file: int, path: Path) -> bool:
-    """Whether an open file is still the one of that name."""
-    try:
-        return os.path.samestat(os.fstat(file), path.stat())
-    except FileNotFoundError:
-        return False
+            yield
 
 
 def _beside(path: Path) -> Path | None:
@@ -192,8 +164,8 @@ def _beside(path: Path) -> Path | None:
     return folder if ours and not found.st_mode & 0o022 and os.access(folder, os.W_OK) else None
 
 
-def _copied(source: Path, target: Path) -> str:
-    """Copy a file; the SHA-256 of what was copied."""
+def _copied(source: Path, copy: BinaryIO) -> str:
+    """Copy a file into an open one, and return the SHA-256 of what was copied."""
     digest = hashlib.sha256()
     try:
         mode = source.stat().st_mode
@@ -202,8 +174,9 @@ def _copied(source: Path, target: Path) -> str:
     if not stat.S_ISREG(mode):
         what = "a folder: give the model file in it" if stat.S_ISDIR(mode) else "not a file on disk"
         raise ModelFileError(f"{source} is {what}")
-    with open(source, "rb") as file, open(target, "wb") as copy:
+    with open(source, "rb") as file:
         while part := file.read(AT_ONCE):
             digest.update(part)
             copy.write(part)
+    copy.flush()
     return digest.hexdigest()

@@ -4,32 +4,43 @@ from __future__ import annotations
 
 import glob
 import os
-import shutil
-import tempfile
-from collections.abc import Iterable, Iterator
-from contextlib import contextmanager
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
 
+from hatrix import _files
 from hatrix.errors import ParameterError
 
 __all__ = ["refuse_unwritable", "staged"]
 
 
 @contextmanager
-def staged(folder: Path, names: Iterable[str], source: str) -> Iterator[Path]:
-    """A hidden folder for files of these names, which move to ``folder`` when all went well, and only then."""
-    home = refuse_unwritable(folder, names, "--out", [source])
-    try:
-        stage = Path(tempfile.mkdtemp(prefix=".hatrix-", dir=home))
-    except OSError as error:
-        raise ParameterError(f"--out: cannot write in {home}: {error.strerror}: give another place") from None
-    try:
+def staged(folder: Path, names: Sequence[str], source: str) -> Iterator[Path]:
+    """Make a hidden folder for files of these names, which move to ``folder`` when all went well, and only then.
+
+    Until then no other process can stage files whose first name is the same: two runs never mix their files.
+    """
+    refuse_unwritable(folder, names, "--out", [source])
+    made = [place for place in (folder, *folder.parents) if not place.exists()]
+    with ExitStack() as stack:
+        stack.callback(_remove_empty, made)
+        try:
+            folder.mkdir(parents=True, exist_ok=True)
+            stage = stack.enter_context(_files.claimed(folder / names[0]))
+        except OSError as error:
+            raise ParameterError(
+                f"--out: cannot write in {folder}: {error.strerror}: give another place"
+            ) from None
         yield stage
-        folder.mkdir(parents=True, exist_ok=True)
         for name in names:
-            os.replace(stage / name, folder / name)
-    finally:
-        shutil.rmtree(stage, ignore_errors=True)
+            _files.move(stage / name, folder / name)
+
+
+def _remove_empty(folders: Sequence[Path]) -> None:
+    """Remove the folders that nothing was put into, the innermost first."""
+    with suppress(OSError):
+        for folder in folders:
+            folder.rmdir()
 
 
 def refuse_unwritable(

@@ -10,7 +10,6 @@ import json
 import re
 import shutil
 import sys
-import tempfile
 import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import suppress
@@ -19,6 +18,7 @@ from pathlib import Path
 
 import platformdirs
 
+from hatrix import _files
 from hatrix.data.archive import Checked, unpack
 from hatrix.data.catalogue import DataSet, Mirror
 from hatrix.data.download import Network, digest, fetch, fetch_text, shown
@@ -28,7 +28,6 @@ from hatrix.errors import DownloadError
 __all__ = ["cache_folder", "cached", "download"]
 
 MANIFEST = ".hatrix.json"
-FORSAKEN_SECONDS = 86_400
 LEFT_PACKED = frozenset({"genome-scores.csv"})
 """The tag genome is larger than the ratings beside it, and nothing here reads it."""
 
@@ -81,12 +80,9 @@ def download(entry: DataSet, packed: Path | None, progress: bool) -> Path:
     failures: list[str] = []
     try:
         root.mkdir(parents=True, exist_ok=True)
-        _sweep(root)
-        with tempfile.TemporaryDirectory(
-            prefix=f".{entry.name}-", dir=root, ignore_cleanup_errors=True
-        ) as temporary:
+        with _files.scratch(root) as temporary:
             for what, fill in _sources(entry, packed, failures, progress):
-                room = Path(temporary) / str(len(failures))
+                room = temporary / str(len(failures))
                 staged = room / entry.name
                 staged.mkdir(parents=True)
                 try:
@@ -228,11 +224,3 @@ def _publish(entry: DataSet, staged: Path, final: Path) -> Path:
             staged.rename(final)
             return final
     raise DownloadError(f"{final} cannot be replaced: remove it, and try again")
-
-
-def _sweep(root: Path) -> None:
-    """Remove what killed processes left behind."""
-    for path in root.glob(".*-*"):
-        with suppress(OSError):
-            if time.time() - path.stat().st_mtime > FORSAKEN_SECONDS:
-                shutil.rmtree(path)

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import ctypes
 import mmap
-import os
 import re
 import secrets
 from collections.abc import Iterator, Sequence
@@ -21,6 +20,7 @@ from typing import TYPE_CHECKING, Any, BinaryIO
 
 import numpy as np
 
+from hatrix import _files
 from hatrix.errors import DataError, ParameterError
 
 if TYPE_CHECKING:
@@ -120,25 +120,14 @@ class Disk:
         DataError
             If it is not ``shared``, and somebody else works in the folder now.
         """
-        try:
-            import fcntl
-
-            folder = os.open(self.folder, os.O_RDONLY)
-        except (ImportError, OSError):
-            yield
-            return
-        try:
+        with ExitStack() as stack:
             try:
-                fcntl.flock(folder, fcntl.LOCK_SH if shared else fcntl.LOCK_EX | fcntl.LOCK_NB)
-            except BlockingIOError:
-                raise DataError(
-                    f"another run works in {self.folder} now: wait for it, or give another folder"
-                ) from None
+                stack.enter_context(_files.holding(self.folder, own=False, shared=shared, wait=shared))
+            except ParameterError as error:
+                raise DataError(str(error)) from None
             except OSError:
                 pass
             yield
-        finally:
-            os.close(folder)
 
     def path(self, name: str) -> Path:
         """The file of a column."""
@@ -147,11 +136,8 @@ class Disk:
     @contextmanager
     def writing(self, name: str, dtype: DTypeLike) -> Iterator[Column]:
         """A column to append to; it has its name once it is whole."""
-        path = self.path(name)
-        unfinished = path.with_name(f"{name}.part")
-        with open(unfinished, "wb") as file:
+        with _files.replacing(self.path(name), durable=False) as file:
             yield Column(file, dtype)
-        os.replace(unfinished, path)
 
     @contextmanager
     def keeping(self, dtypes: Sequence[DTypeLike]) -> Iterator[tuple[list[Column], list[NDArray[Any]]]]:
@@ -166,9 +152,8 @@ class Disk:
             mapped += [self.mapped(name, dtype) for name, dtype in zip(names, dtypes, strict=True)]
         finally:
             for name in names:
-                for path in (self.path(name), self.path(f"{name}.part")):
-                    with suppress(OSError):  # elsewhere than on POSIX they stay until the folder goes
-                        path.unlink()
+                with suppress(OSError):  # elsewhere than on POSIX they stay until the folder goes
+                    self.path(name).unlink()
 
     def pieces(self, name: str, dtype: DTypeLike, rows: int) -> Iterator[NDArray[Any]]:
         """The column from its beginning, so many rows at a time, each piece an array of its own."""

@@ -2,9 +2,6 @@
 
 from __future__ import annotations
 
-import os
-import shutil
-import tempfile
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
@@ -13,6 +10,7 @@ from typing import TYPE_CHECKING, overload
 
 import numpy as np
 
+from hatrix import _files
 from hatrix.data.disk import one_line, quoted, size_in_bytes
 from hatrix.data.ids import Ids
 from hatrix.data.ratings import Ratings
@@ -190,11 +188,11 @@ def _write(
 
     refuse_target(path)
     try:
-        folder = Path(tempfile.mkdtemp(prefix=f".{path.name}-", dir=path.parent))
-    except OSError as error:
-        raise DataError(f"{path} cannot be written: {error.strerror}") from None
-    try:
-        with duckdb.connect() as connection, ThreadPoolExecutor(1) as ahead:
+        with (
+            _files.claimed(path) as folder,
+            duckdb.connect() as connection,
+            ThreadPoolExecutor(1) as ahead,
+        ):
             connection.execute("SET enable_progress_bar = false")
             connection.execute(f"SET memory_limit = '{memory}B'")
             connection.execute(f"SET temp_directory = {quoted(folder)}")
@@ -212,18 +210,14 @@ def _write(
                 parts.append(folder / f"{len(parts):06}.parquet")
                 connection.execute(f"COPY (FROM block) TO {quoted(parts[-1])} (FORMAT parquet)")
                 connection.unregister("block")
-            together = folder / path.name
+            together = folder / "together.parquet"
             files = ", ".join(map(quoted, parts))
             connection.execute(
                 f"COPY (FROM read_parquet([{files}])) TO {quoted(together)} (FORMAT parquet, COMPRESSION zstd)"
             )
-            with open(together, "rb+") as file:
-                os.fsync(file.fileno())
-            os.replace(together, path)
+            _files.move(together, path)
     except (duckdb.Error, OSError) as error:
         raise DataError(f"{path} cannot be written: {one_line(error)}") from None
-    finally:
-        shutil.rmtree(folder, ignore_errors=True)
 
 
 def _tile(table: pd.DataFrame | None, copies: int) -> pd.DataFrame | None:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import tempfile
 from collections import deque
 from collections.abc import Generator, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
@@ -11,6 +10,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
+from hatrix import _files
 from hatrix.data import text
 from hatrix.data.disk import Disk
 from hatrix.data.lines import Piece, pieces_of_text
@@ -120,8 +120,8 @@ class Files:
             if not self.how.skip_bad_rows:
                 text.refuse_bad(found.report, named)
             return found
-        with tempfile.TemporaryDirectory(prefix="hatrix-") as folder:
-            pieces = self._sound_pieces(path, plain, layout, LARGEST_PIECE, Path(folder))
+        with _files.scratch() as folder:
+            pieces = self._sound_pieces(path, plain, layout, LARGEST_PIECE, folder)
             return joined(piece for piece, _ in pieces)
 
     def _pieces_of_table(self, path: Path, disk: Disk, rows: int) -> Iterator[Columns]:

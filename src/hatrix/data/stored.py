@@ -5,8 +5,6 @@ from __future__ import annotations
 import json
 import os
 import re
-import shutil
-import tempfile
 import weakref
 from collections.abc import Callable, Generator, Iterator
 from concurrent.futures import ThreadPoolExecutor
@@ -17,6 +15,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 import numpy as np
 
+from hatrix import _files
 from hatrix.data.disk import Disk
 from hatrix.data.ids import Ids
 from hatrix.data.pairs import Repeats, repeats
@@ -35,7 +34,7 @@ T = TypeVar("T")
 MANIFEST = "ratings.json"
 KINDS = {"user": np.int32, "item": np.int32, "value": np.float64, "time": np.int64}
 _OURS = re.compile(
-    r"(new-)?(user|item)s?(-end)?|(new-)?(value|time)|(pair|row|time|value|gone|changed|sums|piece)-[0-9]+|ratings[.]json|.*[.]part|"
+    r"(new-)?(user|item)s?(-end)?|(new-)?(value|time)|(pair|row|time|value|gone|changed|sums|piece)-[0-9]+|ratings[.]json|"
     r"(regions|kept)-[0-9a-f]{16}(-[0-9]+)?|duckdb_temp_.*"  # of a process that was killed
 )
 BYTES_PER_ROW = 400
@@ -49,8 +48,9 @@ def open_disk(folder: str | PathLike[str] | None, memory: int) -> Disk:
 
     try:
         if folder is None:
-            disk = Disk(Path(tempfile.mkdtemp(prefix="hatrix-")), memory)
-            weakref.finalize(disk, _remove, disk.folder, os.getpid())
+            made = ExitStack()
+            disk = Disk(made.enter_context(_files.scratch()), memory)
+            weakref.finalize(disk, _remove, made, os.getpid())
         else:
             Path(folder).mkdir(parents=True, exist_ok=True)
             disk = Disk(Path(folder), memory)
@@ -59,9 +59,9 @@ def open_disk(folder: str | PathLike[str] | None, memory: int) -> Disk:
     return disk
 
 
-def _remove(folder: Path, process: int) -> None:
+def _remove(made: ExitStack, process: int) -> None:
     if os.getpid() == process:  # and not when a fork of it ends
-        shutil.rmtree(folder, ignore_errors=True)
+        made.close()
 
 
 def rows_at_once(disk: Disk) -> int:
@@ -151,6 +151,7 @@ def kept(disk: Disk, source: dict[str, Any]) -> Ratings | None:
     DataError
         If there are files in the folder that no reading has written.
     """
+    _files.sweep(disk.folder)
     try:
         there = [path.name for path in disk.folder.iterdir()]
         if there and MANIFEST not in there:
@@ -178,10 +179,9 @@ def kept(disk: Disk, source: dict[str, Any]) -> Ratings | None:
 
 def clear(disk: Disk, *, gone: bool = False) -> None:
     """Remove what reading has written, and the folder too if it is to be gone."""
+    _files.sweep(disk.folder)
     for path in disk.folder.iterdir():
-        if path.is_dir() and path.name.startswith("hatrix-"):
-            shutil.rmtree(path, ignore_errors=True)
-        elif _OURS.fullmatch(path.name):
+        if _OURS.fullmatch(path.name):
             path.unlink(missing_ok=True)
     if gone:
         with suppress(OSError):
@@ -190,9 +190,8 @@ def clear(disk: Disk, *, gone: bool = False) -> None:
 
 def _note(disk: Disk, facts: dict[str, Any]) -> None:
     """Write down what the disk holds, and by that whose it is."""
-    unfinished = disk.path(f"{MANIFEST}.part")
-    unfinished.write_text(_json(facts) + "\n", encoding="utf-8")
-    os.replace(unfinished, disk.path(MANIFEST))
+    with _files.replacing(disk.path(MANIFEST), durable=False) as file:
+        file.write(_json(facts).encode() + b"\n")
 
 
 def _json(facts: dict[str, Any]) -> str:

@@ -31,7 +31,6 @@ import glob
 import gzip
 import itertools
 import re
-import tempfile
 import zipfile
 import zlib
 from collections.abc import Iterator
@@ -43,6 +42,7 @@ from typing import IO, TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 
+from hatrix import _files
 from hatrix.data.ids import Ids
 from hatrix.data.pieces import Columns
 from hatrix.data.ratings import ReadReport
@@ -108,8 +108,8 @@ def plain_file(path: Path, named: str, encoding: str | None, beside: Path | None
             if not packing(path) and not start.startswith(codecs.BOM_UTF8) and _is_utf8(encoding):
                 yield path
                 return
-        with tempfile.TemporaryDirectory(prefix="hatrix-", dir=beside) as folder:
-            copy = Path(folder) / "ratings"
+        with _files.scratch(beside) as folder:
+            copy = folder / "ratings"
             with _opened(path, named) as packed, open(copy, "wb") as plain:
                 _copy(named, packed, plain, None if _is_utf8(encoding) else encoding)
             yield copy

@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import hashlib
 import os
-import secrets
 from base64 import b64encode
 from collections.abc import Mapping
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from hatrix import _files
 from hatrix.errors import DataError, ParameterError
 
 if TYPE_CHECKING:
@@ -133,27 +133,18 @@ def save(html: str, path: str | os.PathLike[str]) -> None:
     Raises
     ------
     ParameterError
-        If the path is a folder or lies in none.
+        If the file cannot be written: the path is a folder or lies in none, or the disk is full.
     """
-    target = Path(path)
-    if target.is_dir():
-        raise ParameterError(f"{target} is a folder: give the name of a file in it, such as report.html")
-    if target.exists() and not target.is_file():
-        raise ParameterError(f"{target} is not a file on disk: give another path")
-    if not target.parent.is_dir():
-        raise ParameterError(f"there is no folder {target.parent}: create it, or give another path")
     # Ids may hold halves of surrogate pairs, which UTF-8 has no bytes for.
     data = html.encode("utf-8", "replace")
-    draft = target.with_name(f".{target.name[:100]}.{secrets.token_hex(6)}")
     try:
-        with open(draft, "xb") as file:
+        with _files.replacing(path) as file:
             file.write(data)
-            file.flush()
-            os.fsync(file.fileno())
-        os.replace(draft, target)
-    except BaseException:
-        draft.unlink(missing_ok=True)
-        raise
+    except OSError as error:
+        raise ParameterError(
+            f"{os.fspath(path)} cannot be written: {error.strerror or error}. Give the name of a file in a folder that "
+            "exists, such as report.html"
+        ) from None
 
 
 def _library(name: str) -> str:

@@ -18,16 +18,14 @@ import hashlib
 import json
 import math
 import os
-import secrets
 import stat
-from collections.abc import Iterable, Iterator, Mapping
-from contextlib import suppress
-from itertools import chain
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from hatrix import _files
 from hatrix.data.disk import let_go, map_file
 from hatrix.errors import DataError, ModelFileError
 
@@ -66,7 +64,8 @@ def write(path: str | Path, arrays: Mapping[str, NDArray[Any]], header: Mapping[
     """Write a hatrix file: all of it, or nothing.
 
     The bytes depend on the arguments alone. They go to a temporary file in the same folder, which replaces
-    ``path`` once it is safely on disk; an existing file keeps its permissions, a symbolic link its place.
+    ``path`` once it is safely on disk (see `hatrix._files.replacing`): an existing file keeps its permissions, and a
+    symbolic link stays and its target is replaced.
 
     Parameters
     ----------
@@ -100,8 +99,14 @@ def write(path: str | Path, arrays: Mapping[str, NDArray[Any]], header: Mapping[
     frame = _frame(text, entries)
     if len(frame) > LONGEST_HEADER:
         raise DataError(f"the header takes {len(frame):,} bytes: {LONGEST_HEADER:,} are the most")
-    contents = chain.from_iterable(pieces(plain[name]) for name in order)
-    _replace(Path(os.path.realpath(path)), chain([frame], (_bytes(piece) for piece in contents)))
+    try:
+        with _files.replacing(path) as file:
+            file.write(frame)
+            for name in order:
+                for piece in pieces(plain[name]):
+                    file.write(_bytes(piece))
+    except OSError as error:
+        raise _unwritable(path, error) from error
 
 
 def read(path: str | Path, *, verify: bool = True) -> tuple[dict[str, NDArray[Any]], dict[str, Any]]:
@@ -146,7 +151,14 @@ def read(path: str | Path, *, verify: bool = True) -> tuple[dict[str, NDArray[An
 
 def refuse_unwritable(path: str | Path) -> None:
     """Raise what `write` would, where the folder is missing or something else than a file is in the way."""
-    _mode(Path(os.path.realpath(path)))
+    try:
+        _files.refuse(path)
+    except OSError as error:
+        raise _unwritable(path, error) from None
+
+
+def _unwritable(path: str | Path, error: OSError) -> ModelFileError:
+    return ModelFileError(f"{os.path.realpath(path)} cannot be written: {error.strerror or error}")
 
 
 def take(arrays: dict[str, NDArray[Any]], name: str, *dtypes: str, axes: int = 1) -> NDArray[Any]:
@@ -317,45 +329,3 @@ def _is_entry(entry: Any) -> bool:
         case [str(code), list(shape), str()]:
             return code in DTYPES and all(type(n) is int and 0 <= n < 2**48 for n in shape)
     return False
-
-
-def _replace(target: Path, parts: Iterable[bytes | memoryview]) -> None:
-    """Put a file in the place of another, so that there is always one of the two and nothing in between."""
-    try:
-        mode = _mode(target)
-        temporary = target.with_name(f".hatrix-{secrets.token_hex(8)}.tmp")
-        try:
-            with open(temporary, "xb") as file:
-                if mode is not None:
-                    os.chmod(temporary, mode)
-                for part in parts:
-                    file.write(part)
-                file.flush()
-                os.fsync(file.fileno())
-            os.replace(temporary, target)
-        except BaseException:
-            with suppress(OSError):
-                temporary.unlink(missing_ok=True)
-            raise
-        if os.name != "nt":  # where a folder cannot be opened
-            folder = os.open(target.parent, os.O_RDONLY)
-            try:
-                os.fsync(folder)
-            finally:
-                os.close(folder)
-    except OSError as error:
-        raise ModelFileError(f"{target} cannot be written: {error.strerror or error}") from error
-
-
-def _mode(target: Path) -> int | None:
-    """The permissions of a file that is to be replaced."""
-    try:
-        mode = target.stat().st_mode
-    except FileNotFoundError:
-        if not target.parent.is_dir():
-            raise ModelFileError(f"{target} cannot be written: there is no folder {target.parent}") from None
-        return None
-    if not stat.S_ISREG(mode):
-        what = "is a folder" if stat.S_ISDIR(mode) else "is not a file on disk"
-        raise ModelFileError(f"{target} cannot be written: it {what}")
-    return stat.S_IMODE(mode) & 0o777

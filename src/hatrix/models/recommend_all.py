@@ -9,10 +9,9 @@ from __future__ import annotations
 import hashlib
 import json
 import os
-import shutil
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
 from itertools import pairwise
 from pathlib import Path
@@ -20,6 +19,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from hatrix import _files
 from hatrix.data.disk import let_go, quoted, resident, size_in_bytes
 from hatrix.errors import DataError, ParameterError
 from hatrix.models.container import pieces
@@ -198,11 +198,11 @@ def _streamed(
         raise DataError(f"{path} is not a file on disk: give another path")
     users, tally, resumed = len(recommender.model.users), _Tally(), 0
     try:
-        with duckdb.connect() as connection, _bar(users, progress) as show:
+        with ExitStack() as stack, duckdb.connect() as connection, _bar(users, progress) as show:
             connection.execute("SET enable_progress_bar = false")
             connection.execute(f"SET memory_limit = '{max(memory // 8, LEAST_OF_DUCKDB)}B'")
             connection.execute(f"SET threads = {recommender.threads}")
-            folder = _partial(path, _identity(recommender, ends))
+            folder = stack.enter_context(_partial(path, _identity(recommender, ends)))
             connection.execute(f"SET temp_directory = {quoted(folder)}")
             parts = []
             for number, (first, last) in enumerate(pairwise(ends)):
@@ -226,9 +226,9 @@ def _streamed(
                 show(last)
             source = f"SELECT * FROM read_parquet([{', '.join(quoted(part) for part in parts)}])"
             _copy(connection, source, path, FORMATS[path.suffix.lower()], folder=folder)
+            _files.discard(folder)
     except (duckdb.Error, OSError) as error:
         raise DataError(f"{path} cannot be written: {' '.join(str(error).split())}") from error
-    shutil.rmtree(folder, ignore_errors=True)
     return Streamed(path, users, tally.rows, tally.short, tally.fallback, resumed, list(recommender.warnings))
 
 
@@ -242,33 +242,34 @@ def _copy(
     frame: pd.DataFrame | None = None,
 ) -> None:
     """Write what a query gives to a file that appears when it is whole, and lies in the folder until then."""
-    temporary = folder / f"{path.name}.{os.getpid()}.tmp"
+    temporary = folder / "unfinished"
     try:
         if frame is not None:
             connection.register("frame", frame)
         connection.execute(f"COPY ({query}) TO {quoted(temporary)} {how}")
-        with open(temporary, "rb+") as file:
-            os.fsync(file.fileno())
-        os.replace(temporary, path)
+        _files.move(temporary, path)
     finally:
         temporary.unlink(missing_ok=True)
         if frame is not None:
             connection.unregister("frame")
 
 
-def _partial(path: Path, identity: str) -> Path:
-    """The folder of finished blocks: that of a run that broke off if it was this one, else a new one."""
-    folder = path.with_name(f".{path.name}.partial")
+@contextmanager
+def _partial(path: Path, identity: str) -> Iterator[Path]:
+    """The folder of finished blocks, those of this run if it broke off before. One process at a time works in it."""
+    place = Path(os.path.realpath(path))
+    folder = place.with_name(f".{place.name}.partial")
     mark = folder / "run.json"
-    try:
-        same = json.loads(mark.read_text())["run"] == identity
-    except (OSError, ValueError, KeyError, TypeError):
-        same = False
-    if not same:
-        shutil.rmtree(folder, ignore_errors=True)
-        folder.mkdir()
-        mark.write_text(json.dumps({"run": identity}) + "\n")
-    return folder
+    with _files.holding(folder, of=path):
+        try:
+            same = json.loads(mark.read_text())["run"] == identity
+        except (OSError, ValueError, KeyError, TypeError):
+            same = False
+        if not same:
+            _files.clear(folder)
+            with _files.replacing(mark) as file:
+                file.write(json.dumps({"run": identity}).encode() + b"\n")
+        yield folder
 
 
 def _identity(recommender: Recommender, ends: Sequence[int]) -> str:

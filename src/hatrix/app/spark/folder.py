@@ -14,13 +14,13 @@ from __future__ import annotations
 
 import json
 import os
-import tempfile
 from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from hatrix import _files
 from hatrix.data.ids import Ids
 from hatrix.errors import ModelFileError
 from hatrix.models import algorithm, artifact
@@ -79,8 +79,8 @@ def load(folder: str | Path, file: str | Path | None = None) -> FactorModel:
         # with the seconds of the fit: two of the same ratings differ in them
         if model.history.to_dict("records") == header.get("history"):
             return model
-    with tempfile.TemporaryDirectory(prefix=".hatrix-", dir=target.parent) as scratch:
-        _model(folder, header, Path(scratch)).save(target)
+    with _files.scratch(target.parent) as scratch:
+        _model(folder, header, scratch).save(target)
     return artifact.load(target)
 
 

@@ -5,13 +5,14 @@ from __future__ import annotations
 import atexit
 import os
 import shutil
-import tempfile
 import uuid
 from collections.abc import Mapping
-from contextlib import suppress
+from contextlib import ExitStack, suppress
 from functools import lru_cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
+
+from hatrix import _files
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -62,9 +63,8 @@ def retire(name: str) -> None:
         places.append(Path(SparkFiles.get(name)))
     with suppress(OSError):  # such as a session that has ended, whose folder is gone
         for place in places:
-            empty = place.with_suffix(".empty")
-            empty.touch()
-            os.replace(empty, place)
+            with _files.replacing(place, durable=False):
+                pass
 
 
 @lru_cache(maxsize=2)
@@ -94,6 +94,7 @@ def _sent(spark: SparkSession, path: Path) -> str:
 
 
 def _new_path() -> Path:
-    folder = tempfile.mkdtemp(prefix="hatrix-spark-")
-    atexit.register(shutil.rmtree, folder, ignore_errors=True)
-    return Path(folder) / f"{uuid.uuid4().hex}.hatrix"
+    made = ExitStack()
+    folder = made.enter_context(_files.scratch())
+    atexit.register(made.close)
+    return folder / f"{uuid.uuid4().hex}.hatrix"

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import tempfile
 import time as clock
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -10,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from hatrix import _files
 from hatrix.app.spark import gathering, mllib, results, scoring
 from hatrix.app.spark.ratings import SIDES, Table, lists_of, table
 from hatrix.app.spark.sessions import explained
@@ -147,7 +147,7 @@ def fit(
     spark, started = df.sparkSession, clock.perf_counter()
     if path is not None:
         _refuse_existing(spark, path)
-    with explained("the fit on Spark failed"), tempfile.TemporaryDirectory(prefix="hatrix-spark-") as scratch:
+    with explained("the fit on Spark failed"), _files.scratch() as scratch:
         rows = table(
             df,
             user=user,
@@ -164,7 +164,7 @@ def fit(
                 raise DataError(
                     f"the table has events and no ratings, and {algorithm.name} predicts ratings: name the column of ratings"
                 )
-            work = _Work(spark, rows, algorithm, seed, Path(scratch))
+            work = _Work(spark, rows, algorithm, seed, scratch)
             work.train(blocks, checkpoint)
             history, evaluation = {"epoch": algorithm.epochs}, None
             if path is None or test is not None:
