@@ -56,10 +56,11 @@ def browser() -> Iterator[Any]:
 class Server:
     """The service of a model, in a thread."""
 
-    def __init__(self, model: Any, **options: Any) -> None:
+    def __init__(self, model: Any, *, port: int = 0, **options: Any) -> None:
         self.app = create_app(model, **options)
         with socket.socket() as free:
-            free.bind(("127.0.0.1", 0))
+            free.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+            free.bind(("127.0.0.1", port))
             self.port = free.getsockname()[1]
         self.server = uvicorn.Server(
             uvicorn.Config(self.app, host="127.0.0.1", port=self.port, log_level="error")
@@ -612,30 +613,287 @@ def test_what_is_not_there_is_said(look: Callable[..., Visit], rated: str) -> No
     assert all("404" in text for text in seen.complaints), seen.complaints
 
 
+def test_ratings_outlast_other_screens_and_a_reload(look: Callable[..., Visit], rated: str) -> None:
+    seen = look(rated)
+    page = seen.go("rate", SCREENS["rate"])
+    cards = page.locator(".cards").first.locator("li")
+    cards.nth(0).get_by_role("radio", name="5 stars").click()
+    cards.nth(1).get_by_role("radio", name="2 stars").click()
+    cards.nth(2).get_by_role("button", name="Skip").click()
+    page.locator(".hint", has_text="From 2 ratings").wait_for()
+    address = page.url
+    for way in ("Map", "Data", "Rate"):
+        page.locator("nav a", has_text=way).click()
+        page.locator("nav a[aria-current=page]", has_text=way).wait_for()
+        page.locator("nav a", has_text="Rate").click()
+        page.locator(".hint", has_text="From 2 ratings").wait_for()
+        page.locator(".hint", has_text="1 item skipped").wait_for()
+        assert page.url == address, way
+    page.goto("about:blank")
+    page.goto(f"{rated}#/rate")  # as by a bookmark, in the same tab
+    page.locator(".hint", has_text="From 2 ratings").wait_for()
+    page.reload()
+    page.locator(".hint", has_text="From 2 ratings").wait_for()
+    assert "session storage" in page.locator(".lead").inner_text()
+    assert page.evaluate("localStorage.length + document.cookie.length") == 0
+    page.get_by_role("button", name="Begin again").click()
+    page.locator(".empty", has_text="Nothing yet").wait_for()
+    page.locator("nav a", has_text="Map").click()
+    page.locator("nav a", has_text="Rate").click()
+    page.locator(".empty", has_text="Nothing yet").wait_for()
+    assert page.evaluate("location.hash") == "#/rate"
+    content(seen)
+
+
+def test_a_link_does_not_take_the_place_of_ratings(look: Callable[..., Visit], rated: str) -> None:
+    seen = look(rated)
+    page = seen.go("rate?r=1:5,2:4", ".recommended > li")
+    page.locator("nav a", has_text="Map").click()
+    page.locator("nav a", has_text="Rate").click()
+    page.locator(".hint", has_text="From 2 ratings").wait_for()  # a first link is kept, too
+    seen.go("items/7", ".facts")
+    page.get_by_role("link", name="What goes with it").click()
+    page.locator(".hint", has_text="From 1 rating,").wait_for()
+    assert "than the 2 ratings that you gave" in page.locator(".note").inner_text()
+    page.locator(".cards").first.get_by_role("radio", name="4 stars").nth(3).click()
+    page.locator(".hint", has_text="From 2 ratings").wait_for()
+    page.locator(".note").get_by_role("button", name="Back to mine").click()
+    page.locator(".note").wait_for(state="detached")
+    assert page.url.endswith("r=1%3A5%2C2%3A4")
+    seen.go("rate?r=9:1", ".note")
+    page.get_by_role("button", name="keep these instead").click()
+    page.locator(".note").wait_for(state="detached")
+    seen.go("rate", ".recommended > li")
+    assert page.url.endswith("r=9%3A1")
+    content(seen)
+
+
+def test_without_storage_ratings_last_as_long_as_the_page(look: Callable[..., Visit], rated: str) -> None:
+    seen = look(rated)
+    seen.page.add_init_script(
+        "Object.defineProperty(window, 'sessionStorage', { get() { throw new DOMException('no'); } })"
+    )
+    page = seen.go("rate", SCREENS["rate"])
+    page.locator(".cards").first.get_by_role("radio", name="5 stars").first.click()
+    page.locator(".hint", has_text="From 1 rating,").wait_for()
+    page.locator("nav a", has_text="Map").click()
+    page.locator("nav a", has_text="Rate").click()
+    page.locator(".hint", has_text="From 1 rating,").wait_for()
+    content(seen)
+
+
+def test_feedback_shows_without_a_reload(
+    look: Callable[..., Visit], serve: Callable[..., str], tmp_path: Path
+) -> None:
+    store = f"sqlite:///{tmp_path}/feedback.db"
+    seen = look(serve(folder(tmp_path, hx.ALS(factors=3), films(60, 40)), store=store))
+    page = seen.go("users", SCREENS["users"])
+    page.locator(".hint", has_text="60 users").wait_for()
+    seen.go("users/1", ".recommended > li")
+    listed = page.locator(".recommended .item").all_inner_texts()
+    rated = int(page.locator(".facts div", has_text="Rated").locator("dd").inner_text().split()[0])
+    top = page.evaluate("fetch('v1/recommendations?user=1').then(r => r.json())")["items"][0]
+    give = """([user, item]) => fetch('v1/feedback', { method: 'POST', headers: { 'Content-Type': 'application/json' },
+        body: JSON.stringify({ user, ratings: [{ item, rating: 1 }] }) }).then(reply => reply.status)"""
+    assert page.evaluate(give, [1, top["item"]]) == 201
+    new = page.locator(".history li", has=page.locator(".mark"))  # while the screen is open
+    new.wait_for()
+    assert new.locator("a").inner_text() == top["title"]
+    page.locator(".facts", has_text=f"{rated + 1} items").wait_for()
+    page.wait_for_function(f"document.querySelector('.recommended .item').innerText !== {listed[0]!r}")
+    assert page.evaluate(give, [777, 3]) == 201
+    page.locator(".back a").click()  # a screen that was seen before
+    page.locator(".hint", has_text="61 users").wait_for()
+    page.get_by_label("Search users").fill("777")
+    page.locator("#found li", has_text="777").locator("a", has_text="1 ").wait_for()
+    assert (
+        page.evaluate("fetch('v1/feedback?user=777', { method: 'DELETE' }).then(reply => reply.status)")
+        == 200
+    )
+    page.locator(".empty", has_text="Nobody found").wait_for()
+    content(seen)
+
+
 def test_a_service_that_is_down_is_said_and_tried_again(look: Callable[..., Visit], rated: str) -> None:
     seen = look(rated)
     page = seen.go("overview", SCREENS["overview"])
     page.context.set_offline(True)
     page.locator("nav a", has_text="Data").click()
     page.locator(".trouble", has_text="does not answer").wait_for()
+    page.locator(".away").wait_for()
+    page.get_by_role("button", name="Try now").click()
+    page.locator(".away").wait_for()
     page.context.set_offline(False)
-    page.get_by_role("button", name="Try again").click()
     page.locator(SCREENS["data"]).wait_for()
+    assert page.locator(".away, .trouble").count() == 0
 
 
-def test_another_model_is_told_of(look: Callable[..., Visit], browser: Any, tmp_path: Path) -> None:
+def test_the_page_goes_on_after_a_restart(look: Callable[..., Visit], browser: Any, tmp_path: Path) -> None:
+    assert browser
+    path = folder(tmp_path, hx.BiasedMF(factors=3), films(60, 40))
+    server = Server(path)
+    try:
+        seen = look(server.url)
+        page = seen.go("rate?r=1:5", ".recommended > li")
+        server.stop()
+        page.locator(".cards").first.get_by_role("radio", name="4 stars").nth(1).click()
+        page.locator(".beside .trouble", has_text="does not answer").wait_for()
+        page.locator(".away", has_text="goes on by itself").wait_for()
+        page.locator("nav a", has_text="Errors").click()
+        page.locator("main .trouble").wait_for()
+        hx.Bias().fit(films(60, 40), progress=False).save(path)  # it comes back with another model
+        server = Server(path, port=server.port)
+        page.locator(SCREENS["errors"]).wait_for()
+        page.locator(".away").wait_for(state="detached")
+        page.locator("footer", has_text="bias on films").wait_for()
+        assert page.locator(".trouble").count() == 0
+        page.locator("nav a", has_text="Rate").click()
+        page.locator(".hint", has_text="From 2 ratings").wait_for()
+    finally:
+        server.stop()
+
+
+def test_a_busy_service_is_asked_again(look: Callable[..., Visit], rated: str) -> None:
+    seen, refusals = look(rated), []
+
+    def refuse(route: Any) -> None:
+        if len(refusals) == 2:
+            route.continue_()
+            return
+        refusals.append(route.request.url)
+        problem = '{"status": 503, "code": "overloaded", "detail": "too many requests are being worked on"}'
+        route.fulfill(status=503, headers={"Retry-After": "0"}, content_type="application/json", body=problem)
+
+    seen.page.route("**/v1/data", refuse)
+    seen.go("data", SCREENS["data"])
+    assert len(refusals) == 2
+
+
+def test_facts_of_two_models_never_stand_together(
+    look: Callable[..., Visit], browser: Any, tmp_path: Path
+) -> None:
+    assert browser
+    server = Server(folder(tmp_path / "one", hx.BiasedMF(factors=3), films(60, 40)))
+    other = folder(tmp_path / "two", hx.Bias(), films(70, 45))
+    try:
+        seen = look(server.url)
+        page = seen.go("overview", SCREENS["overview"])
+        seen.go("items", SCREENS["items"])
+        seen.go("users/1", ".recommended > li")
+        live, service = server.app.state.service.live, server.app.state.service
+        live.current = create_app(other).state.service.live.current
+        page.locator("nav a", has_text="Items").click()  # kept of the model before
+        page.locator(".hint", has_text="40 items").wait_for()
+        page.locator("#found a").first.click()  # asks, and so hears of the other one
+        page.locator(".changed", has_text=live.current.version).wait_for()
+        page.locator(".facts", has_text="of 45").wait_for()
+        page.locator("footer", has_text="bias on films").wait_for()
+        page.locator("nav a", has_text="Overview").click()
+        page.locator("h1:has-text('Bias on films')").wait_for()
+        page.locator("nav a", has_text="Items").click()
+        page.locator(".hint", has_text="45 items").wait_for()
+        page.locator(".changed").get_by_role("button", name="Close").click()
+        page.locator(".changed").wait_for(state="detached")
+        assert service.served.version in page.locator("footer").inner_text()
+        content(seen)
+    finally:
+        server.stop()
+
+
+def test_who_looks_again_hears_of_another_model(
+    look: Callable[..., Visit], browser: Any, tmp_path: Path
+) -> None:
     assert browser
     server = Server(folder(tmp_path / "one", hx.BiasedMF(factors=3), films(60, 40)))
     other = folder(tmp_path / "two", hx.Bias(), films(60, 40))
     try:
         seen = look(server.url)
-        page = seen.go("overview", SCREENS["overview"])
+        page = seen.go("rate?r=1:5,2:1", ".recommended > li")
         live = server.app.state.service.live
-        live.current = create_app(other).state.service.live.current
-        page.evaluate("document.dispatchEvent(new Event('visibilitychange'))")  # who comes back to it is told
+        first, second = live.current, create_app(other).state.service.live.current
+        live.current = second
+        page.evaluate("document.dispatchEvent(new Event('visibilitychange'))")
         page.locator(".changed").wait_for()
-        page.get_by_role("button", name="Show it").click()
         page.locator("footer", has_text="bias on films").wait_for()
+        page.locator(".hint", has_text="From 2 ratings").wait_for()
+        for served in (first, second, first):  # as processes do that take up a file one after the other
+            live.current = served
+            page.evaluate("document.dispatchEvent(new Event('visibilitychange'))")
+            page.wait_for_timeout(50)
+        page.locator("footer", has_text="biased-mf on films").wait_for()
+        page.locator(".changed", has_text=first.version).wait_for()
         content(seen)
     finally:
         server.stop()
+
+
+def test_every_chart_is_there_when_the_page_is_printed(look: Callable[..., Visit], rated: str) -> None:
+    seen = look(rated, scheme="dark")
+    seen.page.add_init_script(
+        """addEventListener("afterprint", () => {
+            const charts = [...document.querySelectorAll(".chart")];
+            window.printed = [charts.length, charts.filter(chart => chart.querySelector("svg")).length];
+        });
+        window.requestIdleCallback = () => {};  // nothing is drawn beforehand but what is seen"""
+    )
+    page = seen.go("errors", SCREENS["errors"])
+    drawn = "[...document.querySelectorAll('.chart svg')].length"
+    assert page.evaluate(drawn) < page.locator(".chart").count()
+    page.pdf()
+    charts, there = page.evaluate("window.printed")
+    assert charts == there > 10
+    assert page.evaluate("document.documentElement.dataset.theme") is None
+    page.emulate_media(media="print", color_scheme="dark")
+    white = "getComputedStyle(document.body).backgroundColor"
+    assert page.evaluate(white) == "rgb(255, 255, 255)"
+    assert not page.locator("header nav").is_visible()
+    content(seen)
+
+
+def test_charts_far_below_are_drawn_while_nothing_happens(look: Callable[..., Visit], rated: str) -> None:
+    seen = look(rated)
+    page = seen.go("errors", SCREENS["errors"])
+    page.wait_for_function(
+        "() => [...document.querySelectorAll('.chart')].every(chart => chart.querySelector('svg'))"
+    )
+    assert page.evaluate("scrollY") == 0
+    content(seen)
+
+
+def test_reasons_say_what_taking_ratings_away_would_do(look: Callable[..., Visit], rated: str) -> None:
+    seen = look(rated)
+    said = {"rank": 1, "leaves": False, "score": 4.0, "items": [1]}
+    parts = [{"part": "rating", "item": 1, "title": "One", "rating": 5.0, "contribution": 0.5}]
+
+    def told(**changed: Any) -> str:
+        page = seen.page
+        page.unroute_all()
+        reply = {
+            "model": "m",
+            "user": 1,
+            "item": 5,
+            "basis": "model",
+            "score": 4.5,
+            "rank": 1,
+            "fit": 1,
+            "warnings": [],
+        }
+        reply |= {"parts": parts, "without": said} | changed
+        reply.pop("model")
+        page.route("**/v1/explanation?*", lambda route: route.fulfill(json=reply))
+        seen.go("overview", SCREENS["overview"])
+        page.reload()
+        seen.go("users/1", ".recommended > li")
+        page.locator("button.why").first.click()
+        page.locator(".parts table").wait_for()
+        return " ".join(page.locator(".parts").inner_text().split())
+
+    assert "Even without one rating (One) it would keep rank 1." in told()
+    assert "Without one rating (One) it would have rank 4 and stay in the list." in told(
+        without=said | {"rank": 4}
+    )
+    assert "it would have rank 12 and leave the list." in told(without=said | {"rank": 12, "leaves": True})
+    assert "No rating of this user speaks for the item." in told(without=said | {"items": []})
+    assert "rank 1 of what is new to the user" in told()
+    seen_already = told(item=1)
+    assert "The user has rated this item; if it were new, it would have rank 1" in seen_already

@@ -93,10 +93,31 @@ def test_a_new_user_exists_from_the_first_rating_on(client, model):
     give(client, "777", (3, 5.0), (4, 1.0))
     expected = model.fold_in({3: 5.0, 4: 1.0}, user_id=777)
     assert listed(client, 777) == ("fold-in", expected.recommend(777, 30)["item"].tolist())
-    assert client.get("/v1/users", q="777").json()["users"] == [{"user": 777, "ratings": 0}]
+    assert client.get("/v1/users", q="777").json()["users"] == [{"user": 777, "ratings": 2}]
+    assert client.get("/v1/users", q="77").json()["users"][0] == {"user": 777, "ratings": 2}
     user = schemas.UserPage.model_validate_json(client.get("/v1/user", user=777).content)
     assert [entry.item for entry in user.history] == [3, 4]
     assert refusal(client.get("/v1/similar-users", user=777))[:2] == (404, "unknown-user")
+
+
+def test_feedback_counts_at_once_in_lists_of_users(client, model):
+    before = {one["user"]: one["ratings"] for one in client.get("/v1/users", n=1000).json()["users"]}
+    row = model.users.encode([4])[0]
+    known = set(model.items.decode(model.seen.item[model.seen.of(row)]).tolist())
+    new = [item for item in model.items.labels.tolist() if item not in known][:2]
+    give(client, 4, (min(known), 5.0), (new[0], 1.0), (new[1], 2.0), (998, 3.0))
+    for user, size in ((901, 3), (902, 1)):
+        give(client, user, *((item, 4.0) for item in range(1, size + 1)))
+    found = client.get("/v1/users", n=1000).json()
+    after = {one["user"]: one["ratings"] for one in found["users"]}
+    assert after == before | {4: before[4] + 2, 901: 3, 902: 1}
+    assert found["total"] == len(before) + 2
+    for user in (4, 901, 902, 5):
+        assert client.get("/v1/user", user=user).json()["ratings"] == after[user]
+    sizes = [one["ratings"] for one in found["users"] if one["user"] != 4]
+    assert sizes == sorted(sizes, reverse=True)
+    parts = [client.get("/v1/users", n=7, offset=offset).json()["users"] for offset in range(0, 70, 7)]
+    assert [one for part in parts for one in part] == found["users"][:70]
 
 
 def test_the_latest_rating_of_an_item_counts(client, model):
@@ -147,7 +168,7 @@ def test_a_deleted_user_stays_deleted(client, model):
     assert client.get("/v1/user", user=4).json()["total"] == 1
     found = client.get("/v1/users", q="4", n=1000).json()
     others = [entry["user"] for entry in found["users"][1:]]
-    assert found["users"][0] == {"user": 4, "ratings": 0}
+    assert found["users"][0] == {"user": 4, "ratings": 1}
     assert (4 in others, len(set(others)), found["total"]) == (False, len(others), len(others) + 1)
     for offset in range(3):
         page = client.get("/v1/users", q="4", n=2, offset=offset).json()
@@ -330,3 +351,18 @@ def test_reloading(client, monkeypatch):
     status, code, detail = refusal(client.request("POST", "/v1/admin/reload"))
     assert (status, code) == (409, "bad-model")
     assert "cut short" in detail
+
+
+def test_a_history_of_counts_adds_training_and_feedback_up(ratings: hx.Ratings, tmp_path: Path) -> None:
+    clicks = hx.Ratings.from_columns(
+        ratings.users.labels[ratings.user], ratings.items.labels[ratings.item], ratings.value, implicit=True
+    )
+    model = hx.ImplicitALS(factors=3, epochs=2).fit(clicks, progress=False)
+    known = trained(model, 4)
+    old, new = next(iter(known)), next(item for item in range(1, 31) if item not in known)
+    with serving(model, tmp_path) as client:
+        give(client, 4, (old, 2.0), (new, 3.0))
+        page = client.get("/v1/user", user=4).json()
+    shown = {entry["item"]: entry["rating"] for entry in page["history"]}
+    assert shown == known | {old: known[old] + 2.0, new: 3.0}
+    assert page["mean"] == pytest.approx(sum(shown.values()) / len(shown))

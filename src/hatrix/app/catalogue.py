@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Any, Literal
+import heapq
+import itertools
+import math
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import numpy as np
 from fastapi import APIRouter, Depends, Query, Response
@@ -13,9 +16,12 @@ from hatrix.app.asking import Ask, Asked, Item, User, known_parameters, shown
 from hatrix.app.personal import user_of
 from hatrix.app.problems import Problem, responses
 from hatrix.app.schemas import MOST_N
-from hatrix.app.shelf import plain
+from hatrix.app.shelf import folded, plain
 from hatrix.models.recommend import basis_of
 from hatrix.models.similar import similar
+
+if TYPE_CHECKING:
+    from hatrix.app.feedback import Feedback
 
 __all__ = ["router"]
 
@@ -125,22 +131,43 @@ def _similar(
 
 @router.get("/users", response_model=schemas.Users, responses=responses(), summary="Search users")
 def users(ask: Asked, q: Text = "", n: Length = 20, offset: Offset = 0) -> Response:
-    """Users whose id has `q` in it, active ones first. Those that have come since training are found by their whole id."""
-    shelf, model = ask.shelf, ask.model
+    """Users whose id has `q` in it, active ones first. Feedback counts at once, and so do the users that it brings."""
+    shelf, model, feedback = ask.shelf, ask.model, ask.feedback
     rows = shelf.find_users(q) if q.strip() else shelf.active.tolist()
-    if ask.feedback is not None and (deleted := ask.feedback.deletions):
-        gone = set(model.users.encode(deleted).tolist())
-        rows = [row for row in rows if row not in gone]
-    fresh = []
-    if q.strip():
-        person = user_of(ask, q.strip())
-        if person.new and person.trained < 0:
-            fresh = [{"user": person.label, "ratings": 0}]
-    part = rows[max(0, offset - len(fresh)) : max(0, offset + n - len(fresh))]
-    labels, counts = model.users.labels[part].tolist(), model.user_count[part].tolist()
-    found = [{"user": label, "ratings": count} for label, count in zip(labels, counts, strict=True)]
-    users = [*fresh[offset:], *found]
-    return ask.reply({"total": len(fresh) + len(rows), "offset": offset, "users": users})
+    new: list[Any] = []
+    if feedback is not None:
+        gone = set(model.users.encode(feedback.deletions).tolist()) if feedback.deletions else set()
+        rows = [row for row in rows if row not in gone] if gone else rows
+        new = _new_users(ask, feedback, q)
+    known = ((int(model.user_count[row]), plain(model.users.labels[row]), row) for row in rows)
+    fresh = sorted(((_size(ask, label), label, -1) for label in new), key=lambda one: -one[0])
+    exact = q.strip()
+    merged = heapq.merge(fresh, known, key=lambda one: -math.inf if str(one[1]) == exact else -one[0])
+    users = [
+        {"user": label, "ratings": count + (_size(ask, label, row) if row >= 0 else 0)}
+        for count, label, row in itertools.islice(merged, offset, offset + n)
+    ]
+    return ask.reply({"total": len(new) + len(rows), "offset": offset, "users": users})
+
+
+def _new_users(ask: Ask, feedback: Feedback, q: str) -> list[Any]:
+    """Users of the feedback alone whose id has all words of `q`."""
+    words = folded(q).split()
+    labels = [label for label in feedback.users if all(word in folded(str(label)) for word in words)]
+    rows = ask.model.users.encode(labels).tolist() if labels else []
+    return [label for label, row in zip(labels, rows, strict=True) if row < 0 or feedback.deleted(label)]
+
+
+def _size(ask: Ask, label: Any, row: int = -1) -> int:
+    """How many items of the model a user has rated in the feedback, and not in training where ``row`` is theirs."""
+    new = None if ask.feedback is None else ask.feedback.of(label)
+    if not new:
+        return 0
+    items = ask.model.items.encode(list(new))
+    items = items[items >= 0]
+    if row < 0 or ask.model.seen is None:
+        return len(items)
+    return int(np.count_nonzero(~np.isin(items, ask.model.seen.item[ask.model.seen.of(row)])))
 
 
 @router.get("/user", response_model=schemas.UserPage, responses=responses(404), summary="A user")
@@ -158,9 +185,9 @@ def user(
         values = zip(model.seen.item[rows].tolist(), model.seen.value[rows].tolist(), strict=True)
         rated = {item: (value, "training") for item, value in values}
     known = ask.model.items.encode(list(person.new)).tolist() if person.new else []
-    rated |= {
-        item: (value, "feedback") for item, value in zip(known, person.new.values(), strict=True) if item >= 0
-    }
+    for item, value in zip(known, person.new.values(), strict=True):
+        if item >= 0:  # the row that was folded in has counts of training and of feedback added up
+            rated[item] = (rated[item][0] if person.folded else value), "feedback"
     order = sorted(rated, key=lambda item: (-rated[item][0], shelf.place[item]))
     history = [{**shelf.item(item), "rating": rated[item][0], "source": rated[item][1]} for item in order[:n]]
     attributes = {}

@@ -192,6 +192,11 @@ class Feedback:
         """Users who were deleted since, some of whom may have come again."""
         return [user for user, found in list(self._users.items()) if found.deleted]
 
+    @property
+    def users(self) -> list[Any]:
+        """Users who have ratings beyond the model."""
+        return [user for user, found in list(self._users.items()) if found.ratings]
+
     def ratings(self) -> Ratings | None:
         """All ratings beyond the model, or None where there are none."""
         from hatrix.data.ratings import Ratings

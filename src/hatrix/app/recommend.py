@@ -207,20 +207,31 @@ def explain(
 
 
 def _reading(frame: pd.DataFrame, n: int) -> list[str]:
-    """What the parts of a score come to, in words."""
-    attrs = frame.attrs
-    lines = [f"score {attrs['score']:.4f}, place {attrs['rank']:,} among what the user has not seen"]
+    """Say in words what the parts of a score come to."""
+    attrs, rank = frame.attrs, frame.attrs["rank"]
+    rated = frame["item"][frame["part"] == "rating"].tolist()
+    among = "among what the user has not seen"
+    if attrs["item"] in rated:
+        place = f"the user has seen this item; if it were new, it would have place {rank:,} {among}"
+    else:
+        place = f"place {rank:,} {among}"
+    lines = [f"score {attrs['score']:.4f}, {place}"]
     if attrs["fit"] is not None:
         lines.append(
             f"the ratings account for {max(0.0, attrs['fit']):.0%} of how this user's factors tell items apart"
         )
     without = attrs["without"]
-    if without is not None and without["items"]:
+    if without is not None and not without["items"]:
+        lines.append("no rating of this user speaks for the item")
+    elif without is not None:
         named = ", ".join(map(str, without["items"]))
-        end = f"it leaves the list of {n}" if without["leaves"] else f"it stays in the list of {n}"
-        lines.append(
-            f"without the ratings of {named}: score {without['score']:.4f}, place {without['rank']:,}: {end}"
-        )
+        if without["rank"] == rank:
+            end = f"it keeps place {rank:,}"
+        elif without["leaves"]:
+            end = f"place {without['rank']:,}: it leaves the list of {n}"
+        else:
+            end = f"place {without['rank']:,}: it stays in the list of {n}"
+        lines.append(f"without the ratings of {named}: score {without['score']:.4f}, {end}")
     return lines
 
 

@@ -298,7 +298,7 @@ class Active(BaseModel):
     """A user found."""
 
     user: Id
-    ratings: int = Field(description="Training ratings.")
+    ratings: int = Field(description="Training ratings and feedback, an item once.")
 
 
 class Users(_Reply):

@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from hatrix.data.ids import Ids
     from hatrix.models.model import FactorModel
 
-__all__ = ["Shelf", "label_of", "plain", "row_of"]
+__all__ = ["Shelf", "folded", "label_of", "plain", "row_of"]
 
 TITLE = "title"
 FEW_LEVELS, FEW_VALUES = 50, 100
@@ -96,14 +96,12 @@ class Shelf:
     def _item_keys(self) -> list[tuple[int, str]]:
         """Item rows in order of popularity, each with what a search looks at."""
         texts: Sequence[Any] = self.item_labels if self.titles is None else self.titles
-        return [
-            (row, _folded("" if texts[row] is None else str(texts[row]))) for row in self.popular.tolist()
-        ]
+        return [(row, folded("" if texts[row] is None else str(texts[row]))) for row in self.popular.tolist()]
 
     @cached_property
     def _user_keys(self) -> list[tuple[int, str]]:
         labels = self.model.users.labels.tolist()
-        return [(row, _folded(str(labels[row]))) for row in self.active.tolist()]
+        return [(row, folded(str(labels[row]))) for row in self.active.tolist()]
 
     def find_items(self, text: str) -> list[int]:
         """Item rows whose title has all words of a text (or, without titles, their id), popular ones first.
@@ -195,14 +193,14 @@ def _few(column: list[Any]) -> list[Any] | None:
     return sorted(found, key=str) if texts else sorted(found)
 
 
-def _folded(text: str) -> str:
+def folded(text: str) -> str:
     """The text without case and accents."""
     marked = unicodedata.normalize("NFKD", text.casefold())
     return "".join(c for c in marked if not unicodedata.combining(c))
 
 
 def _found(keys: list[tuple[int, str]], text: str, ids: Ids) -> list[int]:
-    for word in _folded(text).split():
+    for word in folded(text).split():
         keys = [pair for pair in keys if word in pair[1]]
     found = [row for row, _ in keys]
     exact = row_of(ids, text.strip())

@@ -96,8 +96,16 @@ def load(
             stacklevel=1,
         )
     if report and report.duplicates:
-        output.note(f"{report.duplicates:,} repeated ratings gave way to the latest of their user and item")
+        output.note(_repeats(report.duplicates, adds=ratings.implicit))
     return ratings
+
+
+def _repeats(count: int, *, adds: bool) -> str:
+    """Say what became of rows whose user and item another row has, too: counts are added up, ratings replaced."""
+    rows = f"{count:,} repeated {'row' if adds else 'rating'}{'' if count == 1 else 's'}"
+    if adds:
+        return f"{rows} of the same user and item {'was' if count == 1 else 'were'} added to the first"
+    return f"{rows} gave way to the latest of {'its' if count == 1 else 'their'} user and item"
 
 
 def train(recipe: Algorithm, train: Ratings, training: Training, output: Output) -> tuple[FactorModel, float]:

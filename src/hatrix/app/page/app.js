@@ -1,6 +1,6 @@
 // The frame around the screens: navigation, the look, keys, and what to say when the service changed.
 import { Component, html, render, useEffect, useRef, useState } from "./vendor/htm-preact.module.js";
-import { ask, useReply } from "./api.js";
+import { ask, follow, isDown, probe, useReply } from "./api.js";
 import { DataScreen } from "./data.js";
 import { Errors } from "./errors.js";
 import { Items } from "./items.js";
@@ -106,38 +106,120 @@ function reach(target) {
 }
 
 const ASKED_EVERY = 30_000;
+const FOLLOWED_EVERY = 5_000;
+const SETTLED = 2_000;
 
-/** Ask now and then which model is served: what is on the screen may be long read. */
-function useVersion() {
+const isSeen = () => document.visibilityState === "visible";
+
+/** Do something now and then while the page is seen, and when somebody comes back to it. */
+function useEvery(milliseconds, work) {
   useEffect(() => {
-    const look = () => {
-      if (document.visibilityState === "visible") ask("health/ready").catch(() => {});
-    };
-    const timer = setInterval(look, ASKED_EVERY);
-    document.addEventListener("visibilitychange", look);
+    if (milliseconds === null) return undefined;
+    const now = () => isSeen() && !isDown() && work();
+    const timer = setInterval(now, milliseconds);
+    document.addEventListener("visibilitychange", now);
     return () => {
       clearInterval(timer);
-      document.removeEventListener("visibilitychange", look);
+      document.removeEventListener("visibilitychange", now);
     };
-  }, []);
+  }, [milliseconds]);
 }
 
-function Changed() {
-  const [model, setModel] = useState(null);
+/**
+ * How often the service began to serve another model, and which one it is. All screens are built anew with each, so that
+ * no facts of one model stand beside those of another. Processes that take up a new file one after the other may answer
+ * in turns for a moment: the screens then wait until that has settled.
+ */
+function useModel() {
+  const [state, setState] = useState({ times: 0, model: null, at: null });
   useEffect(() => {
-    const changed = (event) => setModel(event.detail);
+    let timer = null;
+    let last = -Infinity;
+    let told = null;
+    const build = () => {
+      timer = null;
+      last = performance.now();
+      setState(({ times }) => ({ times: times + 1, model: told, at: window.scrollY }));
+    };
+    const changed = (event) => {
+      told = event.detail;
+      timer ??= setTimeout(build, Math.max(0, last + SETTLED - performance.now()));
+    };
     addEventListener("hatrix-model", changed);
-    return () => removeEventListener("hatrix-model", changed);
+    return () => {
+      clearTimeout(timer);
+      removeEventListener("hatrix-model", changed);
+    };
   }, []);
-  if (!model) return null;
-  return html`<p class="changed" role="status">Another version of the model is being served now (<code>${model}</code>).
-    <button type="button" onClick=${() => location.reload()}>Show it</button></p>`;
+  return state;
+}
+
+function Changed({ model }) {
+  const [closed, setClosed] = useState(null);
+  if (!model || closed === model) return null;
+  return html`<p class="changed" role="status">The service has a new version of the model, <code>${model}</code>. Everything on this page
+    is from it now. <button type="button" class="link" onClick=${() => setClosed(model)}>Close</button></p>`;
+}
+
+function Away() {
+  const [down, setDown] = useState(isDown);
+  useEffect(() => {
+    const changed = () => {
+      setDown(isDown());
+      if (!isDown()) follow();
+    };
+    addEventListener("hatrix-connection", changed);
+    return () => removeEventListener("hatrix-connection", changed);
+  }, []);
+  if (!down) return null;
+  return html`<p class="changed away" role="status">The service does not answer. This page goes on by itself when it is back.
+    <button type="button" class="link" onClick=${probe}>Try now</button></p>`;
+}
+
+/** Print in the light look, whatever look is shown: paper is white. */
+function usePrint() {
+  useEffect(() => {
+    let shown = null;
+    const before = () => {
+      shown = document.documentElement.dataset.theme ?? "";
+      document.documentElement.dataset.theme = "light";
+      dispatchEvent(new CustomEvent("hatrix-print"));
+    };
+    const after = () => {
+      if (shown) document.documentElement.dataset.theme = shown;
+      else delete document.documentElement.dataset.theme;
+      dispatchEvent(new CustomEvent("hatrix-look"));
+    };
+    addEventListener("beforeprint", before);
+    addEventListener("afterprint", after);
+    return () => {
+      removeEventListener("beforeprint", before);
+      removeEventListener("afterprint", after);
+    };
+  }, []);
 }
 
 function App() {
+  const { times, model, at } = useModel();
+  usePrint();
+  return html`<${Frame} key=${times} model=${model} at=${at} />`;
+}
+
+let release = null;
+
+function Updated({ hatrix }) {
+  release ??= hatrix;
+  if (hatrix === release) return null;
+  return html`<p class="changed" role="status">The service runs hatrix ${hatrix} now, and this page is of ${release}.
+    <button type="button" class="link" onClick=${() => location.reload()}>Load the new page</button></p>`;
+}
+
+/** The page around a screen. `at` is how far down it was before it was built anew. */
+function Frame({ model, at }) {
   const route = useRoute();
   const card = useReply("v1/model");
-  useVersion();
+  useEvery(ASKED_EVERY, () => ask("health/ready").catch(() => {}));
+  useEvery(card.data?.feedback ? FOLLOWED_EVERY : null, follow);
   useEffect(() => {
     addEventListener("keydown", slash);
     return () => removeEventListener("keydown", slash);
@@ -147,8 +229,9 @@ function App() {
   useEffect(() => {
     document.querySelector("nav [aria-current]")?.scrollIntoView({ block: "nearest", inline: "nearest" });
     if (!first.current && document.activeElement === document.body) document.getElementById("main").focus({ preventScroll: true });
+    const target = first.current && at !== null ? at : height();
     first.current = false;
-    return reach(height());
+    return reach(target);
   }, [place]);
   const [, , Screen] = SCREENS.find(([key]) => key === route.screen) ?? [];
   return html`<a class="skip" href="#main" onClick=${(event) => {
@@ -160,7 +243,7 @@ function App() {
         html`<li key=${key}><a href=${to(key)} aria-current=${key === route.screen ? "page" : null}>${title}</a></li>`)}
         <li><a href="docs">API</a></li></ul></nav>
       <${Look} /></header>
-    <${Changed} />
+    <${Away} /><${Changed} model=${model} />${card.data && html`<${Updated} hatrix=${card.data.hatrix} />`}
     <main id="main" tabindex="-1"><${Guard} key=${route.screen}>
       ${!Screen && html`<${Empty} title="There is no such screen">Choose one above.</${Empty}>`}
       ${Screen && card.error && html`<${Trouble} error=${card.error} retry=${card.retry} />`}
@@ -169,7 +252,7 @@ function App() {
     </${Guard}></main>
     <footer>${card.data && html`<p>Model <code>${card.data.model}</code>, ${card.data.algorithm} on <bdi>${card.data.data}</bdi>, served
       by hatrix ${card.data.hatrix}. <a href="page/vendor/LICENSES.txt">Licences</a> and <a href="page/vendor/vega/LICENSES.txt">those of the
-      charts</a>. Press <kbd>/</kbd> to search.</p>`}</footer>`;
+      charts</a>. <span class="tip-off">Press <kbd>/</kbd> to search.</span></p>`}</footer>`;
 }
 
 render(html`<${App} />`, document.getElementById("app"));

@@ -79,7 +79,7 @@ export function Rows({ by, name, n = SHOWN, unit = "", ranks = false, still = fa
         ${ranks ? html`<td class="number">${row.place ?? "missed"}</td>`
           : html`<td class="number">${plain(row.rating)}</td><td class="number">${number(row.predicted)}</td>
             <td class=${`number ${row.error > 0 ? "high" : "low"}`}>${signed(row.error)}</td>`}</tr>`)}</tbody></table></div>
-      ${count > rows.length && rows.length < 200 && html`<p><a href=${to("errors", null, { slice: by, key: name, n: Math.min(200, n + 60) })}>More of them</a></p>`}`;
+      ${count > rows.length && rows.length < 200 && html`<p class="more"><a href=${to("errors", null, { slice: by, key: name, n: Math.min(200, n + 60) })}>More of them</a></p>`}`;
   };
   return html`<div class=${still ? "" : "rows"} ref=${root} data-rows=${`${by}=${name}`}>
     ${!still && html`<h3>Rows: <bdi>${WORDS[by]?.(name, unit) ?? name}</bdi> <a class="close" href=${to("errors")} aria-label="Close the rows">×</a></h3>`}

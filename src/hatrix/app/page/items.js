@@ -29,7 +29,7 @@ function Found({ route, card }) {
           <a href=${to("items", item.item)} data-stop><b><bdi>${name(item)}</bdi></b>
             <small>${card.has_titles && html`<span><bdi>${item.item}</bdi></span>`}${item.attributes?.genres && html`<span><bdi>${item.attributes.genres.replaceAll("|", ", ")}</bdi></span>`}
             <span>${many(item.ratings, card.task === "ranking" ? "row" : "rating")}</span></small></a></li>`)}</${Walk}>
-        ${told.total > told.items.length && n < 1000 && html`<p><a href=${to("items", null, { q, n: n + 160 })}>Show more</a></p>`}`}
+        ${told.total > told.items.length && n < 1000 && html`<p class="more"><a href=${to("items", null, { q, n: n + 160 })}>Show more</a></p>`}`}
     </${Reply}>`;
 }
 

@@ -292,11 +292,14 @@ function Plane({ told, of, hidden, found, chosen, neighbours, title, onChoose })
     const handlers = { pointerdown: down, pointermove: move, pointerup: up, pointercancel: up, pointerleave: leave };
     for (const [kind, handler] of Object.entries(handlers)) element.addEventListener(kind, handler);
     element.addEventListener("wheel", wheel, { passive: false });
+    const now = () => painter.current();
     addEventListener("hatrix-look", soon);
+    addEventListener("hatrix-print", now);
     return () => {
       watch.disconnect();
       cancelAnimationFrame(frame.current);
       removeEventListener("hatrix-look", soon);
+      removeEventListener("hatrix-print", now);
     };
   }, []);
 

@@ -97,7 +97,7 @@ export function Sections({ sections, slice, onSlice, after }) {
         ${part.figures.length > 0 && html`<div class=${`figures${part.figures.length > 1 ? " pair" : ""}`}>
           ${part.figures.map((figure) => html`<${Figure} key=${figure.key} figure=${figure}
             onPick=${by && ((label) => onSlice(by, label))} />`)}</div>`}
-        ${by && html`<p class="hint">Press a part of the chart, or its name in the numbers, to see its rows.</p>`}
+        ${by && html`<p class="hint press">Press a part of the chart, or its name in the numbers, to see its rows.</p>`}
         ${part.tables.map((table, place) => html`<${Table} key=${place} table=${table}
           link=${by && ((label) => to("errors", null, { slice: by, key: label }))} />`)}
         ${by && after?.(by)}</div>`;

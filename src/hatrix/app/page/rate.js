@@ -1,6 +1,7 @@
-// Rate a few items and see at once what would be recommended. Nothing is stored: the ratings stand in the address.
+// Rate a few items and see at once what would be recommended. The ratings stand in the address and are kept in the tab's
+// session storage, so that they outlast a look at other screens; the service does not store them.
 import { html, useEffect, useRef, useState } from "./vendor/htm-preact.module.js";
-import { address, ask, useReply } from "./api.js";
+import { address, ask, useAgain, useReply } from "./api.js";
 import { Empty, ItemLink, Range, Reply, Search, Trouble, Walk, many, name, number, plain, useTitle } from "./parts.js";
 import { replace, to } from "./route.js";
 import { Because, meaning } from "./users.js";
@@ -28,55 +29,110 @@ export function read(text) {
 }
 
 export const write = (ratings) => [...ratings].map(([item, value]) => `${encodeURIComponent(item)}:${value}`).join(",");
-const listed = (text) => new Set((text ?? "").split(",").filter(Boolean).map(decodeURIComponent));
+
+/** The ids in an address: `50,181`. */
+function listed(text) {
+  try {
+    return new Set((text ?? "").split(",").filter(Boolean).map(decodeURIComponent));
+  } catch {
+    return new Set(); // an address that was cut
+  }
+}
+
+const PLACE = `hatrix-rate ${location.pathname}`;
+let inMemory = null;
+
+/** What was rated and skipped in this tab, as the address has it: `{ r, s }`. */
+function recall(card) {
+  let text = inMemory;
+  try {
+    text = sessionStorage.getItem(PLACE);
+  } catch {
+    // storage is forbidden: it lasts as long as the page
+  }
+  try {
+    const found = JSON.parse(text);
+    if (found.data === card.data && typeof found.r === "string" && typeof found.s === "string") return found;
+  } catch {
+    // nothing, or nothing of ours
+  }
+  return { r: "", s: "" };
+}
+
+function keep(card, r, s) {
+  inMemory = JSON.stringify({ data: card.data, r, s });
+  try {
+    sessionStorage.setItem(PLACE, inMemory);
+  } catch {
+    // see above
+  }
+}
 
 export function Rate({ route, card }) {
   useTitle("Rate");
   const first = useReply("v1/starters");
   const q = route.query.get("q") ?? "";
-  const ratings = read(route.query.get("r"));
-  let skipped = new Set();
-  try {
-    skipped = listed(route.query.get("s"));
-  } catch {
-    // an address that was cut
-  }
+  const mine = recall(card);
+  const given = route.query.has("r") || route.query.has("s");
+  const r = given ? route.query.get("r") ?? "" : mine.r;
+  const s = given ? route.query.get("s") ?? "" : mine.s;
+  const ratings = read(r);
+  const skipped = listed(s);
+  // A link may hold other ratings than this tab's own. It does not take their place unless the visitor says so.
+  const own = write(read(mine.r));
+  const isLink = own !== "" && write(ratings) !== own;
+  useEffect(() => {
+    if (!given && (mine.r || mine.s)) replace(to("rate", null, { r: mine.r, s: mine.s, q }));
+    else if (given && own === "" && (r !== mine.r || s !== mine.s)) keep(card, r, s);
+  }, [r, s, given]);
   const go = (changed) => {
-    const next = { r: write(ratings), s: [...skipped].map(encodeURIComponent).join(","), q, ...changed };
-    replace(to("rate", null, next));
+    const next = { r: write(ratings), s: [...skipped].map(encodeURIComponent).join(","), ...changed };
+    if (!isLink) keep(card, next.r, next.s);
+    replace(to("rate", null, { q, ...next }));
   };
   const give = (item, value) => {
     const id = String(item);
     if (value === null) ratings.delete(id);
     else ratings.set(id, value);
     skipped.delete(id);
-    go({ r: write(ratings), s: [...skipped].map(encodeURIComponent).join(",") });
+    go({});
   };
   const skip = (item) => {
     ratings.delete(String(item));
     skipped.add(String(item));
-    go({ r: write(ratings), s: [...skipped].map(encodeURIComponent).join(",") });
+    go({});
+  };
+  const clear = () => {
+    if (!isLink) keep(card, "", "");
+    replace(isLink ? to("rate", null, { r: mine.r, s: mine.s }) : to("rate"));
   };
   const likes = card.task === "ranking" || !card.scale;
   const list = useList(ratings, card);
   const beside = useRef(null);
   return html`<h1>Rate a few</h1>
-    <p class="lead">${likes ? "Say what you like" : "Rate what you know"}, skip the rest; the list follows at once. Nothing is stored: your
-      ${likes ? " choices" : " ratings"} stand in the address of this page.</p>
+    <p class="lead">${likes ? "Say what you like" : "Rate what you know"}, skip the rest; the list follows at once. Your
+      ${likes ? " choices" : " ratings"} stay in this browser tab until you close it: in its address, which you can share, and in its
+      session storage. The service does not store them.</p>
+    ${isLink && html`<p class="note" role="status">This address holds other ${likes ? "choices" : "ratings"} than the ${count(read(mine.r).size, likes)} that you gave in this
+      tab. <button type="button" class="link" onClick=${clear}>Back to mine</button> or ${" "}
+      <button type="button" class="link" onClick=${() => { keep(card, r, s); replace(to("rate", null, { r, s, q })); }}>keep these instead</button></p>`}
     <div class="columns wide"><div>
       <h2>${likes ? "Do you like these?" : "How do you rate these?"}</h2>
       <${Reply} of=${first} lines=${10}>${({ items }) => html`
         <${Cards} items=${items} ratings=${ratings} skipped=${skipped} give=${give} skip=${skip} unskip=${() => go({ s: "" })} card=${card} likes=${likes} />`}</${Reply}>
       <h3>Others</h3>
-      <${Search} label="Search items to rate" value=${q} into="#more" placeholder=${card.has_titles ? "A title you know" : "An id"} onSearch=${(text) => go({ q: text })} />
+      <${Search} label="Search items to rate" value=${q} into="#more" placeholder=${card.has_titles ? "A title you know" : "An id"}
+        onSearch=${(text) => replace(to("rate", null, { r, s, q: text }))} />
       ${q && html`<${More} q=${q} ratings=${ratings} give=${give} card=${card} likes=${likes} />`}
       ${list.told?.items.length > 0 && html`<button type="button" class="peek" onClick=${() => beside.current.scrollIntoView()}>
         <span>Best for you: <bdi>${name(list.told.items[0])}</bdi></span><b>See all</b></button>`}
     </div><div class="beside" aria-live="polite" ref=${beside}>
       <h2>Recommended to you</h2>
-      <${List} list=${list} ratings=${ratings} card=${card} clear=${() => replace(to("rate"))} likes=${likes} />
+      <${List} list=${list} ratings=${ratings} card=${card} clear=${clear} isLink=${isLink} likes=${likes} />
     </div></div>`;
 }
+
+const count = (number, likes) => many(number, likes ? "like" : "rating");
 
 function Cards({ items, ratings, skipped, give, skip, unskip, card, likes }) {
   const known = new Set(items.map((one) => String(one.item)));
@@ -171,17 +227,19 @@ function useList(ratings, card) {
     fetchList(control.signal);
     return () => control.abort();
   }, [text, attempt]);
-  return { ...state, retry: () => setAttempt(attempt + 1) };
+  const retry = () => setAttempt((number) => number + 1);
+  useAgain(state.error, retry);
+  return { ...state, retry };
 }
 
-function List({ list, ratings, card, clear, likes }) {
+function List({ list, ratings, card, clear, isLink, likes }) {
   if (!ratings.size) {
     return html`<${Empty} title="Nothing yet">${likes ? "Like" : "Rate"} one item to see the first recommendations.</${Empty}>`;
   }
   if (list.error) return html`<${Trouble} error=${list.error} retry=${list.retry} />`;
   if (!list.told) return html`<p class="hint" role="status">…</p>`;
   const { items, short, warnings } = list.told;
-  return html`<p class="hint" data-took=${Math.round(list.took)}>From ${many(list.from, likes ? "like" : "rating")}, in ${Math.max(1, Math.round(list.took))} ms. ${" "}<button type="button" class="link" onClick=${clear}>Begin again</button></p>
+  return html`<p class="hint" data-took=${Math.round(list.took)}>From ${many(list.from, likes ? "like" : "rating")}, in ${Math.max(1, Math.round(list.took))} ms. ${" "}<button type="button" class="link" onClick=${clear}>${isLink ? "Back to mine" : "Begin again"}</button></p>
     <p class="hint">${meaning(card)}</p>
     ${[short, ...warnings].filter(Boolean).map((words) => html`<p class="hint" key=${words}>${words}</p>`)}
     <${Walk} ordered class="recommended" label="Recommendations">${items.map((one) => html`<li key=${one.item}>

@@ -24,7 +24,7 @@ function Found({ route }) {
       : html`<p class="hint" role="status">${many(told.total, "user")}, the most active first</p>
         <${Walk} id="found" class="list narrow" label="Users found">${told.users.map((one) => html`<li key=${one.user}>
           <a href=${to("users", one.user)} data-stop><b>user <bdi>${one.user}</bdi></b><small><span>${many(one.ratings, "training row")}</span></small></a></li>`)}</${Walk}>
-        ${told.total > told.users.length && n < 1000 && html`<p><a href=${to("users", null, { q, n: n + 240 })}>Show more</a></p>`}`}
+        ${told.total > told.users.length && n < 1000 && html`<p class="more"><a href=${to("users", null, { q, n: n + 240 })}>Show more</a></p>`}`}
     </${Reply}>`;
 }
 
@@ -108,7 +108,7 @@ function List({ user, n, card, rated, held, why }) {
           ${one.low !== undefined && one.low !== null && html`<p class="sure"><${Range} low=${one.low} high=${one.high} at=${one.rating} scale=${card.scale} />
             <span>80% sure: ${number(one.low, 1)} to ${number(one.high, 1)}</span></p>`}
           <${Because} of=${one} rated=${rated} />
-          ${isOpen && html`<${Why} user=${user} item=${one.item} />`}</li>`;
+          ${isOpen && html`<${Why} user=${user} item=${one.item} rated=${rated} />`}</li>`;
       })}</${Walk}>`}
     </${Reply}>`;
 }
@@ -132,13 +132,13 @@ const PARTS = {
 };
 const AT_MOST = 8;
 
-/** The parts of a score, which add up to it. */
-export function Why({ user, item }) {
+/** The parts of a score, which add up to it. `rated` has the user's ratings, where they are known. */
+export function Why({ user, item, rated }) {
   const why = useReply(address("v1/explanation", { user, item }));
-  return html`<div class="parts"><${Reply} of=${why} lines=${4}>${(told) => html`<${Parts} told=${told} />`}</${Reply}></div>`;
+  return html`<div class="parts"><${Reply} of=${why} lines=${4}>${(told) => html`<${Parts} told=${told} rated=${rated} />`}</${Reply}></div>`;
 }
 
-export function Parts({ told }) {
+export function Parts({ told, rated }) {
   const ratings = told.parts.filter((one) => one.part === "rating");
   const kept = new Set(ratings.slice(0, AT_MOST));
   const others = told.parts.filter((one) => (one.part === "rating" && !kept.has(one)) || one.part === "other ratings");
@@ -146,12 +146,26 @@ export function Parts({ told }) {
   const shown = told.parts.filter((one) => kept.has(one) || !["rating", "other ratings"].includes(one.part));
   if (others.length) shown.push({ part: "other ratings", contribution: rest });
   const most = Math.max(...shown.map((one) => Math.abs(one.contribution)), 1e-9);
-  return html`<table><caption>Parts that add up to the score of ${number(told.score, 3)}, rank ${told.rank.toLocaleString("en")} of what is new to the user</caption>
+  const isRated = rated?.has(String(told.item)) || ratings.some((one) => String(one.item) === String(told.item));
+  return html`<table><caption>Parts that add up to the score of ${number(told.score, 3)}${isRated
+      ? `. The user has rated this item; if it were new, it would have rank ${rank(told)} among what is new to the user`
+      : `, rank ${rank(told)} of what is new to the user`}</caption>
     <tbody>${shown.map((one) => html`<tr key=${one.part + (one.item ?? "")}>
       <th scope="row">${one.part === "rating" ? html`<bdi>${name(one)}</bdi> <small>rated ${plain(one.rating)}</small>` : PARTS[one.part] ?? one.part}</th>
       <td class="number">${signed(one.contribution, 3)}</td><td class="bars"><${Bar} value=${one.contribution} most=${most} both /></td></tr>`)}</tbody></table>
-    ${told.without && html`<p class="hint">Without ${told.without.items.length === 1 ? "one rating" : `${told.without.items.length} ratings`}
-      (${told.without.items.map((one) => titleIn(told, one)).join(", ")}) it would have rank ${told.without.rank.toLocaleString("en")}${told.without.leaves ? " and leave the list" : ""}.</p>`}`;
+    ${told.without && html`<p class="hint"><${Without} told=${told} /></p>`}`;
+}
+
+const rank = ({ rank }) => rank.toLocaleString("en");
+
+/** What taking away the ratings that carry an item would do to its rank. */
+function Without({ told }) {
+  const { items, leaves } = told.without;
+  if (!items.length) return "No rating of this user speaks for the item.";
+  const named = items.map((item, at) => html`${at > 0 && ", "}<bdi>${titleIn(told, item)}</bdi>`);
+  const ratings = html`${items.length === 1 ? "one rating" : `${items.length} ratings`} (${named})`;
+  if (told.without.rank === told.rank) return html`Even without ${ratings} it would keep rank ${rank(told)}.`;
+  return html`Without ${ratings} it would have rank ${rank(told.without)} and ${leaves ? "leave" : "stay in"} the list.`;
 }
 
 const titleIn = (told, item) => name(told.parts.find((one) => String(one.item) === String(item)) ?? { item });
