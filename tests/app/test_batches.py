@@ -221,3 +221,80 @@ def test_users_with_feedback_are_left_to_the_application():
     batches.close()
     assert went_on == [b"user=2", b"user=1"]
     assert [message["type"] for message in messages] == ["http.response.start", "http.response.body"]
+
+
+def without_seen(model: hx.FactorModel) -> hx.FactorModel:
+    return replace(model, seen=None)
+
+
+@pytest.mark.parametrize("texts", [False, True])
+@pytest.mark.parametrize("saved", ["without seen items", "with other ids"])
+def test_a_request_planned_on_one_model_is_planned_again_on_the_next(texts, saved):
+    model = fitted(hx.BiasedMF(factors=8, epochs=2), texts=texts)
+    after = without_seen(model) if saved == "without seen items" else fitted(hx.Bias(), texts=not texts)
+    live, went_on = Live(Served(model, "before")), []
+
+    def swap(_: int) -> None:
+        live.current = Served(after, "after")
+
+    async def application(*_: object) -> None:
+        went_on.append(live.current.version)
+
+    async def scenario() -> None:
+        batches = Batches(
+            live, observe=swap
+        )  # told of the batch when it begins, after its requests were planned
+        scope = {"type": "http", "method": "GET", "path": "/v1/recommendations", "query_string": b"user=7"}
+        await Quick(application, batches)(scope, lambda: None, lambda _: None)
+        batches.close()
+
+    asyncio.run(scenario())
+    assert went_on == ["after"]
+
+
+def test_lists_never_have_seen_items_whatever_takes_the_models_place():
+    """Clients ask without a pause while models with and without seen items take turns."""
+    import httpx
+
+    from hatrix.app.service import create_app
+
+    model = fitted(hx.BiasedMF(factors=8, epochs=2))
+    live = Live(Served(model, "with"))
+    app = create_app(live)
+    seen = {
+        user: set(model.items.decode(model.seen.item[model.seen.of(row)]).tolist())
+        for row, user in enumerate(model.users.labels.tolist())
+    }
+    statuses: list[int] = []
+
+    async def scenario() -> None:
+        ended = asyncio.Event()
+
+        async def swaps() -> None:
+            turn = 0
+            while not ended.is_set():
+                turn += 1
+                live.current = Served(without_seen(model), "without") if turn % 2 else Served(model, "with")
+                await asyncio.sleep(0.001)
+
+        async def client(number: int) -> None:
+            transport = httpx.ASGITransport(app=app)
+            async with httpx.AsyncClient(transport=transport, base_url="http://localhost") as asks:
+                for step in range(20):
+                    user = (7 * number + step) % USERS + 1
+                    reply = await asks.get(f"/v1/recommendations?user={user}&n=99")
+                    statuses.append(reply.status_code)
+                    if reply.status_code == 200:
+                        assert reply.json()["model"] == "with"
+                        assert not seen[user] & {item["item"] for item in reply.json()["items"]}
+                    else:
+                        assert (reply.status_code, reply.json()["code"]) == (409, "no-seen")
+
+        swapping = asyncio.create_task(swaps())
+        await asyncio.gather(*(client(number) for number in range(10)))
+        ended.set()
+        await swapping
+
+    asyncio.run(scenario())
+    app.state.service.batches.close()
+    assert set(statuses) == {200, 409}

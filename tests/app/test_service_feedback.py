@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 import hatrix as hx
-from hatrix.app import schemas
+from hatrix.app import problems, schemas
 from hatrix.app.service import create_app
 from hatrix.app.store import Store
 from hatrix.errors import ModelFileError, StoreError
@@ -244,13 +244,13 @@ def test_a_store_that_fails_hinders_writes_alone(client, monkeypatch):
         monkeypatch.setattr(feedback, name, fail)
     found = client.get("/v1/recommendations", user=4).json()
     assert found["basis"] == "fold-in"
-    assert found["warnings"] == ["the latest feedback may be missing: the store is away"]
+    assert found["warnings"] == [f"the latest feedback may be missing: {problems.NO_STORE}"]
     replies = [
         client.post("/v1/feedback", {"user": 4, "ratings": [{"item": 3, "rating": 5}]}),
         client.request("DELETE", "/v1/feedback", params={"user": 4}),
     ]
     for reply in replies:
-        assert refusal(reply) == (503, "store-unavailable", "the store is away")
+        assert refusal(reply) == (503, "store-unavailable", problems.NO_STORE)
         assert reply.headers["retry-after"] == "1"
 
 

@@ -96,10 +96,14 @@ def test_every_id_of_the_data_is_reached(served):
 @given(user=st.text(), item=st.text(), q=st.text(), where=st.text(max_size=60))
 def test_any_text(served, user, item, q, where):
     client, _ = served
-    for path in ("/v1/recommendations", "/v1/user", "/v1/similar-users", "/v1/feedback", "/v1/users"):
-        answered(client.get(path, user=user, q=q, where=where), 404, 422)
-    for path in ("/v1/item", "/v1/items", "/v1/similar-items", "/v1/explanation"):
-        answered(client.get(path, item=item, user=user, q=q), 404, 422)
+    answered(client.get("/v1/recommendations", user=user, where=where), 404, 422)
+    for path in ("/v1/user", "/v1/similar-users", "/v1/feedback"):
+        answered(client.get(path, user=user), 404, 422)
+    for path in ("/v1/item", "/v1/similar-items"):
+        answered(client.get(path, item=item), 404, 422)
+    for path in ("/v1/users", "/v1/items"):
+        answered(client.get(path, q=q), 404, 422)
+    answered(client.get("/v1/explanation", item=item, user=user), 404, 422)
 
 
 @few
@@ -228,13 +232,11 @@ def test_lists_as_long_as_allowed_and_one_longer(served):
 @pytest.mark.parametrize(("n", "status"), [(0, 422), (1, 200), (1000, 200), (1001, 422), (-1, 422)])
 def test_lengths(n, status, served):
     client, _ = served
-    for path in ("/v1/recommendations", "/v1/items", "/v1/users", "/v1/user"):
-        assert (
-            client.get(
-                path, user="7" if client.get("/v1/user", user="7").status_code == 200 else "-1", n=n
-            ).status_code
-            == status
-        )
+    user = "7" if client.get("/v1/user", user="7").status_code == 200 else "-1"
+    for path in ("/v1/recommendations", "/v1/user"):
+        assert client.get(path, user=user, n=n).status_code == status
+    for path in ("/v1/items", "/v1/users"):
+        assert client.get(path, n=n).status_code == status
     assert client.post("/v1/recommendations", {"ratings": [], "n": n}).status_code == status
 
 
@@ -246,6 +248,40 @@ def test_long_texts(length, served):
     assert client.get("/v1/recommendations", user="7", where=where).status_code == status
     assert client.post("/v1/recommendations", {"ratings": [], "where": where}).status_code == status
     assert client.get("/v1/items", q="x" * (length - 500)).status_code == status
+
+
+names = st.one_of(st.text(max_size=12), st.sampled_from(["wher", "exclude[]", "limit", "User", "user "]))
+
+
+@few
+@given(name=names, value=st.text(max_size=12))
+def test_unknown_query_parameters_are_refused_by_name(served, name, value):
+    client, _ = served
+    paths = client.get("/openapi.json").json()["paths"]
+    for path, operations in paths.items():
+        for method, operation in operations.items() if path.startswith("/v1/") else ():
+            known = [parameter["name"] for parameter in operation.get("parameters", ())]
+            if name in known:
+                continue
+            given = {one["name"]: "7" for one in operation.get("parameters", ()) if one["required"]}
+            status, code, detail = refusal(
+                client.request(method.upper(), path, params={**given, name: value})
+            )
+            assert (status, code) == (422, "validation")
+            assert all(one in detail for one in known)
+            assert path in detail
+
+
+def test_query_parameters_are_given_once(served):
+    client, model = served
+    user = str(model.users.labels[0])
+    for path in ("/v1/recommendations", "/v1/user", "/v1/explanation"):
+        status, code, detail = refusal(client.request("GET", path, params=[("user", user), ("user", user)]))
+        assert (status, code) == (422, "validation")
+        assert "user: this query parameter was given 2 times" in detail
+    among = [("user", user), ("among", "1"), ("among", "7")]  # a list is given so
+    assert client.request("GET", "/v1/recommendations", params=among).status_code == 200
+    assert client.request("GET", "/health/live", params=[("t", "1"), ("t", "2")]).status_code == 200
 
 
 def test_every_problem_is_one_of_those_documented(served):
