@@ -40,7 +40,7 @@ def test_charts_are_drawn_from_aggregates(executed: nbformat.NotebookNode) -> No
     ]
     drawn = [page for page in pages if "vegaEmbed" in page]
     assert len(drawn) == 5
-    assert all(len(page) < 50_000 for page in drawn)
+    assert all(len(page) < 420_000 for page in drawn)  # of which the libraries are 370 kB
 
 
 def test_the_file_holds_no_outputs() -> None:

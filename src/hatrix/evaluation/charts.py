@@ -492,6 +492,8 @@ def inline(rows: list[dict[str, Any]]) -> Any:
 
 def finished(chart: Figure, description: str) -> Figure:
     """The chart with its look, and with words for those who cannot see it."""
+    from hatrix.evaluation.notebook import offline
+
     done: Any = chart
-    finished: Figure = done.properties(description=description).configure(**theme())
+    finished: Figure = offline(done.properties(description=description).configure(**theme()))
     return finished

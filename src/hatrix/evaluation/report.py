@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from hatrix.evaluation.layout import Story
     from hatrix.evaluation.ranking import RankingEvaluation
 
-__all__ = ["page", "render", "save", "write"]
+__all__ = ["LIBRARIES", "library", "page", "policy", "render", "save", "write"]
 
 HERE = Path(__file__).parent
 LIBRARIES = ("vega.min.js", "vega-lite.min.js", "vega-embed.min.js")
@@ -104,7 +104,7 @@ def page(story: Story, *, title: str | None = None) -> str:
 
     template = HERE / "template"
     style = (template / "report.css").read_text(encoding="utf-8")
-    scripts = [_library(name) for name in LIBRARIES] + [(template / "report.js").read_text(encoding="utf-8")]
+    scripts = [library(name) for name in LIBRARIES] + [(template / "report.js").read_text(encoding="utf-8")]
     environment = Environment(
         loader=FileSystemLoader(template),
         autoescape=True,
@@ -117,7 +117,7 @@ def page(story: Story, *, title: str | None = None) -> str:
     )
     return environment.get_template("report.html.jinja").render(
         **story._asdict() | {"title": title or story.title},
-        policy=_policy(style, scripts),
+        policy=policy(style, scripts),
         style=Markup(style),
         scripts=[Markup(script) for script in scripts],
         licences=(HERE / "vendor" / "LICENSES.txt").read_text(encoding="utf-8"),
@@ -147,13 +147,14 @@ def save(html: str, path: str | os.PathLike[str]) -> None:
         ) from None
 
 
-def _library(name: str) -> str:
+def library(name: str) -> str:
+    """Return a vendored script without the address of its source map."""
     text = (HERE / "vendor" / name).read_text(encoding="utf-8")
     return "\n".join(line for line in text.split("\n") if not line.startswith("//# sourceMappingURL="))
 
 
-def _policy(style: str, scripts: list[str]) -> str:
-    """Nothing may load, and only these very texts may style and run."""
+def policy(style: str, scripts: list[str]) -> str:
+    """Return a content policy under which nothing loads, and only these very texts style and run."""
     return "; ".join(
         [
             "default-src 'none'",

@@ -143,10 +143,10 @@ def intervals(
     if line is not None:
         rule = inline([{"value": line}]).mark_rule(strokeDash=[5, 4], strokeWidth=1.5)
         layers.append(rule.encode(x="value:Q"))
+    if any(row.get("low") is not None for row in drawn):  # Vega warns of an interval of nothing
+        known = chart.transform_filter("isValid(datum.low) && isValid(datum.high)")
+        layers.append(known.mark_rule(strokeWidth=2).encode(x=alt.X("low:Q", scale=x), x2="high:Q"))
     layers += [
-        chart.transform_filter("isValid(datum.low) && isValid(datum.high)")
-        .mark_rule(strokeWidth=2)
-        .encode(x=alt.X("low:Q", scale=x), x2="high:Q"),
         chart.mark_point(size=70, filled=True, opacity=1).encode(
             x=alt.X("value:Q", title=_meaning(what), scale=x)
         ),
@@ -184,7 +184,12 @@ def search(trials: pd.DataFrame, *, metric: str) -> alt.LayerChart:
     title = title_of(metric)
     y = alt.Y("value:Q", title=title, scale=alt.Scale(zero=False, domain=_inner(points), nice=False))
     chart = inline(points).encode(
-        alt.X("number:Q", title="trial", axis=alt.Axis(tickMinStep=1, grid=False, format="d")),
+        alt.X(
+            "number:Q",
+            title="trial",
+            axis=alt.Axis(tickMinStep=1, grid=False, format="d"),
+            scale=alt.Scale(zero=False, nice=False, padding=8),  # room for the first and last point
+        ),
         tooltip=[
             alt.Tooltip("number:Q", title="trial"),
             alt.Tooltip("value:Q", title=title, format=".5f"),
