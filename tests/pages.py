@@ -9,6 +9,8 @@ import os
 import re
 import subprocess
 import sys
+import time
+import urllib.error
 import urllib.request
 from collections.abc import Iterator
 from pathlib import Path
@@ -20,8 +22,8 @@ ROOT = Path(__file__).resolve().parents[1]
 RUN = ("sh", "python", "pycon")
 """The languages of blocks that are run."""
 OPTIONS = doctest.NORMALIZE_WHITESPACE | doctest.ELLIPSIS
-PATIENCE = 300
-"""Seconds that the commands of one block may take."""
+PATIENCE = 1200
+"""Seconds that the commands of one block may take: a busy machine is no failure."""
 
 
 class Block(NamedTuple):
@@ -112,13 +114,25 @@ def _serve(arguments: list[str]) -> int:
             for line in service.stderr:
                 print(line, end="", file=sys.stderr)
                 if found := re.search(r"listening on (http://\S+)", line):
-                    with urllib.request.urlopen(f"{found[1]}/health/ready", timeout=60) as reply:
-                        assert reply.status == 200
+                    _await(f"{found[1]}/health/ready")
                     break
         finally:
             service.terminate()
             sys.stderr.write(service.stderr.read())
     return service.returncode
+
+
+def _await(address: str) -> None:
+    """Return when the address answers with status 200; it answers with 503 until the model is ready."""
+    end = time.monotonic() + PATIENCE
+    while True:
+        try:
+            with urllib.request.urlopen(address, timeout=PATIENCE):
+                return
+        except urllib.error.HTTPError as error:
+            if error.code != 503 or time.monotonic() > end:
+                raise
+            time.sleep(0.1)
 
 
 if __name__ == "__main__":

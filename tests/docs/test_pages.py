@@ -49,6 +49,7 @@ def test_no_block_is_left_out_silently() -> None:
 
 
 @pytest.mark.campaign
+@pytest.mark.timeout(2 * pages.PATIENCE)
 @pytest.mark.parametrize(
     "page", sorted({block.page for block in ALL if block.language in pages.RUN} - {"CONTRIBUTING.md"})
 )
