@@ -16,7 +16,7 @@ import shutil
 import stat
 import tempfile
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import BinaryIO
@@ -33,7 +33,7 @@ __all__ = ["claimed", "discard", "holding", "move", "refuse", "replacing", "scra
 OURS = re.compile(r"\.hatrix-.+\.tmp", re.DOTALL)
 LONGEST_NAME = 200
 """Bytes of a target's name that fit into the name of its folder; a longer name is replaced by its digest."""
-TRIES, PAUSE = 10, 0.02
+TRIES, PAUSE = 30, 0.05
 """A sweep holds what it removes for a moment; who finds a lock taken asks so often, after so many seconds each."""
 
 
@@ -82,12 +82,8 @@ def temporary(folder: Path) -> Iterator[tuple[BinaryIO, Path]]:
         if fcntl is None or _is_same(descriptor, name):
             break
         file.close()  # somebody swept it before it was locked
-    with file:
-        try:
-            yield file, name
-        finally:
-            with suppress(OSError):
-                name.unlink(missing_ok=True)
+    with file, _at_the_end(_unlink, name):
+        yield file, name
 
 
 def move(source: Path, target: str | os.PathLike[str]) -> None:
@@ -125,11 +121,8 @@ def scratch(home: Path | None = None) -> Iterator[Path]:
     home = Path(tempfile.gettempdir()) if home is None else home
     sweep(home)
     folder = home / _name()
-    with holding(folder):
-        try:
-            yield folder
-        finally:
-            discard(folder)
+    with holding(folder), _at_the_end(discard, folder):
+        yield folder
 
 
 @contextmanager
@@ -149,16 +142,13 @@ def claimed(target: str | os.PathLike[str]) -> Iterator[Path]:
     place = Path(os.path.realpath(target))
     folder = place.with_name(_name(place.name))
     sweep(place.parent)
-    with holding(folder, of=Path(target)) as alone:
-        try:
-            if alone:
-                clear(folder)
-                yield folder
-            else:  # no locks here: write apart
-                with scratch(place.parent) as apart:
-                    yield apart
-        finally:
-            discard(folder)
+    with holding(folder, of=Path(target)) as alone, _at_the_end(discard, folder):
+        if alone:
+            clear(folder)
+            yield folder
+        else:  # no locks here: write apart
+            with scratch(place.parent) as apart:
+                yield apart
 
 
 @contextmanager
@@ -248,6 +238,22 @@ def discard(folder: Path) -> None:
 def refuse(path: str | os.PathLike[str]) -> None:
     """Raise the OSError that `replacing` would raise because of what is at the path, or because its folder is missing."""
     _replaceable(Path(os.path.realpath(path)))
+
+
+@contextmanager
+def _at_the_end(remove: Callable[[Path], None], path: Path) -> Iterator[None]:
+    """Remove a file or folder in the end, but not at the end of a fork of the process that made it."""
+    process = os.getpid()
+    try:
+        yield
+    finally:
+        if os.getpid() == process:
+            remove(path)
+
+
+def _unlink(path: Path) -> None:
+    with suppress(OSError):
+        path.unlink(missing_ok=True)
 
 
 def _sweep(path: Path) -> None:
