@@ -38,7 +38,9 @@ TRIES, PAUSE = 30, 0.05
 
 
 @contextmanager
-def replacing(path: str | os.PathLike[str], *, durable: bool = True) -> Iterator[BinaryIO]:
+def replacing(
+    path: str | os.PathLike[str], *, durable: bool = True, private: bool = False
+) -> Iterator[BinaryIO]:
     """Open a file that takes the place of another when the block ends without an error.
 
     A replaced file keeps its permissions, and its owner where the system allows it. A symbolic link stays, and its
@@ -50,6 +52,8 @@ def replacing(path: str | os.PathLike[str], *, durable: bool = True) -> Iterator
         The target.
     durable
         Wait until the file and its name are on disk. Without it a power failure can lose the new content.
+    private
+        Give the file to its owner alone, whatever the umask and the permissions of the file that it replaces.
 
     Raises
     ------
@@ -58,8 +62,8 @@ def replacing(path: str | os.PathLike[str], *, durable: bool = True) -> Iterator
     """
     target = Path(os.path.realpath(path))
     before = _replaceable(target)
-    with temporary(target.parent) as (file, name):
-        if before is not None:
+    with temporary(target.parent, private=private) as (file, name):
+        if before is not None and not private:
             _keep(file.fileno(), before)
         yield file
         file.flush()
@@ -71,12 +75,14 @@ def replacing(path: str | os.PathLike[str], *, durable: bool = True) -> Iterator
 
 
 @contextmanager
-def temporary(folder: Path) -> Iterator[tuple[BinaryIO, Path]]:
+def temporary(folder: Path, *, private: bool = False) -> Iterator[tuple[BinaryIO, Path]]:
     """Open a new file in a folder under a temporary name, which is removed in the end unless it was renamed."""
     sweep(folder)
     while True:
         name = folder / _name()
-        descriptor = os.open(name, os.O_RDWR | os.O_CREAT | os.O_EXCL | _flag("O_BINARY"), 0o666)
+        descriptor = os.open(
+            name, os.O_RDWR | os.O_CREAT | os.O_EXCL | _flag("O_BINARY"), 0o600 if private else 0o666
+        )
         file = open(descriptor, "wb")  # noqa: SIM115  (closed below)
         _flock(descriptor, wait=True)
         if fcntl is None or _is_same(descriptor, name):
