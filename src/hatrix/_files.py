@@ -16,7 +16,7 @@ import shutil
 import stat
 import tempfile
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import BinaryIO
@@ -33,12 +33,14 @@ __all__ = ["claimed", "discard", "holding", "move", "refuse", "replacing", "scra
 OURS = re.compile(r"\.hatrix-.+\.tmp", re.DOTALL)
 LONGEST_NAME = 200
 """Bytes of a target's name that fit into the name of its folder; a longer name is replaced by its digest."""
-TRIES, PAUSE = 10, 0.02
+TRIES, PAUSE = 30, 0.05
 """A sweep holds what it removes for a moment; who finds a lock taken asks so often, after so many seconds each."""
 
 
 @contextmanager
-def replacing(path: str | os.PathLike[str], *, durable: bool = True) -> Iterator[BinaryIO]:
+def replacing(
+    path: str | os.PathLike[str], *, durable: bool = True, private: bool = False
+) -> Iterator[BinaryIO]:
     """Open a file that takes the place of another when the block ends without an error.
 
     A replaced file keeps its permissions, and its owner where the system allows it. A symbolic link stays, and its
@@ -50,6 +52,8 @@ def replacing(path: str | os.PathLike[str], *, durable: bool = True) -> Iterator
         The target.
     durable
         Wait until the file and its name are on disk. Without it a power failure can lose the new content.
+    private
+        Give the file to its owner alone, whatever the umask and the permissions of the file that it replaces.
 
     Raises
     ------
@@ -58,8 +62,8 @@ def replacing(path: str | os.PathLike[str], *, durable: bool = True) -> Iterator
     """
     target = Path(os.path.realpath(path))
     before = _replaceable(target)
-    with temporary(target.parent) as (file, name):
-        if before is not None:
+    with temporary(target.parent, private=private) as (file, name):
+        if before is not None and not private:
             _keep(file.fileno(), before)
         yield file
         file.flush()
@@ -71,23 +75,21 @@ def replacing(path: str | os.PathLike[str], *, durable: bool = True) -> Iterator
 
 
 @contextmanager
-def temporary(folder: Path) -> Iterator[tuple[BinaryIO, Path]]:
+def temporary(folder: Path, *, private: bool = False) -> Iterator[tuple[BinaryIO, Path]]:
     """Open a new file in a folder under a temporary name, which is removed in the end unless it was renamed."""
     sweep(folder)
     while True:
         name = folder / _name()
-        descriptor = os.open(name, os.O_RDWR | os.O_CREAT | os.O_EXCL | _flag("O_BINARY"), 0o666)
+        descriptor = os.open(
+            name, os.O_RDWR | os.O_CREAT | os.O_EXCL | _flag("O_BINARY"), 0o600 if private else 0o666
+        )
         file = open(descriptor, "wb")  # noqa: SIM115  (closed below)
         _flock(descriptor, wait=True)
         if fcntl is None or _is_same(descriptor, name):
             break
         file.close()  # somebody swept it before it was locked
-    with file:
-        try:
-            yield file, name
-        finally:
-            with suppress(OSError):
-                name.unlink(missing_ok=True)
+    with file, _at_the_end(_unlink, name):
+        yield file, name
 
 
 def move(source: Path, target: str | os.PathLike[str]) -> None:
@@ -125,11 +127,8 @@ def scratch(home: Path | None = None) -> Iterator[Path]:
     home = Path(tempfile.gettempdir()) if home is None else home
     sweep(home)
     folder = home / _name()
-    with holding(folder):
-        try:
-            yield folder
-        finally:
-            discard(folder)
+    with holding(folder), _at_the_end(discard, folder):
+        yield folder
 
 
 @contextmanager
@@ -149,16 +148,13 @@ def claimed(target: str | os.PathLike[str]) -> Iterator[Path]:
     place = Path(os.path.realpath(target))
     folder = place.with_name(_name(place.name))
     sweep(place.parent)
-    with holding(folder, of=Path(target)) as alone:
-        try:
-            if alone:
-                clear(folder)
-                yield folder
-            else:  # no locks here: write apart
-                with scratch(place.parent) as apart:
-                    yield apart
-        finally:
-            discard(folder)
+    with holding(folder, of=Path(target)) as alone, _at_the_end(discard, folder):
+        if alone:
+            clear(folder)
+            yield folder
+        else:  # no locks here: write apart
+            with scratch(place.parent) as apart:
+                yield apart
 
 
 @contextmanager
@@ -248,6 +244,22 @@ def discard(folder: Path) -> None:
 def refuse(path: str | os.PathLike[str]) -> None:
     """Raise the OSError that `replacing` would raise because of what is at the path, or because its folder is missing."""
     _replaceable(Path(os.path.realpath(path)))
+
+
+@contextmanager
+def _at_the_end(remove: Callable[[Path], None], path: Path) -> Iterator[None]:
+    """Remove a file or folder in the end, but not at the end of a fork of the process that made it."""
+    process = os.getpid()
+    try:
+        yield
+    finally:
+        if os.getpid() == process:
+            remove(path)
+
+
+def _unlink(path: Path) -> None:
+    with suppress(OSError):
+        path.unlink(missing_ok=True)
 
 
 def _sweep(path: Path) -> None:

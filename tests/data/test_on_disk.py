@@ -504,12 +504,17 @@ class TestTheFolder:
         folder = tmp_path / "columns"
         one = hx.read(path, memory=MEMORY, folder=folder)
         assert one.disk is not None
-        with one.disk.lock(), pytest.raises(DataError, match=f"another run works in {folder} now"):
+        with (
+            one.disk.lock(),
+            pytest.raises(
+                DataError, match=rf"{folder}: this process \(number {os.getpid()}\) writes here now"
+            ),
+        ):
             hx.read(path, memory=MEMORY, folder=folder)
         with (
             one.disk.lock(shared=True),
             one.disk.lock(shared=True),
-            pytest.raises(DataError, match="another run"),
+            pytest.raises(DataError, match="writes here now"),
         ):
             hx.read(path, memory=MEMORY, folder=folder)
         equal(hx.read(path, memory=MEMORY, folder=folder), hx.read(path))
@@ -562,7 +567,7 @@ class TestTheFolder:
             raise OSError(30, "Read-only file system")
 
         with monkeypatch.context() as patch:
-            patch.setattr(Path, "write_text", read_only)
+            patch.setattr(os, "replace", read_only)
             with pytest.raises(DataError, match="columns cannot be written: Read-only file system"):
                 hx.read(path, memory=MEMORY, folder=tmp_path / "read-only columns")
         folder = tmp_path / "columns"

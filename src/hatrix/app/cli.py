@@ -3,17 +3,21 @@
 from __future__ import annotations
 
 import os
+import signal
 import sys
+import threading
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from types import FrameType
+
     from cyclopts import CycloptsError, UnknownOptionError
 
 __all__ = ["main"]
 
-DONE, BUG, MISTAKE, INTERRUPTED, BROKEN_PIPE = 0, 1, 2, 130, 141
+DONE, BUG, MISTAKE, INTERRUPTED, BROKEN_PIPE, TERMINATED = 0, 1, 2, 130, 141, 143
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
@@ -33,15 +37,17 @@ def main(arguments: Sequence[str] | None = None) -> None:
 
 def _status(tokens: list[str]) -> int:
     debug = bool(os.environ.get("HATRIX_DEBUG")) or "--debug" in _before_end(tokens)
+    terminated = threading.Event()
     try:
-        with _warnings_in_a_line():
+        with _sigterm_as_ctrl_c(terminated), _warnings_in_a_line():
             _dispatch(tokens)
         sys.stdout.flush()
     except BrokenPipeError:
         _silence(sys.stdout)
         return BROKEN_PIPE
-    except KeyboardInterrupt:
-        return _fail("interrupted", INTERRUPTED)
+    except KeyboardInterrupt as error:
+        word, status = ("terminated", TERMINATED) if terminated.is_set() else ("interrupted", INTERRUPTED)
+        return _fail(f"{word}: {error}" if str(error) else word, status)
     except Exception as error:
         if debug:
             raise
@@ -120,6 +126,27 @@ def _one_line(text: str) -> str:
 
 def _before_end(tokens: list[str]) -> list[str]:
     return tokens[: tokens.index("--")] if "--" in tokens else tokens
+
+
+@contextmanager
+def _sigterm_as_ctrl_c(terminated: threading.Event) -> Iterator[None]:
+    """Handle SIGTERM as SIGINT is handled at that moment, and remember it for the exit status."""
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+
+    def handle(_number: int, frame: FrameType | None) -> None:
+        terminated.set()
+        interrupt = signal.getsignal(signal.SIGINT)
+        if not callable(interrupt):  # a job in the background may ignore Ctrl-C
+            raise KeyboardInterrupt
+        interrupt(signal.SIGINT, frame)
+
+    before = signal.signal(signal.SIGTERM, handle)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGTERM, before)
 
 
 @contextmanager

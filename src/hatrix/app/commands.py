@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import shlex
 import shutil
 import time
@@ -38,6 +39,7 @@ from hatrix.app.steps import (
     aligned,
     check_memory,
     facts_of,
+    leave_unfinished,
     load,
     recipe_named,
     train,
@@ -139,12 +141,16 @@ def run(
         split = parting.part(ratings, training.seed)
         output.note(f"training {algorithm} on {len(split.train):,} of them ({split.protocol})")
         model, seconds = train(recipe, split.train, training, output)
+        if model.unfinished:
+            leave_unfinished(model, out / MODEL, seen=not training.no_seen, hint=training.hint)
         output.note(f"measuring {'rankings' if ranks else 'the error'} on {len(split.test):,}")
         result = _measured(model, split.test, ranking, training.seed, training.threads)
         baselines = {}
         baseline = hatrix.Popular() if ranks else hatrix.Bias()
         if recipe.name != baseline.name:
             other = baseline.fit(split.train, seed=training.seed, progress=False)
+            if other.unfinished:
+                raise KeyboardInterrupt
             baselines[baseline.name] = _measured(other, split.test, ranking, training.seed, training.threads)
         model.save(stage / MODEL, seen=not training.no_seen)
         model.history.to_csv(stage / HISTORY, index=False)
@@ -185,12 +191,18 @@ def fit(
 ) -> None:
     """Train on all ratings and save the model."""
     training.check(recipe, source)
+    if training.checkpoint is not None and os.path.realpath(training.checkpoint) == os.path.realpath(out):
+        raise ParameterError(
+            f"--checkpoint and --out both name {out}: give the state of training another file"
+        )
     check_memory(memory, recipe)
     on_disk = None if memory is None else out.with_name(f".{out.name}.reading")
     with staged(out.parent, [out.name], source) as stage:
         ratings = load(source, columns, output, recipe, memory, on_disk)
         output.note(f"training {algorithm} on them")
         model, seconds = train(recipe, ratings, training, output)
+        if model.unfinished:
+            leave_unfinished(model, out, seen=not training.no_seen, hint=training.hint)
         model.save(stage / out.name, seen=not training.no_seen)
     if on_disk is not None:  # which a run that is broken off leaves, so that the next one need not read again
         shutil.rmtree(on_disk, ignore_errors=True)

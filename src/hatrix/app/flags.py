@@ -355,6 +355,11 @@ class Training:
         if self.checkpoint is not None:
             refuse_unwritable(self.checkpoint.parent, [self.checkpoint.name], "--checkpoint", [source])
 
+    @property
+    def hint(self) -> str:
+        """How to go on after a training that was stopped."""
+        return "; --resume goes on from the checkpoint" if self.checkpoint is not None else ""
+
     def fit(self, recipe: Algorithm, train: Ratings, *, progress: bool) -> FactorModel:
         """Fit the recipe to the ratings."""
         from hatrix.models.fit import Checkpoint

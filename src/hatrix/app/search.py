@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 import warnings
+from contextlib import nullcontext
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -24,8 +25,8 @@ from hatrix.app.flags import (
     flag,
     whole,
 )
-from hatrix.app.staging import refuse_unwritable, staged
-from hatrix.app.steps import Name, Source, aligned, facts_of, load, recipe_named
+from hatrix.app.staging import staged
+from hatrix.app.steps import Name, Source, aligned, facts_of, leave_unfinished, load, recipe_named
 from hatrix.errors import ParameterError
 
 if TYPE_CHECKING:
@@ -100,31 +101,33 @@ def compare(
             raise ParameterError(f"{spec} stands there twice: leave one out, or change a hyper-parameter")
     recipes = {spec: _specified(spec) for spec in algorithms}
     parting.check()
-    if out is not None:
-        refuse_unwritable(out, (TABLE, DIFFERENCES, FACTS, PAGE), "--out", [source])
-    strict = next((recipe for recipe in recipes.values() if recipe.task == "rating"), recipes[algorithms[0]])
-    ratings = load(source, columns, output, strict)
-    split = parting.part(ratings, fits.seed)
-    output.note(f"training {len(recipes)} algorithms on {len(split.train):,} of them ({split.protocol})")
-    result = hatrix.compare(
-        recipes,
-        split,
-        metric=metric,
-        k=k,
-        relevant_from=relevant_from,
-        valid=valid,
-        seed=fits.seed,
-        threads=fits.threads,
-        progress=not output.quiet,
-    )
-    text = _compared(result)
-    if out is not None:
-        with staged(out, (TABLE, DIFFERENCES, FACTS, PAGE), source) as stage:
+    with (
+        staged(out, (TABLE, DIFFERENCES, FACTS, PAGE), source) if out is not None else nullcontext() as stage
+    ):
+        strict = next(
+            (recipe for recipe in recipes.values() if recipe.task == "rating"), recipes[algorithms[0]]
+        )
+        ratings = load(source, columns, output, strict)
+        split = parting.part(ratings, fits.seed)
+        output.note(f"training {len(recipes)} algorithms on {len(split.train):,} of them ({split.protocol})")
+        result = hatrix.compare(
+            recipes,
+            split,
+            metric=metric,
+            k=k,
+            relevant_from=relevant_from,
+            valid=valid,
+            seed=fits.seed,
+            threads=fits.threads,
+            progress=not output.quiet,
+        )
+        text = _compared(result)
+        if out is not None and stage is not None:
             result.table().to_csv(stage / TABLE)
             result.differences.to_csv(stage / DIFFERENCES, index=False)
             (stage / FACTS).write_text(dumps(result.to_dict()) + "\n", encoding="utf-8")
             result.report(stage / PAGE, command=invoked)
-        text += f"\n\nreport: {out / PAGE}"
+            text += f"\n\nreport: {out / PAGE}"
     for word in result.warnings:
         warnings.warn(word, stacklevel=1)
     output.result(result.to_dict(), text)
@@ -206,6 +209,8 @@ def tune(
             progress=not output.quiet,
         )
         assert result.model is not None
+        if result.model.unfinished:
+            leave_unfinished(result.model, out / MODEL, seen=True)
         result.model.save(stage / MODEL)
         result.trials.to_csv(stage / TRIALS, index=False)
         result.report(stage / REPORT, command=invoked)
@@ -219,6 +224,10 @@ def tune(
     for word in (*result.warnings, *result.notes):
         warnings.warn(word, stacklevel=1)
     output.result(facts, f"{_tuned(result, facts['test'])}\n\nreport: {out / REPORT}")
+    if result.interrupted:
+        raise KeyboardInterrupt(
+            f"the search was stopped after {len(result.trials)} trials; what it had found is in {out}"
+        )
 
 
 def _specified(spec: str) -> Algorithm:

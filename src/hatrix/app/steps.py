@@ -7,7 +7,7 @@ import time
 import warnings
 from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any, NoReturn
 
 from cyclopts import Parameter
 
@@ -29,6 +29,7 @@ __all__ = [
     "aligned",
     "check_memory",
     "facts_of",
+    "leave_unfinished",
     "load",
     "recipe_named",
     "train",
@@ -113,10 +114,23 @@ def train(recipe: Algorithm, train: Ratings, training: Training, output: Output)
     started = time.perf_counter()
     model = training.fit(recipe, train, progress=not output.quiet)
     seconds = time.perf_counter() - started
-    for note in model.notes:
+    for note in () if model.unfinished else model.notes:
         warnings.warn(note, stacklevel=1)
     output.note(f"trained in {seconds:.1f} s, {len(model.history)} epochs")
     return model, seconds
+
+
+def leave_unfinished(model: FactorModel, out: Path, *, seen: bool, hint: str = "") -> NoReturn:
+    """Save a model whose training was stopped beside the file that it was to be, and end the command as Ctrl-C does.
+
+    What is at ``out`` stays: a good model never gives way to an unfinished one.
+    """
+    from hatrix.models.model import UNFINISHED
+
+    place = out.with_name(f"{out.stem}.{UNFINISHED}{out.suffix}")
+    model.save(place, seen=seen)
+    note = next(note for note in model.notes if note.startswith(UNFINISHED))
+    raise KeyboardInterrupt(f"{note}; the model so far is in {place}, and {out} was not written{hint}")
 
 
 def write_parquet(frame: pd.DataFrame, path: Path) -> None:

@@ -16,7 +16,7 @@ import hatrix
 from hatrix.app.flags import Columns, Output, file_path, whole
 from hatrix.app.recommend import Model, id_of
 from hatrix.app.staging import staged
-from hatrix.app.steps import facts_of, load
+from hatrix.app.steps import facts_of, leave_unfinished, load
 from hatrix.errors import ParameterError
 
 if TYPE_CHECKING:
@@ -80,6 +80,8 @@ def update(
             shutil.copyfile(model, stage / out.name)
             output.note("there is nothing that the model has not taken in before: nothing changed")
         else:
+            if updated.unfinished and not old.unfinished:
+                leave_unfinished(updated, out, seen=old.seen is not None)
             updated.save(stage / out.name, seen=old.seen is not None)
     fresh = {
         f"new_{side}": int((old_ids.encode(new_ids.labels) < 0).sum())
@@ -148,6 +150,8 @@ def forget(
     with staged(out.parent, [out.name], "") as stage:
         old = hatrix.load(model)
         left = old.forget([id_of(old.users, text, "--user") for text in user], refit=refit)
+        if left.unfinished and not old.unfinished:
+            leave_unfinished(left, out, seen=old.seen is not None)
         left.save(stage / out.name, seen=old.seen is not None)
     facts = {
         **facts_of(left),

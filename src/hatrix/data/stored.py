@@ -49,19 +49,15 @@ def open_disk(folder: str | PathLike[str] | None, memory: int) -> Disk:
     try:
         if folder is None:
             made = ExitStack()
-            disk = Disk(made.enter_context(_files.scratch()), memory)
-            weakref.finalize(disk, _remove, made, os.getpid())
+            disk = Disk(made.enter_context(_files.scratch()) / "columns", memory)
+            disk.folder.mkdir()
+            weakref.finalize(disk, made.close)
         else:
             Path(folder).mkdir(parents=True, exist_ok=True)
             disk = Disk(Path(folder), memory)
     except OSError as error:
         raise DataError(f"{error.filename} cannot be written: {error.strerror}") from None
     return disk
-
-
-def _remove(made: ExitStack, process: int) -> None:
-    if os.getpid() == process:  # and not when a fork of it ends
-        made.close()
 
 
 def rows_at_once(disk: Disk) -> int:

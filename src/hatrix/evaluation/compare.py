@@ -241,6 +241,8 @@ def _fitted(
     cost.warm_up(model, train, threads=threads)
     started = time.perf_counter()
     fitted = model.fit(train, valid, seed=seed, threads=threads, progress=progress)
+    if fitted.unfinished:  # half a training would be compared with whole ones
+        raise KeyboardInterrupt
     return fitted, time.perf_counter() - started
 
 

@@ -275,6 +275,8 @@ class _Job:
             split.train, self.valid, seed=self.seed, threads=self.threads, progress=self.progress
         )
         spent = time.perf_counter() - started
+        if model.unfinished:  # half a training would be averaged with whole ones
+            raise KeyboardInterrupt
         row: dict[str, Any] = {
             "protocol": split.protocol,
             "n_train": len(split.train),

@@ -6,18 +6,19 @@ import json
 import logging
 import os
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 
+from hatrix import _files
 from hatrix.errors import MissingExtraError, ParameterError
 
 if TYPE_CHECKING:
     import optuna
 
-__all__ = ["Study"]
+__all__ = ["Study", "claimed_study"]
 
 NAME, MARK = "hatrix", "search"
 FEWEST_BEFORE_PRUNING = 5
@@ -97,27 +98,49 @@ class Study:
                 self._file.add_trial(done)
 
 
+@contextmanager
+def claimed_study(path: str | os.PathLike[str]) -> Iterator[None]:
+    """Keep other processes from working with the study meanwhile: both would make the same trials.
+
+    Raises
+    ------
+    ParameterError
+        If another process does so now, or the path cannot be that of a study.
+    """
+    place = Path(path)
+    if place.is_dir():
+        raise ParameterError(
+            f"the study {place} is a folder: give the name of a file in it, such as study.db"
+        )
+    if not place.parent.is_dir():
+        raise ParameterError(
+            f"there is no folder {place.parent} for the study: create it, or give another path"
+        )
+    with ExitStack() as stack:
+        try:
+            stack.enter_context(_files.claimed(place))
+        except OSError as error:
+            raise ParameterError(
+                f"{place} cannot be used as a study: {error.strerror or error}: give another path"
+            ) from None
+        yield
+
+
 def _opened(path: Path, marks: Mapping[str, Any], direction: str) -> Any:
     """The study of a file, which is made where it does not exist."""
     optuna = _optuna()
-    if path.is_dir():
-        raise ParameterError(f"the study {path} is a folder: give the name of a file in it, such as study.db")
-    if not path.parent.is_dir():
-        raise ParameterError(
-            f"there is no folder {path.parent} for the study: create it, or give another path"
-        )
     if path.exists() and path.stat().st_size and path.read_bytes()[:15] != b"SQLite format 3":
         raise ParameterError(f"{path} is not a study: give the file of an earlier search, or a new name")
     from sqlalchemy.exc import SQLAlchemyError
 
+    wanted = json.loads(json.dumps(marks))
     try:
         storage = optuna.storages.RDBStorage(
             f"sqlite:///{path.absolute()}", engine_kwargs={"connect_args": {"timeout": 30}}
         )
-        names = optuna.get_all_study_names(storage)
         file = optuna.create_study(storage=storage, study_name=NAME, direction=direction, load_if_exists=True)
-        wanted = json.loads(json.dumps(marks))
-        if NAME not in names:
+        if MARK not in file.user_attrs and not file.trials and file.direction.name.lower() == direction:
+            # new, or a process was killed before it came to this line
             file.set_user_attr(MARK, wanted)
     except (SQLAlchemyError, RuntimeError) as error:
         said = str(getattr(error, "orig", None) or error).splitlines()[0]

@@ -6,7 +6,7 @@ import math
 import sys
 import time
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass, field
 from numbers import Integral, Real
 from typing import TYPE_CHECKING, Any
@@ -18,7 +18,7 @@ from hatrix.data.split import Split
 from hatrix.errors import DataError, DivergenceError, ParameterError
 from hatrix.evaluation import cautions, ranges
 from hatrix.evaluation.ranges import Range
-from hatrix.evaluation.study import Study
+from hatrix.evaluation.study import Study, claimed_study
 from hatrix.models.fit import Algorithm, Trained, thread_count
 from hatrix.models.validation import hold_out
 
@@ -65,6 +65,10 @@ class Tuning:
         What deserves attention, each beginning with a code (`hatrix.evaluation.cautions.CODES`).
     seed, data, n_train, n_valid
         Of the search, what the data are called, and the ratings of its two parts.
+    notes
+        What else deserves to be known.
+    interrupted
+        Whether Ctrl-C ended the search before all trials were made.
     """
 
     best: Algorithm
@@ -80,6 +84,7 @@ class Tuning:
     n_train: int
     n_valid: int
     notes: tuple[str, ...] = field(default=())
+    interrupted: bool = False
 
     @property
     def values(self) -> dict[str, Any]:
@@ -194,7 +199,8 @@ def tune(
     MissingExtraError
         If optuna is not installed.
     ParameterError
-        If an argument is out of range, nothing is left to search, or the study is of another search.
+        If an argument is out of range, nothing is left to search, the study is of another search, or another process
+        works with it now.
 
     Notes
     -----
@@ -210,9 +216,10 @@ def tune(
     >>> bool(found.value <= found.trials["value"][0])
     True
     """
-    search = _Search(recipe, train, trials, minutes, seed, study, space, valid, prune, threads)
-    with _shown(progress, search) as show:
-        search.run(show)
+    with nullcontext() if study is None else claimed_study(study):
+        search = _Search(recipe, train, trials, minutes, seed, study, space, valid, prune, threads)
+        with _shown(progress, search) as show:
+            search.run(show)
     return search.result(refit, progress)
 
 
@@ -399,6 +406,7 @@ class _Search:
             len(self.part),
             len(self.valid),
             tuple(notes),
+            self.interrupted,
         )
 
     def _table(self) -> pd.DataFrame:

@@ -8,7 +8,11 @@ from __future__ import annotations
 
 import hashlib
 import os
+import stat
+import tempfile
+import warnings
 from collections.abc import Callable
+from contextlib import suppress
 from functools import lru_cache
 from pathlib import Path
 from typing import Any
@@ -16,19 +20,22 @@ from typing import Any
 from numba import config, njit
 from numba.core.caching import CompileResultCacheImpl, FunctionCache, IndexDataCacheFile, _CacheLocator
 
+from hatrix._files import replacing
 from hatrix.errors import ParameterError
 
 __all__ = ["FAST_MATH", "compiled", "inlined"]
 
 FAST_MATH = frozenset({"nsz", "arcp", "contract", "afn", "reassoc"})
 """LLVM flags that may change the last bits, never whether a number is finite."""
+OTHERS_WRITE = stat.S_IWGRP | stat.S_IWOTH
+DIGEST = hashlib.sha256().digest_size
 
 
 def compiled(function: Callable[..., Any]) -> Any:
     """Compile a kernel: no GIL, no Python objects, IEEE division, fast math that keeps NaN and infinity."""
     kernel = _jit(function)
-    if _writable(_cache_folder()):
-        kernel._cache = _Cache(function)
+    if (folder := _cache_folder()) is not None:
+        kernel._cache = _Cache(function, folder)
     return kernel
 
 
@@ -51,27 +58,69 @@ def _jit(function: Callable[..., Any], **options: Any) -> Any:
 
 
 @lru_cache
-def _cache_folder() -> Path:
-    """``NUMBA_CACHE_DIR`` or the user's cache, with a folder for each version of the kernels' source."""
+def _cache_folder() -> Path | None:
+    """The folder of compiled code for this version of the kernels' source; None where there can be no safe one.
+
+    It is in ``NUMBA_CACHE_DIR`` or the user's cache; where that cannot be written, among the system's temporary files.
+    Numba reads the code with pickle, so that whoever can write there can run code in this process. A folder that others
+    can write to is therefore not used.
+    """
     import platformdirs
 
     digest = hashlib.sha256()
     for path in sorted(Path(__file__).parent.glob("*.py")):
         digest.update(path.read_bytes())
+    name = f"kernels-{digest.hexdigest()[:16]}"
     home = os.environ.get("NUMBA_CACHE_DIR") or platformdirs.user_cache_dir("hatrix", appauthor=False)
-    return Path(home) / f"kernels-{digest.hexdigest()[:16]}"
+    first = Path(home) / name
+    faults: list[str] = []
+    found = None
+    for folder in (first, Path(tempfile.gettempdir()) / f"hatrix-{_user()}" / name):
+        try:
+            checked = (folder,) if folder == first else (folder.parent, folder)
+            if folder == first:
+                folder.parent.mkdir(parents=True, exist_ok=True)
+            for place in checked:
+                place.mkdir(mode=0o700, exist_ok=True)
+            fault = next(filter(None, map(_fault, checked)), None)
+        except OSError:
+            continue
+        if fault is None and os.access(folder, os.W_OK | os.X_OK):
+            found = folder
+            break
+        faults += [] if fault is None else [fault]
+    if faults:
+        warnings.warn(
+            f"the cache of compiled kernels in {faults[0]}, so that others could run code here: it is not used, and kernels "
+            f"are {'compiled anew' if found is None else f'kept in {found}'}. Remove the folder, or set "
+            "NUMBA_CACHE_DIR to one of your own",
+            stacklevel=2,
+        )
+    return found
 
 
-@lru_cache
-def _writable(folder: Path) -> bool:
-    try:
-        folder.mkdir(parents=True, exist_ok=True)
-    except OSError:
-        return False
-    return os.access(folder, os.W_OK)
+def _fault(folder: Path) -> str | None:
+    """Say why code in a folder cannot be trusted. Our own folder is closed to others, if it was open to them."""
+    found = folder.lstat()
+    if not stat.S_ISDIR(found.st_mode):
+        return f"{folder} is not a folder of its own"
+    if found.st_uid not in (_user(), 0):
+        return f"{folder} belongs to another user"
+    if found.st_mode & OTHERS_WRITE and _user() is not None:
+        if found.st_uid != _user():
+            return f"{folder} can be written to by others"
+        folder.chmod(stat.S_IMODE(found.st_mode) & ~OTHERS_WRITE)
+    return None
+
+
+def _user() -> int | None:
+    """The number of the user; None on Windows, where folders of a user are closed to others."""
+    return os.geteuid() if hasattr(os, "geteuid") else None
 
 
 class _Locator(_CacheLocator):
+    """Stands for numba's search for a folder, which `_cache_folder` has done."""
+
     def get_cache_path(self) -> str:
         return str(_cache_folder())
 
@@ -87,23 +136,48 @@ class _Locator(_CacheLocator):
 
 
 class _Files(IndexDataCacheFile):
-    """One file per key: numba's index can pair a key with another's code when two processes write at once."""
+    """One file per key: numba's index can pair a key with another's code when two processes write at once.
+
+    A file is numba's own with the SHA-256 of it at its end, which pickle does not read. What is damaged or not ours is
+    removed and compiled anew.
+    """
 
     def _name(self, key: Any) -> str:
         stem = str(self._data_name_pattern).split(".{")[0]
         return f"{stem}.{hashlib.sha256(repr((key, self._version)).encode()).hexdigest()[:32]}.nbc"
 
     def save(self, key: Any, data: Any) -> None:
+        code = self._dump(data)
         try:
-            self._save_data(self._name(key), data)
+            with replacing(self._data_path(self._name(key)), durable=False, private=True) as file:
+                file.write(code)
+                file.write(hashlib.sha256(code).digest())
         except OSError:
             return  # A full disk costs the next process a compilation, no more.
 
     def load(self, key: Any) -> Any:
+        name = self._name(key)
+        path = self._data_path(name)
         try:
-            return self._load_data(self._name(key))
-        except (OSError, EOFError):
+            if _is_sound(path):
+                return self._load_data(name)
+        except FileNotFoundError:
             return None
+        except Exception:  # whatever pickle raises: the cache is never a reason to fail
+            pass
+        with suppress(OSError):
+            os.unlink(path)
+        return None
+
+
+def _is_sound(path: str) -> bool:
+    """Whether a file of compiled code is whole, and nobody else can have written it."""
+    with open(path, "rb") as file:
+        found = os.fstat(file.fileno())
+        code = file.read()
+    if _user() is not None and (found.st_uid not in (_user(), 0) or found.st_mode & OTHERS_WRITE):
+        return False
+    return hashlib.sha256(code[:-DIGEST]).digest() == code[-DIGEST:]
 
 
 class _Implementation(CompileResultCacheImpl):
@@ -113,8 +187,9 @@ class _Implementation(CompileResultCacheImpl):
 class _Cache(FunctionCache):
     _impl_class = _Implementation
 
-    def __init__(self, function: Callable[..., Any]) -> None:
+    def __init__(self, function: Callable[..., Any], folder: Path) -> None:
         super().__init__(function)
+        self._cache_path = str(folder)
         self._cache_file = _Files(self._cache_path, self._impl.filename_base, "")
         self._constants = _constants(function)
 

@@ -9,7 +9,7 @@ import threading
 import time
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from functools import cached_property
 from numbers import Real
@@ -19,11 +19,12 @@ from typing import TYPE_CHECKING, Any, ClassVar, Literal, Self
 import numpy as np
 from pydantic import BaseModel, ConfigDict, ValidationError
 
+from hatrix import _files
 from hatrix.data.ratings import Ratings
-from hatrix.errors import DataError, DivergenceError, ParameterError
+from hatrix.errors import DataError, DivergenceError, ModelFileError, ParameterError
 from hatrix.models import progress
 from hatrix.models.container import refuse_unwritable
-from hatrix.models.model import FactorModel, Factors, Seen
+from hatrix.models.model import UNFINISHED, FactorModel, Factors, Seen
 from hatrix.models.validation import hold_out, validate
 
 if TYPE_CHECKING:
@@ -199,7 +200,14 @@ class Algorithm(BaseModel, ABC):
         DivergenceError
             If the loss leaves the finite numbers.
         ParameterError
-            If arguments do not fit each other, or the checkpoint belongs to another run.
+            If arguments do not fit each other, the checkpoint belongs to another run, or another process saves its state
+            there.
+
+        Notes
+        -----
+        The first Ctrl-C ends training after the epoch that runs, and returns the model so far: it is `unfinished`, and
+        its notes and its ``repr`` say so. A second one raises KeyboardInterrupt at once. SIGTERM ends the process as
+        always; with ``checkpoint``, the epoch that runs is finished and saved before.
         """
         return _Loop(self, train, valid, seed, threads, progress, checkpoint, resume).run().finish()
 
@@ -241,7 +249,7 @@ class Trained:
 
     @property
     def interrupted(self) -> bool:
-        """Whether Ctrl-C ended the training."""
+        """Whether Ctrl-C came while the training ran."""
         return self._loop.interrupted
 
     def finish(self, recipe: Algorithm | None = None) -> FactorModel:
@@ -303,6 +311,19 @@ class _Loop:
         self.interrupted = False
 
     def run(self, after_epoch: Callable[[Mapping[str, float]], bool] | None = None) -> Trained:
+        with ExitStack() as stack:
+            if (
+                self.checkpoint is not None
+            ):  # two trainings that save to one file would resume from each other
+                try:
+                    stack.enter_context(_files.claimed(self.checkpoint.path))
+                except OSError as error:
+                    raise ModelFileError(
+                        f"{self.checkpoint.path} cannot be written: {error.strerror or error}"
+                    ) from None
+            return self._run(after_epoch)
+
+    def _run(self, after_epoch: Callable[[Mapping[str, float]], bool] | None) -> Trained:
         started = time.perf_counter()
         state = self.recipe.init(self.train, seed=self.seed, threads=self.threads)
         if self.resume is not None and Path(self.resume).exists():
@@ -310,7 +331,7 @@ class _Loop:
         spent = self.history[-1]["seconds"] if self.history else 0.0
         saved_at, saved_epoch = time.perf_counter(), len(self.history)
         with (
-            _ctrl_c() as stop,
+            _interrupts(terminable=self.checkpoint is not None) as (stop, terminated),
             progress.training(self.recipe, len(self.train), len(self.history), wanted=self.progress) as show,
         ):
             state.report = show.rows
@@ -328,12 +349,17 @@ class _Loop:
                     saved_at, saved_epoch = time.perf_counter(), len(self.history)
                 if stop.is_set():
                     self.interrupted = True
-                    self.notes.append(f"stopped by Ctrl-C after epoch {epoch + 1} of {self.recipe.rounds}")
+                    if not self._is_done():
+                        self.notes.append(
+                            f"{UNFINISHED}: stopped after epoch {epoch + 1} of {self.recipe.rounds}"
+                        )
                     break
                 if after_epoch is not None and after_epoch(self.history[-1]):
                     break
         if self.checkpoint and saved_epoch < len(self.history):
             self._save(state)
+        if terminated.is_set():
+            signal.raise_signal(signal.SIGTERM)
         if self.patience is not None and self.best is not None:
             _copy_into(state.variables, self.best[2])
         return Trained(self, state)
@@ -494,24 +520,39 @@ def _under(prefix: str, arrays: Mapping[str, NDArray[Any]]) -> dict[str, NDArray
 
 
 @contextmanager
-def _ctrl_c() -> Iterator[threading.Event]:
-    """Turn the first Ctrl-C into a flag, so that an epoch ends whole; a second one interrupts at once."""
-    stop = threading.Event()
-    if threading.current_thread() is not threading.main_thread():
-        yield stop
-        return
-    previous = signal.getsignal(signal.SIGINT)
+def _interrupts(*, terminable: bool) -> Iterator[tuple[threading.Event, threading.Event]]:
+    """Turn the first Ctrl-C into a flag, so that an epoch ends whole; a second one interrupts at once.
 
-    def handle(_signal: int, _frame: object) -> None:
+    With ``terminable``, a SIGTERM that would end the process sets the flag too, and a second one; the caller then ends
+    the process itself. A program that handles SIGTERM in its own way goes on to do so.
+    """
+    stop, terminated = threading.Event(), threading.Event()
+    if threading.current_thread() is not threading.main_thread():
+        yield stop, terminated
+        return
+
+    def interrupt(_signal: int, _frame: object) -> None:
         if stop.is_set():
             raise KeyboardInterrupt
         stop.set()
 
-    signal.signal(signal.SIGINT, handle)
+    def terminate(number: int, _frame: object) -> None:
+        if terminated.is_set():
+            signal.signal(number, signal.SIG_DFL)
+            signal.raise_signal(number)
+        terminated.set()
+        stop.set()
+
+    before = {signal.SIGINT: signal.getsignal(signal.SIGINT)}
+    signal.signal(signal.SIGINT, interrupt)
+    if terminable and signal.getsignal(signal.SIGTERM) is signal.SIG_DFL:
+        before[signal.SIGTERM] = signal.SIG_DFL
+        signal.signal(signal.SIGTERM, terminate)
     try:
-        yield stop
+        yield stop, terminated
     finally:
-        signal.signal(signal.SIGINT, previous)
+        for number, handler in before.items():
+            signal.signal(number, handler)
 
 
 def _explain(recipe: type[Algorithm], error: ValidationError) -> str:

@@ -33,6 +33,8 @@ if TYPE_CHECKING:
 
 __all__ = ["FactorModel", "Factors", "Seen"]
 
+UNFINISHED = "unfinished"
+"""How the note begins that a training leaves which was stopped before its last epoch."""
 LEAST_ASKED, MOST_ASKED, BYTES_PER_ASKED = 1 << 18, 1 << 22, 500
 
 
@@ -73,6 +75,8 @@ class FactorModel(Answers):
         Attributes in row order, or None.
     fingerprint, data_name
         Of the training data.
+    notes
+        What deserves attention; one begins with "unfinished" if training was stopped (see `unfinished`).
     parts
         Named arrays, as the recipe declares them, that only its own fold-in reads.
     time, posterior
@@ -131,6 +135,11 @@ class FactorModel(Answers):
     def __reduce__(self) -> tuple[Any, ...]:
         values = (getattr(self, part.name) for part in fields(self))
         return type(self), tuple(dict(x) if isinstance(x, MappingProxyType) else x for x in values)
+
+    @property
+    def unfinished(self) -> bool:
+        """Whether training was stopped before its last epoch, or the model was updated from such a one."""
+        return any(note.startswith(UNFINISHED) for note in self.notes)
 
     @property
     def task(self) -> str:
@@ -325,5 +334,6 @@ class FactorModel(Answers):
     def __repr__(self) -> str:
         return (
             f"FactorModel({self.recipe.name}, {len(self.users):,} users × {len(self.items):,} items, "
-            f"{self.user_factors.shape[1]} factors, {int(self.user_count.sum()):,} ratings)"
+            f"{self.user_factors.shape[1]} factors, {int(self.user_count.sum()):,} ratings"
+            f"{f', {UNFINISHED}' if self.unfinished else ''})"
         )
