@@ -19,6 +19,7 @@ from typing import TYPE_CHECKING, Any, ClassVar, Literal
 import numpy as np
 from pydantic import BaseModel, ConfigDict, ValidationError
 
+from hatrix._threads import one_blas_thread
 from hatrix.data.ratings import Ratings
 from hatrix.errors import DataError, DivergenceError, ParameterError
 from hatrix.models import progress
@@ -187,6 +188,7 @@ class Trained:
         """Whether Ctrl-C ended the training."""
         return self._loop.interrupted
 
+    @one_blas_thread()
     def finish(self, recipe: Algorithm | None = None) -> FactorModel:
         """The model of a recipe that shares this training, by default of the one that was trained.
 
@@ -245,6 +247,7 @@ class _Loop:
         self.notes: list[str] = []
         self.interrupted = False
 
+    @one_blas_thread()
     def run(self, after_epoch: Callable[[Mapping[str, float]], bool] | None = None) -> Trained:
         started = time.perf_counter()
         state = self.recipe.init(self.train, seed=self.seed, threads=self.threads)
