@@ -113,6 +113,11 @@ other.join()
 """
     env = {**os.environ, "OPENBLAS_NUM_THREADS": "2"}
     done = subprocess.run(
-        [sys.executable, "-W", "ignore", "-c", code], capture_output=True, text=True, env=env, timeout=60, check=True
+        [sys.executable, "-W", "ignore", "-c", code],
+        capture_output=True,
+        text=True,
+        env=env,
+        timeout=60,
+        check=True,
     )
     assert done.stdout.split() == ["[2]", "[1]", "[2]"]

@@ -138,7 +138,10 @@ def test_types_are_not_confused():
 def test_an_integer_and_the_text_of_its_digits_are_one_label(number):
     for ids in (Ids.from_labels([number])[0], Ids.from_labels([str(number), "x"])[0]):
         for label in (number, str(number), str(number).encode(), np.str_(number)):
-            assert ids.encode([label]).tolist() == ids.encode(np.array([label], object)).tolist() == [0], (ids, label)
+            assert ids.encode([label]).tolist() == ids.encode(np.array([label], object)).tolist() == [0], (
+                ids,
+                label,
+            )
             assert str(ids.label_of(label if isinstance(label, int) else str(number))) == str(number)
             assert label in ids
 

@@ -103,6 +103,13 @@ def checked_rating(model: FactorModel, item: int | str, rating: float) -> None:
                 "bad-request",
                 f"the rating of item {shown(item)} is {rating:g}: give one from {low:g} to {high:g}",
             )
+        if model.task == "ranking" and rating < 0:
+            raise Problem(
+                422,
+                "bad-request",
+                f"the rating of item {shown(item)} is {rating:g}, and {model.recipe.name} takes every rating as a like: give "
+                f"one from {max(low, 0):g} to {high:g}",
+            )
     elif not 0 < rating <= MOST_COUNTED:
         raise Problem(
             422,

@@ -54,7 +54,10 @@ def explain(
     user, item = int(model.users.encode([user_id])[0]), int(model.items.encode([item_id])[0])
     unknown = [
         unknown_in(name, ids, as_column([label]), np.array([row]))
-        for name, ids, label, row in (("user", model.users, user_id, user), ("item", model.items, item_id, item))
+        for name, ids, label, row in (
+            ("user", model.users, user_id, user),
+            ("item", model.items, item_id, item),
+        )
     ]
     if unknown[1]:
         raise DataError(f"{unknown[1]}: give an id that was trained on")

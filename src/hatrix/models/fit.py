@@ -25,7 +25,7 @@ from hatrix.errors import DataError, DivergenceError, ParameterError
 from hatrix.models import progress
 from hatrix.models.container import refuse_unwritable
 from hatrix.models.model import FactorModel, Factors, Seen
-from hatrix.models.validation import hold_out, validate
+from hatrix.models.validation import hold_out, refuse_dislikes, validate
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -230,7 +230,10 @@ class _Loop:
             from hatrix.models import regions  # which needs kernels
 
             regions.refuse(recipe, train)
+        refuse_dislikes(recipe, train)
         self.train, self.valid = hold_out(recipe, train, valid, seed)
+        if isinstance(valid, Ratings):
+            refuse_dislikes(recipe, valid, "validation ratings")
         self.recipe = recipe.resolved(self.train)
         self.patience: int | None = getattr(recipe, "patience", None)
         if self.patience is not None and self.valid is None:

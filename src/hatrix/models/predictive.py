@@ -71,7 +71,11 @@ def unknown_in(name: str, ids: Ids, labels: NDArray[Any], rows: NDArray[np.int64
     text = f"{name} {few} is unknown to the model" if one else (
         f"{len(unknown):,} of {len(labels):,} {name}s are unknown to the model: {few}"
     )  # fmt: skip
-    if ids.kind == "int" and len(ids) and any(ids.label_of(label) is None for label in unknown[:NAMED].tolist()):
+    if (
+        ids.kind == "int"
+        and len(ids)
+        and any(ids.label_of(label) is None for label in unknown[:NAMED].tolist())
+    ):
         text += f" (its {name} ids are integers, such as {ids.labels[0]})"
     return text
 

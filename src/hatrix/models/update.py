@@ -21,6 +21,7 @@ from hatrix.models.predictive import unknown_in
 from hatrix.models.recommend import whole
 from hatrix.models.rows import Many
 from hatrix.models.seen import Seen
+from hatrix.models.validation import refuse_dislikes
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -187,7 +188,9 @@ def _with_ids_of(model: FactorModel, new: Ratings) -> Ratings:
     """The new ratings with ids of the model's kind, where every one of them can be one: ``"7"`` is 7."""
     changes: dict[str, Any] = {}
     for name, ids, theirs in (("user", model.users, new.users), ("item", model.items, new.items)):
-        labels = [ids.label_of(label) for label in theirs.labels.tolist()] if ids.kind != theirs.kind else [None]
+        labels = (
+            [ids.label_of(label) for label in theirs.labels.tolist()] if ids.kind != theirs.kind else [None]
+        )
         if None in labels:
             continue
         found, place = Ids.from_labels(labels)
@@ -221,6 +224,7 @@ def _check(model: FactorModel, new: Ratings) -> None:
                 f"the new ratings run from {low:g} to {high:g}, and the model was trained on ratings from "
                 f"{model.scale[0]:g} to {model.scale[1]:g}: fit again with all ratings"
             )
+    refuse_dislikes(model.recipe, new, "new ratings")
     bagged = [name for name in getattr(model.recipe, "fields", ()) if name in (*OTHERS, *ATTRIBUTES)]
     if bagged and model.bags is None:
         raise DataError(
