@@ -1,11 +1,8 @@
-"""Products of tall blocks: right, the same bits for any number of threads, BLAS left as it was."""
+"""Products of tall blocks: right, and the same bits for any number of threads."""
 
 from __future__ import annotations
 
-import threading
-
 import numpy as np
-import threadpoolctl
 
 from hatrix.kernels import dense
 
@@ -38,28 +35,3 @@ def test_same_bits_for_any_threads():
     for other in (1, 2):
         np.testing.assert_array_equal(grams[0], grams[other])
         np.testing.assert_array_equal(turned[0], turned[other])
-
-
-def blas_threads() -> list[int]:
-    return [pool["num_threads"] for pool in threadpoolctl.threadpool_info() if pool["user_api"] == "blas"]
-
-
-def test_blas_gets_its_threads_back_when_the_last_is_done():
-    inside, leave = threading.Event(), threading.Event()
-
-    def hold() -> None:
-        with dense.one_blas_thread():
-            inside.set()
-            leave.wait(10)
-
-    with threadpoolctl.threadpool_limits(3, user_api="blas"):
-        before = blas_threads()
-        other = threading.Thread(target=hold)
-        with dense.one_blas_thread():
-            other.start()
-            inside.wait(10)
-            assert set(blas_threads()) == {1}
-        assert set(blas_threads()) == {1}
-        leave.set()
-        other.join()
-        assert blas_threads() == before

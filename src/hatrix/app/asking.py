@@ -19,7 +19,7 @@ from pydantic_core import to_json
 from hatrix.app import problems
 from hatrix.app.problems import Problem
 from hatrix.app.schemas import LONGEST_ID
-from hatrix.app.shelf import label_of, row_of
+from hatrix.app.shelf import row_of
 from hatrix.errors import StoreError
 
 if TYPE_CHECKING:
@@ -184,7 +184,7 @@ def new_label(ids: Ids, given: int | str, what: str) -> int | str:
     Problem
         If it is none, or one that a store cannot keep.
     """
-    label = label_of(ids, given)
+    label = ids.label_of(given)
     if label is None:
         raise Problem(
             422, "bad-request", f"{what} {shown(given)}: the ids of this model are whole numbers of 64 bits"

@@ -9,7 +9,6 @@ import numpy as np
 
 from hatrix.app.asking import Ask, shown
 from hatrix.app.problems import Problem
-from hatrix.app.shelf import label_of
 
 if TYPE_CHECKING:
     from hatrix.app.schemas import Rating
@@ -46,7 +45,7 @@ class Person(NamedTuple):
 def user_of(ask: Ask, given: int | str) -> Person:
     """The user with an id: with feedback folded in, or, if deleted, without what the model was trained on."""
     model = ask.model
-    label = label_of(model.users, given)
+    label = model.users.label_of(given)
     if label is None:
         return Person(given, model, -1, -1, False, {}, [])
     row = int(model.users.encode([label])[0])
@@ -87,7 +86,7 @@ def told(ask: Ask, ratings: Sequence[Rating]) -> tuple[dict[Any, float], list[st
     Of several ratings of an item the last counts.
     """
     items = ask.model.items
-    labels = [label_of(items, rating.item) for rating in ratings]
+    labels = [items.label_of(rating.item) for rating in ratings]
     known = items.encode(labels) >= 0 if labels else np.zeros(0, bool)
     for rating in ratings:
         checked_rating(ask.model, rating.item, rating.rating)
@@ -104,6 +103,13 @@ def checked_rating(model: FactorModel, item: int | str, rating: float) -> None:
                 422,
                 "bad-request",
                 f"the rating of item {shown(item)} is {rating:g}: give one from {low:g} to {high:g}",
+            )
+        if model.task == "ranking" and rating < 0:
+            raise Problem(
+                422,
+                "bad-request",
+                f"the rating of item {shown(item)} is {rating:g}, and {model.recipe.name} takes every rating as a like: give "
+                f"one from {max(low, 0):g} to {high:g}",
             )
     elif not 0 < rating <= MOST_COUNTED:
         raise Problem(

@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
 
+from hatrix._threads import one_blas_thread
 from hatrix.errors import DataError
 
 if TYPE_CHECKING:
@@ -28,6 +29,7 @@ class Projection(NamedTuple):
     method: str
 
 
+@one_blas_thread()
 def project(model: FactorModel) -> Projection:
     """Lay the items of a model out on a plane; the same model gives the same map.
 

@@ -248,7 +248,7 @@ def ids_in(ids: Ids, tokens: Sequence[str], flag: str) -> list[Any]:
     """The labels that tokens stand for: each an id, or a file with one on each line."""
     labels: list[Any] = []
     for token in tokens:
-        if ids.encode([_label(ids, token)])[0] < 0 and os.path.isfile(token):
+        if token not in ids and os.path.isfile(token):
             try:
                 lines = Path(token).read_text(encoding="utf-8-sig").splitlines()
             except UnicodeDecodeError:
@@ -266,21 +266,11 @@ def ids_in(ids: Ids, tokens: Sequence[str], flag: str) -> list[Any]:
 
 def id_of(ids: Ids, text: str, flag: str, but: str = "") -> Any:
     """The text as an id of the model's type."""
-    label = _label(ids, text)
+    label = ids.label_of(text)
     if label is None:
         such = f", such as {ids.labels[0]}" if len(ids) else ""
         raise ParameterError(f"{flag} {text}: {but}the ids of this model are whole numbers{such}")
     return label
-
-
-def _label(ids: Ids, text: str) -> Any:
-    """The text as an id of the model's type, None if it is none."""
-    if ids.kind == "str":
-        return text
-    try:
-        return int(text)
-    except ValueError:
-        return None
 
 
 def _remarks(frame: pd.DataFrame, output: Output) -> None:

@@ -13,7 +13,6 @@ from hatrix.app.asking import Ask, Asked, User, answered, known_parameters, take
 from hatrix.app.personal import Person, user_of, visitor_of
 from hatrix.app.problems import Problem, responses
 from hatrix.app.schemas import LONGEST_WHERE, MOST_LISTED, MOST_N, PredictionsRequest, Rating, VisitorRequest
-from hatrix.app.shelf import label_of
 from hatrix.models.explain import carriers
 from hatrix.models.recommend import Recommender
 
@@ -151,7 +150,7 @@ def _recommender(ask: Ask, person: Person, options: Mapping[str, Any]) -> Recomm
         options["exclude_seen"] = False  # nobody has seen nothing
     for name in ("among", "exclude"):
         if options[name] is not None:
-            labels = [label_of(ask.model.items, given) for given in options[name]]
+            labels = [ask.model.items.label_of(given) for given in options[name]]
             options[name] = [
                 given if label is None else label for label, given in zip(labels, options[name], strict=True)
             ]
@@ -206,8 +205,8 @@ def _predict(ask: Ask, body: PredictionsRequest) -> Response:
     model, pairs = ask.model, body.pairs
     if body.interval is not None:
         _refuse_without_posterior(model, "interval")
-    users = [label_of(model.users, pair.user) for pair in pairs]
-    items = [label_of(model.items, pair.item) for pair in pairs]
+    users = [model.users.label_of(pair.user) for pair in pairs]
+    items = [model.items.label_of(pair.item) for pair in pairs]
     user, item = (
         ids.encode(labels) if pairs else np.zeros(0, np.int64)
         for ids, labels in ((model.users, users), (model.items, items))

@@ -7,8 +7,9 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from hatrix._threads import one_blas_thread
 from hatrix.app.insight import LISTED
-from hatrix.app.shelf import label_of, row_of
+from hatrix.app.shelf import row_of
 from hatrix.evaluation import data_charts
 from hatrix.evaluation.anatomy import MOST_LEVELS, by_count
 from hatrix.evaluation.layout import figure
@@ -45,7 +46,7 @@ def test_rows(
     Rows of users who are gone are left out.
     """
     found = insight.evaluation
-    if by == "user" and gone(label_of(insight.model.users, key)):
+    if by == "user" and gone(insight.model.users.label_of(key)):
         return {"slice": by, "key": key, "count": 0, "rows": []}
     if isinstance(found, RankingEvaluation):
         rows, told = _ranked(found, insight.places, by, key, n, offset)
@@ -148,6 +149,7 @@ def audience(insight: Insight, item: int, gone: Callable[[Any], bool]) -> dict[s
     return told
 
 
+@one_blas_thread()
 def starters(model: FactorModel) -> dict[str, Any]:
     """Items that a stranger is likely to know and that tell much: of the 150 most rated, a few that differ most.
 

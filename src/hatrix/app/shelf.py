@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 import unicodedata
 from collections.abc import Sequence
 from functools import cached_property
@@ -17,11 +16,10 @@ if TYPE_CHECKING:
     from hatrix.data.ids import Ids
     from hatrix.models.model import FactorModel
 
-__all__ = ["Shelf", "folded", "label_of", "plain", "row_of"]
+__all__ = ["Shelf", "folded", "plain", "row_of"]
 
 TITLE = "title"
 FEW_LEVELS, FEW_VALUES = 50, 100
-INT64 = -(1 << 63), 1 << 63
 
 
 class Shelf:
@@ -152,24 +150,9 @@ def plain(value: Any) -> Any:
     return value.isoformat() if hasattr(value, "isoformat") else str(value)
 
 
-def label_of(ids: Ids, given: int | str) -> int | str | None:
-    """An id of a request as one of the model's kind, None if it cannot be one.
-
-    Ids that are numbers may come as text, as in a query, and those that are texts as numbers.
-    """
-    if ids.kind == "str":
-        return str(given)
-    if isinstance(given, str):
-        if not re.fullmatch(r"-?[0-9]{1,19}", given):
-            return None
-        given = int(given)
-    return given if INT64[0] <= given < INT64[1] else None
-
-
 def row_of(ids: Ids, given: int | str) -> int:
     """The row of an id of a request, -1 for an unknown one."""
-    label = label_of(ids, given)
-    return -1 if label is None else int(ids.encode([label])[0])
+    return int(ids.encode([given])[0])
 
 
 def _columns(table: pd.DataFrame | None) -> dict[str, list[Any]]:

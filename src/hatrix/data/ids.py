@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from decimal import Decimal
 from functools import cached_property
 from typing import TYPE_CHECKING, Any, Literal
@@ -97,19 +98,27 @@ class Ids:
     def _index(self) -> Any:
         import pandas as pd
 
-        return pd.Index(self.labels, dtype=self.labels.dtype)
+        index = pd.Index(self.labels, dtype=self.labels.dtype)
+        # pandas fills its hash table at the first look-up and lets other threads look into it meanwhile: fill it before
+        # they see it.
+        index.get_indexer(self.labels[:1])
+        return index
 
     def encode(self, labels: Any) -> NDArray[np.int64]:
         """Row numbers of labels; -1 where the label is unknown or missing.
 
-        A label of another type is unknown, except that a whole float is an integer, and that string ids know
-        an integer by its digits, as in a mixed column.
+        An integer and the text of its digits are the same label, as in a mixed column: ``"7"`` finds 7 and 7 finds
+        ``"7"``, since forms and URLs carry text. Texts that no integer is written as (``"007"``, ``"7.0"``, ``" 7"``)
+        find no integer. A whole float is an integer.
 
         Examples
         --------
         >>> ids, _ = Ids.from_labels(["7", "nan"])
         >>> ids.encode([7, 7.0, None, float("nan"), "nan"]).tolist()
         [0, 0, -1, -1, 1]
+        >>> ids, _ = Ids.from_labels([7, 30])
+        >>> ids.encode(["30", "030", "thirty"]).tolist()
+        [1, -1, -1]
         """
         column = as_column(labels)
         if self.kind == "int" and column.dtype.kind in "iu":
@@ -121,8 +130,8 @@ class Ids:
             if self.kind == "str":
                 known[:-1] = self._rows_of_texts(list(map(str, keys)))
             else:
-                whole = [at for at, key in enumerate(keys) if _is_int64(key)]
-                known[whole] = self._index.get_indexer(np.array([keys[at] for at in whole], np.int64))
+                whole = {at: number for at, key in enumerate(keys) if (number := _integer(key)) is not None}
+                known[list(whole)] = self._index.get_indexer(np.array(list(whole.values()), np.int64))
             rows[start : start + _SLICE] = known[codes]
         return rows
 
@@ -134,6 +143,17 @@ class Ids:
             # A lone surrogate (half a character) is in no id, and pandas cannot look it up.
             sound = [text if text.isascii() or is_unicode(text) else "" for text in texts]
             return np.asarray(self._index.get_indexer(np.fromiter(sound, object, len(sound))))
+
+    def label_of(self, given: int | str) -> int | str | None:
+        """A label as one of this kind, known or not; None where it cannot be one.
+
+        Examples
+        --------
+        >>> ids, _ = Ids.from_labels([7, 30])
+        >>> ids.label_of("8"), ids.label_of("eight")
+        (8, None)
+        """
+        return str(given) if self.kind == "str" else _integer(given)
 
     def _rows_of_integers(self, column: NDArray[Any]) -> NDArray[np.int64]:
         rows: NDArray[np.int64] = self._index.get_indexer(column.astype(np.int64, copy=False)).astype(
@@ -297,6 +317,17 @@ def _in_order(distinct: list[int | str]) -> tuple[NDArray[Any], NDArray[np.int32
         raise DataError(f"the label {broken[:40]!r} is not Unicode text")
     place = {text: at for at, text in enumerate(sorted(set(texts)))}
     return np.fromiter(place, object, len(place)), np.array([place[text] for text in texts], np.int32)
+
+
+_DIGITS = re.compile(r"0|-?[1-9][0-9]{0,18}")
+"""Texts that integers are written as."""
+
+
+def _integer(label: Any) -> int | None:
+    """The integer id that a label is or is the text of, None where it is none."""
+    if isinstance(label, str):
+        label = int(label) if _DIGITS.fullmatch(label) else None
+    return label if _is_int64(label) else None
 
 
 def _is_int64(label: Any) -> bool:

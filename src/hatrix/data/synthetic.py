@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from hatrix._threads import one_blas_thread
 from hatrix.data.expansion import Expanded, expand, numbered
 from hatrix.data.ratings import Ratings
 from hatrix.data.split import whole
@@ -62,6 +63,7 @@ class Truth:
         return score
 
 
+@one_blas_thread()
 def make(
     users: int,
     items: int,

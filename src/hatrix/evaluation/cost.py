@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from hatrix._threads import one_blas_thread
 from hatrix.errors import HatrixError
 from hatrix.models.fit import thread_count
 
@@ -62,4 +63,5 @@ def warm_up(recipe: Algorithm, train: Ratings, *, threads: int | None = None) ->
     few = train.take(np.arange(min(len(train), WARMING_ROWS)))
     with np.errstate(all="ignore"), suppress(HatrixError):
         recipe = recipe.resolved(few)
-        recipe.step(recipe.init(few, seed=0, threads=thread_count(threads)), 0)
+        with one_blas_thread():
+            recipe.step(recipe.init(few, seed=0, threads=thread_count(threads)), 0)

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from hatrix._threads import one_blas_thread
 from hatrix.data.disk import let_go
 
 if TYPE_CHECKING:
@@ -23,6 +24,7 @@ SAMPLED_LISTS = 2000
 """Lists whose diversity is measured: the mean of more would say no more."""
 
 
+@one_blas_thread()
 def overall(model: FactorModel, lists: NDArray[np.int32], seed: int) -> dict[str, float]:
     """Coverage, Gini index, novelty and diversity of lists of item rows, -1 where a list is short.
 

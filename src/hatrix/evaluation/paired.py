@@ -11,6 +11,8 @@ from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
 
+from hatrix._threads import one_blas_thread
+
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
@@ -53,6 +55,7 @@ class Difference(NamedTuple):
     p: float
 
 
+@one_blas_thread()
 def compared(first: Sums, second: Sums, *, confidence: float = 0.95) -> Difference:
     """Test the difference of two figures of the same users: Student's paired t-test over users.
 

@@ -363,7 +363,12 @@ def evaluate_ranking(
         values,
         {n: overall(model, ranked.lists[:, :n], seed) for n in lengths},
         _intervals(values, bootstrap, confidence, seed),
-        tuple(_warnings(model, held, ranked, among, negatives is None and exclude_seen)),
+        tuple(
+            [
+                *_of_dislikes(test, relevant_from),
+                *_warnings(model, held, ranked, among, negatives is None and exclude_seen),
+            ]
+        ),
         confidence,
     )
 
@@ -437,6 +442,23 @@ def _intervals(
     low, high = np.quantile(means, [tail, 1 - tail], axis=0)  # NaN where a draw has nobody with a figure
     ends = {key: (float(low[n]), float(high[n])) for n, key in enumerate(columns)}
     return {k: {name: ends[k, name] for name in at} for k, at in values.items()}
+
+
+def _of_dislikes(test: Ratings, relevant_from: float | None) -> list[str]:
+    """Warn where held-out rows that are hardly likes count as relevant."""
+    if relevant_from is not None and relevant_from > 0:
+        return []
+    least = -np.inf if relevant_from is None else float(relevant_from)
+    wrong = sum(
+        int(np.count_nonzero((test.value[part] <= 0) & (test.value[part] >= least)))
+        for part in test.slices(test.value)
+    )
+    if not wrong:
+        return []
+    return [
+        f"dislikes: {wrong:,} of {len(test):,} held-out values are 0 or below and count as relevant, so that a model is "
+        "rewarded for recommending what users disliked: pass relevant_from (--relevant-from), the lowest value that is a like"
+    ]
 
 
 def _warnings(model: FactorModel, held: HeldOut, ranked: Ranked, among: str, removed: bool) -> list[str]:

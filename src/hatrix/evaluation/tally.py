@@ -10,6 +10,8 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 
+from hatrix._threads import one_blas_thread
+
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
@@ -36,8 +38,6 @@ class Errors(NamedTuple):
 
 def resampled(sums: Floats, draws: int, seed: int) -> Floats:
     """Totals of rows drawn with replacement, as many as there are, a line for each of so many draws."""
-    from hatrix.kernels.dense import one_blas_thread
-
     groups, rng = len(sums), np.random.default_rng(seed)
     totals = np.empty((draws, sums.shape[1]))
     at_once = max(1, DRAWN_AT_ONCE // groups)

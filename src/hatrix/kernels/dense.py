@@ -6,20 +6,17 @@ number. The chunks depend on the shape alone, and their results are added in ord
 
 from __future__ import annotations
 
-import threading
-from collections.abc import Iterator
-from contextlib import contextmanager
-from functools import lru_cache
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import numpy as np
 
+from hatrix._threads import one_blas_thread
 from hatrix.kernels.schedule import workers
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
-__all__ = ["draw", "gram", "one_blas_thread", "rotate"]
+__all__ = ["draw", "gram", "rotate"]
 
 CHUNK = 4096
 
@@ -62,46 +59,3 @@ def rotate(Y: NDArray[np.float32], W: NDArray[np.float32], out: NDArray[np.float
     with one_blas_thread(), workers(threads) as pool:
         for _ in pool.map(chunk, range(0, len(Y), CHUNK)):
             pass
-
-
-@contextmanager
-def one_blas_thread() -> Iterator[None]:
-    """Hold BLAS at one thread until the last of those who asked for it (in any thread) is done."""
-    hold = _hold()
-    with hold.lock:
-        if hold.users == 0:
-            hold.begin()
-        hold.users += 1
-    try:
-        yield
-    finally:
-        with hold.lock:
-            hold.users -= 1
-            if hold.users == 0:
-                hold.end()
-
-
-class _Hold:
-    """The limit that all callers share: who leaves last lifts it, whoever set it."""
-
-    def __init__(self) -> None:
-        from threadpoolctl import OpenBLASController, ThreadpoolController
-
-        self.libraries: Any = ThreadpoolController()
-        # From 3.7 on, threadpoolctl obeys one thread at a time unless told to forget it.
-        self.forget: Any = getattr(OpenBLASController, "clear_controlling_thread", lambda **_: None)
-        self.lock, self.users = threading.Lock(), 0
-
-    def begin(self) -> None:
-        self.forget(force=True)
-        self.limit: Any = self.libraries.limit(limits=1, user_api="blas")
-
-    def end(self) -> None:
-        self.forget(force=True)
-        self.limit.restore_original_limits()
-        self.forget(force=True)
-
-
-@lru_cache
-def _hold() -> _Hold:
-    return _Hold()

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from hatrix._threads import one_blas_thread
 from hatrix.kernels.compile import compiled
 from hatrix.kernels.topk import top_n
 
@@ -23,6 +24,7 @@ def hits(lists: NDArray[np.int32], start: NDArray[np.int64], item: NDArray[np.in
     return found
 
 
+@one_blas_thread()
 def discounted_gain(found: NDArray[np.bool_], relevant: NDArray[np.int64]) -> NDArray[np.float64]:
     """NDCG of each list: ``Σ hit_r / log2(r + 1)`` over its largest value with so many relevant items."""
     discount = 1 / np.log2(np.arange(2, found.shape[1] + 2))

@@ -14,8 +14,8 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from hatrix._threads import one_blas_thread
 from hatrix.kernels.compile import compiled, inlined
-from hatrix.kernels.dense import one_blas_thread
 from hatrix.kernels.schedule import workers
 
 if TYPE_CHECKING:

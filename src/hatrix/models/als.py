@@ -355,8 +355,7 @@ class _ImplicitState(_State):
 
         k = self.factors
         gram = dense.gram(Y, threads=self.threads)[:k, :k]
-        with dense.one_blas_thread():  # its bits, and idle threads that spin, would depend on the machine
-            values, vectors = np.linalg.eigh(gram)
+        values, vectors = np.linalg.eigh(gram)
         turn = np.eye(self.lanes, dtype=np.float32)
         turn[:k, :k] = vectors
         dense.rotate(Y, turn, Y, threads=self.threads)

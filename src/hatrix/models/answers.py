@@ -61,8 +61,8 @@ class Answers:
             list of labels ``user`` before them. Its ``attrs`` say, by label, why a list is ``short`` of n items and
             which are a ``fallback``: unknown and cold users get the ranking by item biases (``"bias"``), by the number of
             ratings where the model has no biases (``"popularity"``), by the prior of a posterior (``"prior"``), or by what
-            a posterior makes of the user's attributes (``"attributes"``). Labels
-            in ``among`` and ``exclude`` that the model does not know are in ``attrs["warnings"]``.
+            a posterior makes of the user's attributes (``"attributes"``). Users, and labels
+            in ``among`` and ``exclude``, that the model does not know are in ``attrs["warnings"]``.
 
         Raises
         ------

@@ -6,10 +6,13 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 
+from hatrix._threads import one_blas_thread
+from hatrix.data.ids import as_column
 from hatrix.errors import DataError
 from hatrix.models.bags import Attributes
 from hatrix.models.factors import USER
 from hatrix.models.fold_in import FOLDS
+from hatrix.models.predictive import unknown_in
 from hatrix.models.recommend import refuse_lists, whole, with_attributes
 from hatrix.models.terms import Given
 
@@ -37,6 +40,7 @@ class _Reasons(NamedTuple):
         return self.prior + self.attributes + self.factors.sum(axis=0), float(self.bias.sum())
 
 
+@one_blas_thread()
 def explain(
     model: FactorModel, user_id: Any, item_id: Any, *, n: int = 10, removals: int = 3
 ) -> pd.DataFrame:
@@ -48,14 +52,22 @@ def explain(
     refuse_lists("user_id", user_id)
     refuse_lists("item_id", item_id)
     user, item = int(model.users.encode([user_id])[0]), int(model.items.encode([item_id])[0])
-    if item < 0:
-        raise DataError(f"item {item_id!r} is unknown to the model: give an id that was trained on")
+    unknown = [
+        unknown_in(name, ids, as_column([label]), np.array([row]))
+        for name, ids, label, row in (
+            ("user", model.users, user_id, user),
+            ("item", model.items, item_id, item),
+        )
+    ]
+    if unknown[1]:
+        raise DataError(f"{unknown[1]}: give an id that was trained on")
     flat, scores = model.flat, _scores(model, user)
     known = user >= 0 and not model.cold_users[user]
     parts = [("mean", flat.mean if known else model.fallback), ("item bias", float(flat.item_bias[item]))]
     given, reasons, warnings = None, None, []
     if not known:
-        warnings.append(f"user {user_id!r} has no training ratings: the score says nothing of the user")
+        why = unknown[0] or f"user {user_id!r} has no training ratings"
+        warnings.append(f"{why}: the score says nothing of the user")
     else:
         parts.append(("user bias", float(flat.user_bias[user])))
         if model.seen is None:
@@ -103,6 +115,7 @@ def explain(
     return frame
 
 
+@one_blas_thread()
 def carriers(
     model: FactorModel, user: int, items: NDArray[np.int64]
 ) -> tuple[list[int], list[float], NDArray[np.float64]]:

@@ -20,12 +20,13 @@ import numpy as np
 from pydantic import BaseModel, ConfigDict, ValidationError
 
 from hatrix import _files
+from hatrix._threads import one_blas_thread
 from hatrix.data.ratings import Ratings
 from hatrix.errors import DataError, DivergenceError, ModelFileError, ParameterError
 from hatrix.models import progress
 from hatrix.models.container import refuse_unwritable
 from hatrix.models.model import UNFINISHED, FactorModel, Factors, Seen
-from hatrix.models.validation import hold_out, validate
+from hatrix.models.validation import hold_out, refuse_dislikes, validate
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -252,6 +253,7 @@ class Trained:
         """Whether Ctrl-C came while the training ran."""
         return self._loop.interrupted
 
+    @one_blas_thread()
     def finish(self, recipe: Algorithm | None = None) -> FactorModel:
         """The model of a recipe that shares this training, by default of the one that was trained.
 
@@ -293,7 +295,10 @@ class _Loop:
             from hatrix.models import regions  # which needs kernels
 
             regions.refuse(recipe, train)
+        refuse_dislikes(recipe, train)
         self.train, self.valid = hold_out(recipe, train, valid, seed)
+        if isinstance(valid, Ratings):
+            refuse_dislikes(recipe, valid, "validation ratings")
         self.recipe = recipe.resolved(self.train)
         self.patience: int | None = getattr(recipe, "patience", None)
         if self.patience is not None and self.valid is None:
@@ -310,6 +315,7 @@ class _Loop:
         self.notes: list[str] = []
         self.interrupted = False
 
+    @one_blas_thread()
     def run(self, after_epoch: Callable[[Mapping[str, float]], bool] | None = None) -> Trained:
         with ExitStack() as stack:
             if (

@@ -25,13 +25,14 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 
+from hatrix._threads import one_blas_thread
 from hatrix.data.ids import Ids, as_column
 from hatrix.data.values import numbers
 from hatrix.errors import DataError
 from hatrix.models.bags import Attributes, line_of
 from hatrix.models.factors import ITEM, USER
 from hatrix.models.pairwise import pairwise, pairwise_terms, rivals_of
-from hatrix.models.recommend import some_of
+from hatrix.models.predictive import unknown_in
 from hatrix.models.rows import (
     Many,
     Rows,
@@ -76,6 +77,9 @@ LASTING = ("error", "freedom", "prior_roots", "_spreads")
 class Fixed:
     """What the fold-ins of one model have in common, each worked out when first wanted.
 
+    Threads may work the same number out at once. They hold BLAS at one thread, so all of them get the same bits, and it
+    does not matter whose result is kept.
+
     What training left behind (the error, the spread of rows, hyper-priors) is taken from ``base``, where an update has since
     moved the rows.
     """
@@ -85,9 +89,11 @@ class Fixed:
         self._rotations: dict[int, tuple[Floats, Floats]] = {}
         self._spreads: dict[int, tuple[Floats, Floats, float]] = {}
         if base is not None:
-            self.__dict__ |= {name: kept for name, kept in vars(base.fixed).items() if name in LASTING}
+            found = base.fixed.__dict__.copy()  # in one step: other threads may be adding to it
+            self.__dict__ |= {name: found[name] for name in LASTING if name in found}
 
     @cached_property
+    @one_blas_thread()
     def error(self) -> float:
         """The mean squared error of the training ratings: of the last epoch, or of the ratings that the model has."""
         model = self.base
@@ -100,6 +106,7 @@ class Fixed:
         predicted = model.predict_rows(model.seen.user, model.seen.item)
         return float(np.mean((predicted - model.seen.value) ** 2))
 
+    @one_blas_thread()
     def spread(self, side: int) -> tuple[Floats, Floats, float]:
         """Of a side's trained rows: the mean (k,) of the factors, R with R Rᵀ their covariance, the variance of the bias."""
         if side not in self._spreads:
@@ -113,6 +120,7 @@ class Fixed:
             self._spreads[side] = centre, np.linalg.cholesky(covariance), float(bias[count > 0].var())
         return self._spreads[side]
 
+    @one_blas_thread()
     def rotation(self, side: int) -> tuple[Floats, Floats]:
         """Eigenvalues and eigenvectors of the Gram matrix of a side's factors."""
         if side not in self._rotations:
@@ -122,11 +130,11 @@ class Fixed:
             rows = learned(self.model, side)[1]
             k = rows.shape[1]
             gram = dense.gram(padded_rows(rows), threads=1)[:k, :k]
-            with dense.one_blas_thread():
-                self._rotations[side] = np.linalg.eigh(gram)
+            self._rotations[side] = np.linalg.eigh(gram)
         return self._rotations[side]
 
     @cached_property
+    @one_blas_thread()
     def freedom(self) -> Floats:
         from hatrix.models.conditional import freedom
 
@@ -134,6 +142,7 @@ class Fixed:
         return freedom(self.base.posterior)
 
     @cached_property
+    @one_blas_thread()
     def prior_roots(self) -> tuple[Floats, Floats]:
         from hatrix.models.conditional import prior_root
 
@@ -142,16 +151,19 @@ class Fixed:
         return prior_root(posterior.user_precision), prior_root(posterior.item_precision)
 
     @cached_property
+    @one_blas_thread()
     def rivals(self) -> Rivals:
         return rivals_of(self.model)
 
     @cached_property
+    @one_blas_thread()
     def crowd(self) -> Crowd:
         from hatrix.models.pairwise_items import crowd_of
 
         return crowd_of(self.model)
 
     @cached_property
+    @one_blas_thread()
     def levels(self) -> Matrix:
         """User biases that make the scores of one item comparable between users, where training leaves them open."""
         if self.model.recipe.name != "bpr" or self.model.user_bias.any():
@@ -161,6 +173,7 @@ class Fixed:
         return levels(self.model)
 
 
+@one_blas_thread()
 def fold_in(
     model: FactorModel,
     ratings: Mapping[Any, float],
@@ -192,6 +205,7 @@ def fold_in(
     )
 
 
+@one_blas_thread()
 def fold_in_item(
     model: FactorModel,
     ratings: Mapping[Any, float],
@@ -255,13 +269,20 @@ def given_of(model: FactorModel, side: int, ratings: Mapping[Any, float]) -> tup
             f"the rating of {name} {label!r} is {ratings[label]!r}: the model was trained on ratings from "
             f"{model.scale[0]:g} to {model.scale[1]:g}"
         )
+    likes = model.task == "ranking"
+    if likes and len(value) and (value.min() < 0 or (model.scale is None and value.min() == 0)):
+        label = labels[np.argmin(value)]
+        raise DataError(
+            f"the value of {name} {label!r} is {ratings[label]!r}, and {model.recipe.name} takes every {name} given as a sign "
+            f"of liking: give values {'above 0, such as 1' if model.scale is None else 'from 0 up'}, and leave out the rest"
+        )
     rows = ids.encode(labels)
     known, notes = rows >= 0, []
     if not known.all():
-        few = some_of(labels[~known].tolist())
+        unknown = unknown_in(name, ids, labels, rows)
         if not known.any():
-            raise DataError(f"the model knows none of the {len(rows):,} {name}s given: {few}")
-        notes.append(f"{(~known).sum():,} of the {len(rows):,} {name}s given are unknown to the model: {few}")
+            raise DataError(f"{unknown}: give ratings of at least one {name} that the model was trained on")
+        notes.append(f"{unknown}: their ratings are left out")
         rows, value = rows[known], value[known]
     order = np.argsort(rows)
     rows, value = rows[order], value[order]
@@ -271,12 +292,9 @@ def given_of(model: FactorModel, side: int, ratings: Mapping[Any, float]) -> tup
 
 
 def _row(model: FactorModel, given: Given) -> Row:
-    from hatrix.kernels.dense import one_blas_thread
-
     if len(given.other) == 0 and model.posterior is None:
         return Row(*(np.zeros(array.shape[1:]) for array in learned(model, given.side)))
-    with one_blas_thread():  # small products: more threads would wait for each other
-        return FOLDS[model.recipe.name].row(model, given)
+    return FOLDS[model.recipe.name].row(model, given)
 
 
 class Fold(NamedTuple):

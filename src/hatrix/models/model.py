@@ -10,6 +10,8 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from hatrix._threads import one_blas_thread
+from hatrix.data.ids import as_column
 from hatrix.models import predictive
 from hatrix.models.answers import Answers
 from hatrix.models.days import UserDays
@@ -152,6 +154,7 @@ class FactorModel(Answers):
         return Factors(**{name: getattr(self, name) for name in Factors._fields})
 
     @cached_property
+    @one_blas_thread()
     def flat(self) -> Factors:
         """The score from one vector of biases and one matrix of factors a side: for ranking, whatever the model."""
         if self.origin is None or self.origin.items is not self.items:
@@ -160,6 +163,7 @@ class FactorModel(Answers):
         return self.origin.flat._replace(user_bias=bias, user_factors=self.user_factors)
 
     @cached_property
+    @one_blas_thread()
     def coded(self) -> Coded:
         """Eight-bit codes of the item factors, which make lists of items quick: for processors that multiply them."""
         from hatrix.kernels.codes import code_items
@@ -189,7 +193,8 @@ class FactorModel(Answers):
         Parameters
         ----------
         user_ids, item_ids
-            The caller's labels: two arrays of one length, or a scalar and an array, or two scalars.
+            The caller's labels: two arrays of one length, or a scalar and an array, or two scalars. The text of an integer
+            is that integer (``"7"`` finds the id 7), and the other way round.
         times
             When the ratings are made, in seconds since 1970, for models that know time (others ignore it); by default
             a new day in the last bin of the training ratings.
@@ -202,7 +207,7 @@ class FactorModel(Answers):
         -------
         array or float, or Predicted
             One prediction per pair (a float for two scalars). An unknown or cold user or item falls back to
-            what is known: the training mean and the other side's bias. With ``interval``, the predictions and the
+            what is known: the training mean and the other side's bias; one warning says how many ids are unknown. With ``interval``, the predictions and the
             low and the high ends of their intervals: ``rating, low, high``.
 
         Raises
@@ -294,9 +299,12 @@ class FactorModel(Answers):
     def scores(self, user_ids: Any) -> NDArray[np.float64]:
         """Raw scores of every item for the given users, shape (len(user_ids), n_items).
 
-        An unknown or cold user gets the bias ranking: ``fallback + item_bias``.
+        An unknown or cold user gets the bias ranking: ``fallback + item_bias``. Unknown users are warned of.
         """
-        return predictive.scores(self, self.users.encode(predictive.labels_of(user_ids)))
+        labels = as_column(user_ids)
+        rows = self.users.encode(labels)
+        predictive.warn_of_unknown(("user", self.users, labels, rows))
+        return predictive.scores(self, rows)
 
     def rows_of_ids(self, ratings: Ratings) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
         """Row numbers in this model of all users and items of other data, -1 where the id is unknown."""

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import warnings
 from numbers import Real
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 
+from hatrix._threads import one_blas_thread
+from hatrix.data.ids import as_column
 from hatrix.errors import DataError, ParameterError
 from hatrix.models import probit
 
@@ -16,6 +19,7 @@ if TYPE_CHECKING:
     import pandas as pd
     from numpy.typing import NDArray
 
+    from hatrix.data.ids import Ids
     from hatrix.data.ratings import Ratings
     from hatrix.models.factors import Factors, Posterior
     from hatrix.models.model import FactorModel
@@ -26,17 +30,18 @@ __all__ = [
     "calibrated",
     "expected",
     "intervals",
-    "labels_of",
     "pairs_of",
     "posterior_of",
     "probabilities",
     "ratings",
     "scores",
     "shares",
+    "unknown_in",
+    "warn_of_unknown",
 ]
 
 USER, ITEM = 0, 1
-MOST_KEPT = 10_000
+MOST_KEPT, NAMED = 10_000, 5
 MOST_STEPS, NEAR = 60, 1e-7
 
 
@@ -56,16 +61,43 @@ class Pairs(NamedTuple):
     times: NDArray[Any] | None = None
 
 
-def labels_of(ids: Any) -> Any:
-    """A column of labels, one of them too."""
-    return [ids] if np.ndim(ids) == 0 else ids
+def unknown_in(name: str, ids: Ids, labels: NDArray[Any], rows: NDArray[np.int64]) -> str | None:
+    """Say how many of the labels asked for are unknown, which, and what the ids look like; None where all are known."""
+    unknown = labels[rows < 0]
+    if not len(unknown):
+        return None
+    few = ", ".join(map(repr, unknown[:NAMED].tolist())) + (", …" if len(unknown) > NAMED else "")
+    one = len(labels) == 1
+    text = f"{name} {few} is unknown to the model" if one else (
+        f"{len(unknown):,} of {len(labels):,} {name}s are unknown to the model: {few}"
+    )  # fmt: skip
+    if (
+        ids.kind == "int"
+        and len(ids)
+        and any(ids.label_of(label) is None for label in unknown[:NAMED].tolist())
+    ):
+        text += f" (its {name} ids are integers, such as {ids.labels[0]})"
+    return text
+
+
+def warn_of_unknown(*asked: tuple[str, Ids, NDArray[Any], NDArray[np.int64]]) -> None:
+    """Warn once of all users and items asked for that are unknown; for functions that users call through a model."""
+    found = [text for text in (unknown_in(*one) for one in asked) if text is not None]
+    if found:
+        warnings.warn(
+            f"{'; '.join(found)}: what is predicted for them is the training mean (or a posterior's prior) and the "
+            "biases that are known",
+            stacklevel=4,
+        )
 
 
 def pairs_of(model: FactorModel, user_ids: Any, item_ids: Any, times: Any) -> Pairs:
     """Row numbers of pairs of ids, and their times."""
-    user, item = model.users.encode(labels_of(user_ids)), model.items.encode(labels_of(item_ids))
+    users, items = as_column(user_ids), as_column(item_ids)
+    user, item = model.users.encode(users), model.items.encode(items)
     if len(user) != len(item) and 1 not in (len(user), len(item)):
         raise DataError(f"{len(user)} users but {len(item)} items: give as many, or one of either")
+    warn_of_unknown(("user", model.users, users, user), ("item", model.items, items, item))
     user, item = np.broadcast_arrays(user, item)
     if times is not None:
         times = np.asarray(times)
@@ -95,6 +127,7 @@ def ratings(model: FactorModel, pairs: Pairs) -> NDArray[np.float64]:
     return predicted
 
 
+@one_blas_thread()
 def scores(model: FactorModel, user: NDArray[np.int64]) -> NDArray[np.float64]:
     """Scores of every item for rows of users, shape (users, items)."""
     flat = model.flat
@@ -109,6 +142,7 @@ def scores(model: FactorModel, user: NDArray[np.int64]) -> NDArray[np.float64]:
     return found
 
 
+@one_blas_thread()
 def expected(factors: Factors, posterior: Posterior, pairs: Pairs) -> NDArray[np.float64]:
     """The mean rating: of scores, or of the stars of an ordered probit."""
     blocks = []
@@ -122,6 +156,7 @@ def expected(factors: Factors, posterior: Posterior, pairs: Pairs) -> NDArray[np
     return np.concatenate(blocks)
 
 
+@one_blas_thread()
 def intervals(
     model: FactorModel, pairs: Pairs, level: float
 ) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
@@ -145,6 +180,7 @@ def intervals(
     return ends[0], ends[1]
 
 
+@one_blas_thread()
 def shares(model: FactorModel, pairs: Pairs, value: NDArray[np.float64]) -> NDArray[np.float64]:
     """The distribution function at the rating itself (probability integral transform); of stars, half their own."""
     from scipy.special import ndtr
@@ -159,6 +195,7 @@ def shares(model: FactorModel, pairs: Pairs, value: NDArray[np.float64]) -> NDAr
     return share
 
 
+@one_blas_thread()
 def probabilities(model: FactorModel, pairs: Pairs) -> pd.DataFrame:
     """Of each of the levels, shape (pairs, levels); a normal rating is rounded to the nearest one."""
     import pandas as pd

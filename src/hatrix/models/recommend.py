@@ -9,10 +9,12 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 
+from hatrix._threads import one_blas_thread
 from hatrix.data.ids import as_column
 from hatrix.errors import DataError, ParameterError
 from hatrix.models.factors import Factors, TimeBlock
 from hatrix.models.fit import thread_count
+from hatrix.models.predictive import unknown_in
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -79,7 +81,9 @@ def recommend(
     recommender = Recommender.of(
         model, n, exclude_seen=exclude_seen, among=among, exclude=exclude, where=where, risk=risk
     )
-    lists = recommender.lists(model.users.encode(labels))
+    rows = model.users.encode(labels)
+    lists = recommender.lists(rows)
+    unknown = unknown_in("user", model.users, labels, rows)
     filled = np.arange(lists.items.shape[1]) < lists.length[:, None]
     item = lists.items[filled]
     columns: dict[str, Any] = {"item": model.items.decode(item), "score": lists.scores[filled]}
@@ -95,7 +99,7 @@ def recommend(
             if length < recommender.n
         },
         "fallback": {name: basis for name, basis in zip(names, lists.basis, strict=True) if basis != "model"},
-        "warnings": list(recommender.warnings),
+        "warnings": [*recommender.warnings, *([] if unknown is None else [unknown])],
     }
     if risk is not None:
         frame.attrs["risk"] = risk
@@ -167,6 +171,7 @@ class Recommender:
         seen = (model.seen.start, model.seen.item) if exclude_seen and model.seen is not None else None
         return cls(model, whole("n", n), candidates, seen, risk, thread_count(threads), warnings)
 
+    @one_blas_thread()
     def lists(self, rows: NDArray[np.int64]) -> Lists:
         """The best candidates of users given by row number, -1 for an unknown one."""
         model = self.model

@@ -6,7 +6,10 @@ from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 
+from hatrix._threads import one_blas_thread
+from hatrix.data.ids import as_column
 from hatrix.errors import DataError, ParameterError
+from hatrix.models.predictive import unknown_in
 from hatrix.models.recommend import best, refuse_lists, whole, with_attributes
 
 if TYPE_CHECKING:
@@ -21,6 +24,7 @@ METRICS = ("cosine", "dot")
 NUMBERS_AT_ONCE = 1 << 18
 
 
+@one_blas_thread()
 def similar(
     model: FactorModel, side: Literal["item", "user"], label: Any, n: int, metric: str
 ) -> pd.DataFrame:
@@ -43,7 +47,8 @@ def similar(
         )
     row = int(ids.encode([label])[0])
     if row < 0:
-        raise DataError(f"{side} {label!r} is unknown to the model: give an id that was trained on")
+        unknown = unknown_in(side, ids, as_column([label]), np.array([row]))
+        raise DataError(f"{unknown}: give an id that was trained on")
     if not factors[row].any():
         raise DataError(
             f"{side} {label!r} has no training ratings, so it is not known which {side}s resemble it"

@@ -70,8 +70,7 @@ class _State(State):
         filtered = self._filter()
         sparse.multiply(self.by_user, filtered, self.users, threads=self.threads)
         G, H = dense.gram(filtered, threads=self.threads), dense.gram(self.users, threads=self.threads)
-        with dense.one_blas_thread():
-            found, W = rayleigh_ritz(G, H)
+        found, W = rayleigh_ritz(G, H)
         values[:] = found * self.unit
         dense.rotate(filtered, W.astype(np.float32), basis, threads=self.threads)
 
@@ -92,8 +91,7 @@ class _State(State):
             return
         fresh = dense.draw(len(basis), len(unknown), seed=(self.seed, epoch), threads=self.threads)
         if known:
-            with dense.one_blas_thread():
-                fresh -= basis[:, :known] @ (basis[:, :known].T @ fresh)
+            fresh -= basis[:, :known] @ (basis[:, :known].T @ fresh)
         basis[:, unknown] = fresh
 
     def _filter(self) -> NDArray[np.float32]:

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from hatrix._threads import one_blas_thread
 from hatrix.data.ids import Ids, as_column
 from hatrix.data.ratings import Ratings
 from hatrix.errors import DataError
@@ -16,9 +17,11 @@ from hatrix.models.drift import measured
 from hatrix.models.factors import ITEM, USER
 from hatrix.models.fit import cores
 from hatrix.models.fold_in import FOLDS, Fixed
+from hatrix.models.predictive import unknown_in
 from hatrix.models.recommend import whole
 from hatrix.models.rows import Many
 from hatrix.models.seen import Seen
+from hatrix.models.validation import refuse_dislikes
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -36,9 +39,14 @@ ALTERNATING, SWEEPS = ("als", "implicit-als"), 15
 """Where a sweep may begin anywhere: what a fit starts from is forgotten with so many."""
 
 
+@one_blas_thread()
 def update(model: FactorModel, new: Ratings, *, sweeps: int = 2, threads: int | None = None) -> FactorModel:
     """See `FactorModel.update`."""
     sweeps = whole("sweeps", sweeps)
+    _check_base(model)
+    if not isinstance(new, Ratings):
+        raise DataError(f"new ratings are a {type(new).__name__}: give Ratings, as hatrix.read makes them")
+    new = _with_ids_of(model, new)
     _check(model, new)
     if not len(new):
         return model
@@ -68,14 +76,14 @@ def update(model: FactorModel, new: Ratings, *, sweeps: int = 2, threads: int | 
     )
 
 
+@one_blas_thread()
 def forget(model: FactorModel, user_id: Any, *, refit: bool = False) -> FactorModel:
     """See `FactorModel.forget`."""
     _check_base(model)
     labels = as_column([user_id] if np.ndim(user_id) == 0 else user_id)
     rows = model.users.encode(labels)
     if (rows < 0).any():
-        unknown = labels.tolist()[int(np.argmax(rows < 0))]
-        raise DataError(f"user {unknown!r} is unknown to the model: there is nothing to forget")
+        raise DataError(f"{unknown_in('user', model.users, labels, rows)}: there is nothing to forget")
     rows = np.unique(rows)
     if len(rows) == len(model.users):
         who = f"user {labels.tolist()[0]!r} is the only one" if len(rows) == 1 else "these are all users"
@@ -176,19 +184,35 @@ def _check_base(model: FactorModel) -> None:
         raise DataError("what was folded in is a view of a model: update that model with the ratings instead")
 
 
-def _check(model: FactorModel, new: Any) -> None:
-    _check_base(model)
-    if not isinstance(new, Ratings):
-        raise DataError(f"new ratings are a {type(new).__name__}: give Ratings, as hatrix.read makes them")
+def _with_ids_of(model: FactorModel, new: Ratings) -> Ratings:
+    """The new ratings with ids of the model's kind, where every one of them can be one: ``"7"`` is 7."""
+    changes: dict[str, Any] = {}
+    for name, ids, theirs in (("user", model.users, new.users), ("item", model.items, new.items)):
+        labels = (
+            [ids.label_of(label) for label in theirs.labels.tolist()] if ids.kind != theirs.kind else [None]
+        )
+        if None in labels:
+            continue
+        found, place = Ids.from_labels(labels)
+        table = getattr(new, f"{name}_table")
+        changes |= {name: place[getattr(new, name)], f"{name}s": found}
+        if table is not None:
+            changes[f"{name}_table"] = table.iloc[np.argsort(place)].reset_index(drop=True)
+    return replace(new, **changes) if changes else new
+
+
+def _check(model: FactorModel, new: Ratings) -> None:
     if model.seen is None:
         raise DataError(
             "the model was saved without its training rows, and an update needs them: fit again with all ratings"
         )
     for name, old, fresh in (("user", model.users, new.users), ("item", model.items, new.items)):
         if len(new) and old.kind != fresh.kind:
-            words = {"int": "whole numbers", "str": "text"}
+            wrong = next(label for label in fresh.labels.tolist() if old.label_of(label) is None)
+            such = f", such as {old.labels[0]}" if len(old) else ""
             raise DataError(
-                f"{name} ids of the new ratings are {words[fresh.kind]}, those of the model {words[old.kind]}"
+                f"the new ratings have the {name} id {wrong!r}, and the {name} ids of the model are integers{such}: give "
+                "such ids, or fit again with all ratings"
             )
     if new.implicit != (model.scale is None):
         what = ("ratings", "clicks or counts") if model.scale is not None else ("clicks or counts", "ratings")
@@ -200,6 +224,7 @@ def _check(model: FactorModel, new: Any) -> None:
                 f"the new ratings run from {low:g} to {high:g}, and the model was trained on ratings from "
                 f"{model.scale[0]:g} to {model.scale[1]:g}: fit again with all ratings"
             )
+    refuse_dislikes(model.recipe, new, "new ratings")
     bagged = [name for name in getattr(model.recipe, "fields", ()) if name in (*OTHERS, *ATTRIBUTES)]
     if bagged and model.bags is None:
         raise DataError(
@@ -320,8 +345,6 @@ def _solved(
 
     What folds have in common (the spread of trained rows, the error, hyper-priors) is that of ``base``.
     """
-    from hatrix.kernels.dense import one_blas_thread
-
     known = [~model.cold_users, ~model.cold_items]
     if model.posterior is not None:
         known = [np.ones(len(rows), bool) for rows in known]
@@ -333,8 +356,7 @@ def _solved(
             many = _ratings_of(ratings, side, rows, known[1 - side])
             many = many._replace(attributes=partial(_attributes_of, Attributes(model, side, rows), rows))
             model.__dict__["fixed"] = Fixed(model, base)
-            with one_blas_thread():  # its threads would change the bits, and ours are enough
-                solved = solve(model, many, threads)
+            solved = solve(model, many, threads)
             arrays: dict[str, Any] = {}
             for kind in ("bias", "factors"):
                 arrays[f"{name}_{kind}"] = np.array(getattr(model, f"{name}_{kind}"))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from itertools import pairwise
 from numbers import Real
 from typing import TYPE_CHECKING
@@ -17,7 +18,7 @@ if TYPE_CHECKING:
     from hatrix.models.model import FactorModel
     from hatrix.models.seen import Seen
 
-__all__ = ["RANKED", "hold_out", "validate"]
+__all__ = ["RANKED", "hold_out", "refuse_dislikes", "validate"]
 
 RANKED = 20
 """Length of the lists that models which rank are validated on."""
@@ -30,6 +31,41 @@ DRAW_BYTES = 10
 
 RANKED_BYTES = 100
 """Memory per rating of a validation part of lists."""
+
+
+def refuse_dislikes(recipe: Algorithm, ratings: Ratings, what: str = "training ratings") -> None:
+    """Refuse values below 0 for an algorithm that ranks, and warn of zeros.
+
+    Such algorithms take each row as a sign that the user likes the item (`ImplicitALS` weighs it by its value), so a
+    dislike would count as a like. A negative value can be nothing else; 0 may be the lowest star of a scale or say that
+    nothing happened, which only the user knows.
+
+    Raises
+    ------
+    DataError
+        If a value is below 0.
+    """
+    if recipe.task != "ranking":
+        return
+    below = zeros = 0
+    lowest = 0.0
+    for part in ratings.slices(ratings.value):
+        value = ratings.value[part]
+        below += int(np.count_nonzero(value < 0))
+        zeros += int(np.count_nonzero(value == 0))
+        lowest = min(lowest, float(value.min(initial=0)))
+    if below:
+        raise DataError(
+            f"{below:,} of the {len(ratings):,} {what} are below 0, the lowest {lowest:g}, and {recipe.name} takes every row "
+            "as a sign that the user likes the item, so dislikes would be recommended: it needs values from 0 up. Leave "
+            "those rows out, or fit an algorithm that predicts ratings, such as biased-mf"
+        )
+    if zeros:
+        warnings.warn(
+            f"{zeros:,} of the {len(ratings):,} {what} are 0, and {recipe.name} takes every row as a sign that the user likes "
+            "the item: leave them out if 0 says that nothing happened, or that the user did not like it",
+            stacklevel=4,
+        )
 
 
 def hold_out(

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from hatrix._threads import one_blas_thread
 from hatrix.data.ids import Ids
 from hatrix.models.model import FactorModel
 
@@ -91,7 +92,8 @@ def solved(batches: Iterable[pa.RecordBatch], name: str, side: int) -> Iterator[
         lists = batch["other"]
         start = lists.offsets.to_numpy().astype(np.int64)
         other, value = lists.flatten().to_numpy(), batch["value"].flatten().to_numpy()
-        found = solve(model, Many(side, start - start[0], other.astype(np.int64), value), threads=1)
+        with one_blas_thread():
+            found = solve(model, Many(side, start - start[0], other.astype(np.int64), value), threads=1)
         n, k = found.factors.shape
         factors = pa.array(np.ascontiguousarray(found.factors, np.float32).reshape(-1))
         rows = pa.ListArray.from_arrays(pa.array(np.arange(n + 1, dtype=np.int32) * k), factors)
