@@ -310,7 +310,7 @@ ratings, _ = hx.synthetic.make(300, 100, n_ratings=15000, seed=1)
 checkpoint = hx.Checkpoint(sys.argv[1], epochs=3, seconds=None) if len(sys.argv) > 1 else None
 hx.BiasedMF(epochs=1).fit(ratings, progress=False)
 print("ready", flush=True)
-hx.BiasedMF(epochs=1_000_000).fit(ratings, progress=False, checkpoint=checkpoint)
+hx.BiasedMF(epochs=100_000).fit(ratings, progress=False, checkpoint=checkpoint)
 print("returned", flush=True)
 """
 
