@@ -20,6 +20,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from hatrix import _files
 from hatrix.data import cache, catalogue, datasets, download, layouts
 from hatrix.data.catalogue import CATALOGUE, DataSet, Mirror
 from hatrix.data.layouts import LAYOUTS, lightgcn_parts
@@ -332,8 +333,7 @@ SCRIPT = """
     import hashlib, signal, sys
     from dataclasses import replace
     signal.signal(signal.SIGINT, signal.default_int_handler)  # a job in the background is started deaf to it
-    from hatrix import _files
-from hatrix.data import datasets
+    from hatrix.data import datasets
     from hatrix.data.catalogue import CATALOGUE
     CATALOGUE["tiny"] = replace(
         CATALOGUE["ml-latest-small"], name="tiny", rows=3, url=sys.argv[1], size=int(sys.argv[2]),
