@@ -34,7 +34,7 @@ OURS = re.compile(r"\.hatrix-.+\.tmp", re.DOTALL)
 LONGEST_NAME = 200
 """Bytes of a target's name that fit into the name of its folder; a longer name is replaced by its digest."""
 TRIES, PAUSE = 30, 0.05
-"""A sweep holds what it removes for a moment; who finds a lock taken asks so often, after so many seconds each."""
+"""How often a lock that is taken is asked for, and how many seconds apart: a sweep holds it for a moment only."""
 
 
 @contextmanager
@@ -276,10 +276,8 @@ def _sweep(path: Path) -> None:
         if not _is_same(descriptor, path):
             return
         if stat.S_ISDIR(status.st_mode):
-            gone = path.with_name(
-                _name()
-            )  # at once, so that a process that claims the same name need not wait
-            os.rename(path, gone)
+            gone = path.with_name(_name())
+            os.rename(path, gone)  # so that a process that claims the same name need not wait
             discard(gone)
         elif stat.S_ISREG(status.st_mode):
             path.unlink()

@@ -174,7 +174,7 @@ def test_a_folder_that_cannot_be_written_is_said_in_a_line(path, monkeypatch):
     def full(*_: object, **__: object) -> None:
         raise OSError(28, "No space left on device")
 
-    monkeypatch.setattr(Path, "write_text", full)
+    monkeypatch.setattr("hatrix._files.replacing", full)
     with pytest.raises(ModelFileError, match="cannot be written: No space left on device"):
         Live.open(path)
 

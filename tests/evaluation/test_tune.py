@@ -126,6 +126,37 @@ def test_a_study_of_another_search_is_refused(parts, tmp_path):
             hx.tune(recipe, train, trials=2, study=file, **options)
 
 
+KILLED = """
+import os, sys
+import optuna
+import hatrix as hx
+def kill(*_, **__):
+    os.kill(os.getpid(), 9)
+WHEN = kill
+ratings, _ = hx.synthetic.make(60, 40, n_ratings=1200, seed=1)
+hx.tune(hx.BiasedMF(factors=4, epochs=2), ratings, trials=2, study=sys.argv[1], refit=False, progress=False)
+"""
+
+
+@pytest.mark.skipif(os.name != "posix", reason="signals")
+@pytest.mark.parametrize(
+    "when",
+    ["optuna.Study.set_user_attr", "optuna.create_study", "optuna.storages.RDBStorage.create_new_study"],
+)
+def test_a_study_whose_maker_was_killed_goes_on(tmp_path, when):
+    file = tmp_path / "study.db"
+    script = KILLED.replace("WHEN", when)
+    assert subprocess.run([sys.executable, "-c", script, file], check=False).returncode == -9
+    assert file.exists()
+    ratings, _ = hx.synthetic.make(60, 40, n_ratings=1200, seed=1)
+    recipe = hx.BiasedMF(factors=4, epochs=2)
+    found = hx.tune(recipe, ratings, trials=2, study=file, refit=False, progress=False)
+    assert len(found.trials) == 2
+    assert os.listdir(tmp_path) == ["study.db"]
+    with pytest.raises(ParameterError, match="another search: its seed"):
+        hx.tune(recipe, ratings, trials=2, seed=1, study=file, refit=False, progress=False)
+
+
 def test_files_that_are_no_studies_are_refused_and_left_alone(parts, tmp_path):
     csv = tmp_path / "ratings.csv"
     csv.write_text("user,item\n1,2\n")
@@ -407,6 +438,28 @@ def test_ctrl_c_ends_the_search_and_keeps_what_was_found(tmp_path):
     printed, errors = running.communicate(timeout=60)
     assert re.fullmatch(r"ended \d+ True the search was stopped after \d+ trials\n", printed), errors
     assert _kept(tmp_path / "study.db") >= 1
+
+
+@pytest.mark.skipif(os.name != "posix", reason="locks")
+def test_two_searches_do_not_share_a_study(tmp_path):
+    file = tmp_path / "study.db"
+    running = subprocess.Popen([sys.executable, "-c", SCRIPT, file], stdout=subprocess.PIPE, text=True)
+    try:
+        until = time.monotonic() + 120
+        while not _kept(file) and running.poll() is None and time.monotonic() < until:
+            time.sleep(0.2)
+        ratings, _ = hx.synthetic.make(300, 100, n_ratings=15000, seed=1)
+        with pytest.raises(
+            ParameterError, match=rf"study.db: another process \(number {running.pid}\) writes"
+        ):
+            hx.tune(hx.BiasedMF(epochs=200), ratings, trials=1, study=file)
+    finally:
+        running.kill()
+        running.communicate()
+    kept = _kept(file)
+    result = hx.tune(hx.BiasedMF(epochs=200), ratings, trials=kept, study=file, refit=False)
+    assert len(result.trials) == kept
+    assert not list(tmp_path.glob(".hatrix-*"))
 
 
 def _kept(file) -> int:

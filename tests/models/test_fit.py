@@ -9,6 +9,7 @@ import textwrap
 import threading
 import time
 from collections.abc import Mapping
+from dataclasses import replace
 from pathlib import Path
 from typing import ClassVar
 
@@ -274,10 +275,78 @@ def test_ctrl_c_keeps_the_model_so_far(ratings):
     model = recipe.fit(ratings)
     epochs = len(model.history)
     assert 0 < epochs < 100_000
-    assert model.notes == (f"stopped by Ctrl-C after epoch {epochs} of 100000",)
+    assert model.notes == (f"unfinished: stopped after epoch {epochs} of 100000",)
+    assert model.unfinished
+    assert repr(model).endswith(" ratings, unfinished)")
     assert signal.getsignal(signal.SIGINT) is before
     calm = hx.BiasedMF(epochs=epochs).fit(ratings)
     np.testing.assert_array_equal(model.item_factors, calm.item_factors)
+
+
+def test_a_stop_in_the_last_epoch_leaves_a_finished_model(ratings):
+    class Stopping(hx.BiasedMF):
+        def step(self, state, epoch):
+            if epoch == 2:
+                os.kill(os.getpid(), signal.SIGINT)
+            return super().step(state, epoch)
+
+    model = Stopping(epochs=3).fit(ratings)
+    assert (len(model.history), model.notes, model.unfinished) == (3, (), False)
+    assert "unfinished" not in repr(model)
+
+
+def test_an_unfinished_model_stays_so_when_it_is_saved_and_updated(ratings, tmp_path):
+    model = replace(hx.ALS(epochs=1).fit(ratings), notes=("unfinished: stopped after epoch 1 of 9",))
+    model.save(tmp_path / "m.hatrix")
+    loaded = hx.load(tmp_path / "m.hatrix")
+    assert loaded.unfinished
+    assert loaded.update(ratings).unfinished
+
+
+TERMINATED = """
+import sys
+import hatrix as hx
+ratings, _ = hx.synthetic.make(300, 100, n_ratings=15000, seed=1)
+checkpoint = hx.Checkpoint(sys.argv[1], epochs=3, seconds=None) if len(sys.argv) > 1 else None
+hx.BiasedMF(epochs=1).fit(ratings, progress=False)
+print("ready", flush=True)
+hx.BiasedMF(epochs=100_000).fit(ratings, progress=False, checkpoint=checkpoint)
+print("returned", flush=True)
+"""
+
+
+@pytest.mark.skipif(os.name != "posix", reason="signals of POSIX")
+@pytest.mark.parametrize("saves", [True, False])
+def test_sigterm_ends_a_program_and_the_checkpoint_has_the_last_epoch(tmp_path, saves):
+    path = tmp_path / "state.hatrix"
+    process = subprocess.Popen(
+        [sys.executable, "-c", TERMINATED, *([path] if saves else [])], stdout=subprocess.PIPE, text=True
+    )
+    assert process.stdout.readline() == "ready\n"
+    while saves and not path.exists() and process.poll() is None:
+        time.sleep(0.01)
+    process.terminate()
+    assert process.communicate(timeout=60) == ("", None)
+    assert process.returncode == -signal.SIGTERM
+    assert os.listdir(tmp_path) == ([path.name] if saves else [])
+
+
+def test_two_trainings_do_not_save_to_one_checkpoint(ratings, tmp_path):
+    path = tmp_path / "state.hatrix"
+    process = subprocess.Popen([sys.executable, "-c", TERMINATED, path], stdout=subprocess.PIPE, text=True)
+    try:
+        assert process.stdout.readline() == "ready\n"
+        while not path.exists() and process.poll() is None:
+            time.sleep(0.01)
+        with pytest.raises(
+            ParameterError, match=rf"state.hatrix: another process \(number {process.pid}\) writes here now"
+        ):
+            hx.BiasedMF(epochs=2).fit(ratings, checkpoint=path)
+    finally:
+        process.kill()
+        process.communicate()
+    assert len(hx.BiasedMF(epochs=2).fit(ratings, checkpoint=path).history) == 2
+    assert os.listdir(tmp_path) == [path.name]
 
 
 def test_fit_works_outside_the_main_thread(ratings):

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import itertools
 import os
+import subprocess
+import sys
 from dataclasses import replace
 
 import numpy as np
@@ -144,6 +146,44 @@ def test_blocks_of_another_run_are_not_used(model, tmp_path, monkeypatch, change
     done = other.recommend_all(n, path)
     assert done.resumed == 0
     assert read(path).item.tolist() == other.recommend_all(n)["item"].tolist()
+
+
+WRITING = """
+import sys, time
+import hatrix as hx
+from hatrix.models import recommend_all
+recommend_all.MOST_USERS = 16
+block = recommend_all._block
+def slow(recommender, first, last, tally):
+    if first == 32:
+        print("ready", flush=True)
+        time.sleep(600)
+    return block(recommender, first, last, tally)
+recommend_all._block = slow
+hx.load(sys.argv[1]).recommend_all(5, sys.argv[2], progress=False)
+"""
+
+
+def test_two_processes_never_mix_their_lists(model, tmp_path):
+    other = replace(model, item_bias=model.item_bias + np.arange(len(model.items), dtype=np.float32))
+    other.save(tmp_path / "other.hatrix")
+    path = tmp_path / "lists.parquet"
+    arguments = [sys.executable, "-c", WRITING, tmp_path / "other.hatrix", path]
+    running = subprocess.Popen(arguments, stdout=subprocess.PIPE, text=True)
+    try:
+        assert running.stdout.readline() == "ready\n"
+        said = rf"lists.parquet: another process \(number {running.pid}\) writes here now: wait for it"
+        with pytest.raises(hx.HatrixError, match=said):
+            model.recommend_all(5, path, progress=False)
+        model.recommend_all(5, tmp_path / "elsewhere.parquet", progress=False)
+    finally:
+        running.kill()
+        running.communicate()
+    assert not path.exists()
+    done = model.recommend_all(5, path, progress=False)
+    assert done.resumed == 0
+    assert read(path).item.tolist() == model.recommend_all(5)["item"].tolist()
+    assert sorted(os.listdir(tmp_path)) == ["elsewhere.parquet", "lists.parquet", "other.hatrix"]
 
 
 def test_where_files_cannot_be(model, tmp_path):

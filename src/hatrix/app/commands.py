@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 import shlex
-import shutil
 import time
 import warnings
 from collections.abc import Iterable, Mapping, Sequence
@@ -16,6 +15,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 from cyclopts import App, Parameter
 
 import hatrix
+from hatrix import _files
 from hatrix.app import recommend, search, serve, update
 from hatrix.app.flags import (
     Columns,
@@ -204,8 +204,10 @@ def fit(
         if model.unfinished:
             leave_unfinished(model, out, seen=not training.no_seen, hint=training.hint)
         model.save(stage / out.name, seen=not training.no_seen)
-    if on_disk is not None:  # which a run that is broken off leaves, so that the next one need not read again
-        shutil.rmtree(on_disk, ignore_errors=True)
+        if (
+            on_disk is not None
+        ):  # which a run that is broken off leaves, so that the next one need not read again
+            _files.discard(on_disk)
     facts = {**facts_of(model), "n_train": len(ratings), "train_seconds": seconds, "model": str(out)}
     output.result(facts, f"model: {out}")
 

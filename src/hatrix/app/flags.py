@@ -325,7 +325,11 @@ class Training:
         ),
     ] = None
     checkpoint: Annotated[
-        Path | None, Parameter(converter=file_path, help="file to save the state of training in now and then")
+        Path | None,
+        Parameter(
+            converter=file_path,
+            help="file to save the state of training in now and then, and when it is stopped",
+        ),
     ] = None
     checkpoint_epochs: Annotated[
         int | None, Parameter(converter=whole(1), help="save the state after so many epochs")

@@ -108,7 +108,8 @@ class Answers:
             Length of the lists.
         path
             A ``.parquet`` or ``.csv`` file to write them to, block by block, instead of returning them. It appears when it
-            is whole. The blocks of a run that broke off are kept beside it, and the same call goes on after them.
+            is whole. The blocks of a run that broke off are kept beside it, and the same call goes on after them. One run
+            at a time writes to a path.
         memory
             What may be used besides the items and, without a path, the frame returned. A quarter of it is, so that it is
             a limit of the whole process where that and the items fit into the rest. Training rows and factors of users
@@ -129,7 +130,7 @@ class Answers:
         Raises
         ------
         ParameterError, DataError
-            As in `recommend`; and if the file cannot be written.
+            As in `recommend`; and if the file cannot be written, or another run writes it now.
         """
         from hatrix.models.recommend_all import recommend_all
 

@@ -313,7 +313,7 @@ class _Loop:
         self.history: list[dict[str, float]] = []
         self.best: tuple[float, int, dict[str, NDArray[Any]]] | None = None
         self.notes: list[str] = []
-        self.interrupted = False
+        self.interrupted = self.terminated = False
 
     @one_blas_thread()
     def run(self, after_epoch: Callable[[Mapping[str, float]], bool] | None = None) -> Trained:
@@ -327,7 +327,10 @@ class _Loop:
                     raise ModelFileError(
                         f"{self.checkpoint.path} cannot be written: {error.strerror or error}"
                     ) from None
-            return self._run(after_epoch)
+            trained = self._run(after_epoch)
+        if self.terminated:
+            signal.raise_signal(signal.SIGTERM)
+        return trained
 
     def _run(self, after_epoch: Callable[[Mapping[str, float]], bool] | None) -> Trained:
         started = time.perf_counter()
@@ -362,10 +365,9 @@ class _Loop:
                     break
                 if after_epoch is not None and after_epoch(self.history[-1]):
                     break
+        self.terminated = terminated.is_set()
         if self.checkpoint and saved_epoch < len(self.history):
             self._save(state)
-        if terminated.is_set():
-            signal.raise_signal(signal.SIGTERM)
         if self.patience is not None and self.best is not None:
             _copy_into(state.variables, self.best[2])
         return Trained(self, state)
