@@ -279,7 +279,7 @@ class Patient(HttpToolsProtocol, asyncio.BufferedProtocol):
             if cycle is None or cycle.response_started or self.pipeline:
                 self._close()
                 return
-            cycle.scope[ANSWERED] = fault.status  # type: ignore[typeddict-unknown-key]
+            cycle.scope[ANSWERED] = fault.status  # type: ignore[literal-required]
             cycle.disconnected = True
             cycle.message_event.set()  # the guard keeps account of it
         else:
