@@ -72,7 +72,10 @@ class Insight:
         try:
             return hatrix.read(self._file, name=self.model.data_name), ""
         except (HatrixError, OSError) as error:
-            return None, f"The test ratings in {self._file.name} cannot be read: {without_places(error, self._file)}."
+            return (
+                None,
+                f"The test ratings in {self._file.name} cannot be read: {without_places(error, self._file)}.",
+            )
 
     @cached_property
     def recorded(self) -> Mapping[str, Any]:
