@@ -341,3 +341,31 @@ def test_too_many_connections():
         assert rest(held[0]).startswith(b"HTTP/1.1 200")
         for connection in held[1:]:
             connection.close()
+
+
+def test_few_threads_answer_at_once_so_that_probes_do_not_wait(monkeypatch):
+    """Work that holds the interpreter's lock in many threads would keep the event loop from its turn."""
+    from concurrent.futures import ThreadPoolExecutor
+
+    from hatrix.app import recommending, service
+
+    running, most, lock = 0, 0, threading.Lock()
+    look_up = recommending.user_of
+
+    def slowly(*given: Any) -> Any:
+        nonlocal running, most
+        with lock:
+            running += 1
+            most = max(most, running)
+        time.sleep(0.02)
+        with lock:
+            running -= 1
+        return look_up(*given)
+
+    with TestClient(create_app(model())) as client, ThreadPoolExecutor(24) as pool:
+        until(lambda: client.get("/health/ready").status_code == 200)
+        monkeypatch.setattr(recommending, "user_of", slowly)
+        asked = [pool.submit(client.get, "/v1/recommendations?user=1&explain=true") for _ in range(24)]
+        assert client.get("/health/live").status_code == 200
+        assert {task.result().status_code for task in asked} == {200}
+    assert 1 < most <= service.THREADS

@@ -247,6 +247,10 @@ def test_what_cannot_be_is_said_in_a_line(hatrix, path, tmp_path, monkeypatch):
     monkeypatch.delenv(serve.TOKEN)
     refused(hatrix("serve", path, "--host", "no.such.host.invalid"), "no such address")
     refused(hatrix("serve", path, "--allowed-host", "http://x"), "--allowed-host")
+    for origin in ("shop.example.org", "https://shop.example.org/", "*", "https://*.example.org", "ftp://x"):
+        refused(
+            hatrix("serve", path, "--allowed-origin", origin), "--allowed-origin", "https://shop.example.org"
+        )
     with socket.create_server(("127.0.0.1", 0)) as taken:
         port = taken.getsockname()[1]
         refused(hatrix("serve", path, "--port", port), f"port {port}", "--port")

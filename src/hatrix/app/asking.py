@@ -116,7 +116,7 @@ async def answered(
 ) -> Response:
     """Read the body, then check it and handle it in a thread: neither holds up other requests.
 
-    ``limiter`` is the number of threads that may do so at once; by default that of the service.
+    ``limiter`` bounds how many threads do so at once; by default all handlers share one bound.
     """
     kind = request.headers.get("content-type", "").split(";")[0].strip().lower()
     if kind != "application/json":
@@ -141,7 +141,7 @@ async def known_parameters(request: Request) -> None:
     """
     if not request.scope["query_string"]:
         return
-    allowed, path = _query_of(request.scope["endpoint"]), request.url.path
+    allowed, path = _query_of(request.scope["endpoint"]), request.scope["path"]
     for name, times in Counter(name for name, _ in request.query_params.multi_items()).items():
         if name not in allowed:
             known = f"the parameters are {', '.join(allowed)}" if allowed else "it takes none"

@@ -6,7 +6,6 @@ import logging
 import time
 from typing import TYPE_CHECKING, Any
 
-from anyio import CapacityLimiter
 from fastapi import APIRouter, Depends, Request, Response
 
 from hatrix.app import schemas
@@ -34,8 +33,6 @@ __all__ = ["router"]
 
 router = APIRouter(prefix="/v1", dependencies=[Depends(known_parameters)])
 log = logging.getLogger("hatrix.serve")
-WRITERS = CapacityLimiter(40)
-"""Threads that write feedback: they wait for the disk, which has many commits at once in one go."""
 WRITES = responses(401, 403, 409, 413, 415)
 SECURED: dict[str, Any] = {"security": [{}, {"token": []}]}
 
@@ -55,7 +52,7 @@ async def give(request: Request) -> Response:
 
     A rating of an item takes the place of an earlier one.
     """
-    return await answered(request, FeedbackRequest, _give, WRITERS)
+    return await answered(request, FeedbackRequest, _give, request.app.state.service.writers)
 
 
 def _give(ask: Ask, body: FeedbackRequest) -> Response:

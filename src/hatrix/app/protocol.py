@@ -161,9 +161,8 @@ class Patient(HttpToolsProtocol, asyncio.BufferedProtocol):
         """Whether the parser takes the bytes."""
         try:
             self.parser.feed_data(data)
-        except (
-            httptools.HttpParserUpgrade
-        ) as upgrade:  # no other protocol is spoken: what follows is HTTP/1.1 as before
+        except httptools.HttpParserUpgrade as upgrade:
+            # No other protocol is spoken: what follows is HTTP/1.1 as before.
             self._rest = data[upgrade.args[0] :] + self._rest
         except httptools.HttpParserError:
             return False
@@ -279,7 +278,7 @@ class Patient(HttpToolsProtocol, asyncio.BufferedProtocol):
             if cycle is None or cycle.response_started or self.pipeline:
                 self._close()
                 return
-            cycle.scope[ANSWERED] = fault.status  # type: ignore[typeddict-unknown-key]
+            cycle.scope[ANSWERED] = fault.status  # type: ignore[literal-required]
             cycle.disconnected = True
             cycle.message_event.set()  # the guard keeps account of it
         else:
@@ -300,7 +299,7 @@ class Patient(HttpToolsProtocol, asyncio.BufferedProtocol):
 
     def _end_after_reply(self) -> None:
         """End the connection as the reply says."""
-        if self._part == REST:
+        if self._part == REST and not self.pipeline:
             self._linger()
         else:
             self._close()

@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, NamedTuple
 from weakref import WeakKeyDictionary
 
 import anyio.to_thread
+from anyio import CapacityLimiter
 from fastapi import APIRouter, FastAPI, Request
 from starlette.middleware.cors import CORSMiddleware
 
@@ -41,6 +42,8 @@ THREADS = 4
 """Threads that answer what is no plain request for a list. Most of that work holds the interpreter's lock, so that more
 threads would be no quicker, and the event loop, which answers probes, would wait for each of them in turn."""
 
+WRITERS = 40
+"""Threads that write feedback: they wait for the disk, which takes many commits in one go."""
 COMPLAINTS = 10.0
 """Seconds between lines of the log about a store that fails."""
 
@@ -68,6 +71,7 @@ class Service:
     ledger: Ledger
     budget: Budget
     origins: frozenset[str] = frozenset()
+    writers: CapacityLimiter = field(default_factory=lambda: CapacityLimiter(WRITERS))
     ready: bool = False
     _complained: float = -math.inf
     _beside: WeakKeyDictionary[Served, Beside] = field(default_factory=WeakKeyDictionary)
