@@ -507,7 +507,7 @@ def forged(path: Path, change: Change, model: FactorModel | None = None) -> None
         (lambda a, h: a["user_ids.offsets"].__setitem__(1, 0), "a user id is not text, or empty"),
         (lambda a, h: a["seen.start"].__setitem__(0, 1), "not divided among the users"),
         (lambda a, h: a["seen.start"].__setitem__(3, 2), "not divided among the users"),
-        (lambda a, h: a["seen.start"].__setitem__(1, 99), "not as many training rows as user_count"),
+        (lambda a, h: a["seen.start"].__setitem__(1, 99), "not divided among the users"),
         (lambda a, h: a["seen.item"].__setitem__(0, 4), "of an item that is not there"),
         (lambda a, h: a["seen.item"].__setitem__(0, -1), "of an item that is not there"),
         (lambda a, h: a.update({"seen.item": a["seen.item"].astype("i8")}), "'seen.item' is int64"),
@@ -559,7 +559,7 @@ def test_without_verification_the_shapes_are_still_checked(path):
     forged(path, lambda a, h: a.update(user_bias=a["user_bias"][:2]))
     refused(path, because="user_bias has shape", verify=False)
     forged(path, lambda a, h: a["seen.start"].__setitem__(1, 99))
-    refused(path, because="user_count", verify=False)
+    refused(path, because="not divided among the users", verify=False)
 
 
 def test_a_checkpoint_is_no_model_and_a_model_no_checkpoint(path):

@@ -119,12 +119,22 @@ class Ids:
             codes, keys = coded(column[start : start + _SLICE])
             known = np.full(len(keys) + 1, -1, np.int64)  # the last is for missing labels, whose code is -1
             if self.kind == "str":
-                known[:-1] = self._index.get_indexer(np.fromiter(map(str, keys), object, len(keys)))
+                known[:-1] = self._rows_of_texts(list(map(str, keys)))
             else:
                 whole = [at for at, key in enumerate(keys) if _is_int64(key)]
                 known[whole] = self._index.get_indexer(np.array([keys[at] for at in whole], np.int64))
             rows[start : start + _SLICE] = known[codes]
         return rows
+
+    def _rows_of_texts(self, texts: list[str]) -> NDArray[np.intp]:
+        column = np.fromiter(texts, object, len(texts))
+        try:
+            return np.asarray(self._index.get_indexer(column))
+        except (
+            UnicodeEncodeError
+        ):  # half a character (a lone surrogate) is in no id, and pandas cannot look it up
+            sound = [text if text.isascii() or is_unicode(text) else "" for text in texts]
+            return np.asarray(self._index.get_indexer(np.fromiter(sound, object, len(sound))))
 
     def _rows_of_integers(self, column: NDArray[Any]) -> NDArray[np.int64]:
         rows: NDArray[np.int64] = self._index.get_indexer(column.astype(np.int64, copy=False)).astype(
@@ -164,6 +174,15 @@ class Ids:
     def __repr__(self) -> str:
         ends = ", ".join(repr(label) for label in self.labels[:3].tolist())
         return f"Ids({len(self):,} {self.kind}: {ends}{', …' if len(self) > 3 else ''})"
+
+
+def is_unicode(text: str) -> bool:
+    """Whether UTF-8 can hold a text: whether it has no lone surrogate, which is half a character."""
+    try:
+        text.encode()
+    except UnicodeEncodeError:
+        return False
+    return True
 
 
 def as_column(labels: Any) -> NDArray[Any]:
@@ -255,11 +274,9 @@ def _in_order(distinct: list[int | str]) -> tuple[NDArray[Any], NDArray[np.int32
     if all(map(_is_int64, distinct)):
         return _integers(np.array(distinct, np.int64))
     texts = list(map(str, distinct))
-    try:
-        "".join(texts).encode()
-    except UnicodeEncodeError:
-        broken = next(text for text in texts if text.encode(errors="ignore").decode() != text)
-        raise DataError(f"the label {broken[:40]!r} is not Unicode text") from None
+    if not is_unicode("".join(texts)):
+        broken = next(text for text in texts if not is_unicode(text))
+        raise DataError(f"the label {broken[:40]!r} is not Unicode text")
     place = {text: at for at, text in enumerate(sorted(set(texts)))}
     return np.fromiter(place, object, len(place)), np.array([place[text] for text in texts], np.int32)
 

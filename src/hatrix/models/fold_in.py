@@ -52,8 +52,10 @@ from hatrix.models.terms import (
     confident,
     damped,
     descended,
+    in_type,
     learned,
     projected,
+    solvable,
 )
 
 if TYPE_CHECKING:
@@ -92,7 +94,12 @@ class Fixed:
         """The mean squared error of the training ratings: of the last epoch, or of the ratings that the model has."""
         model = self.base
         if "train_mse" in model.history and len(model.history):
-            return float(model.history["train_mse"].iloc[-1])
+            error = float(model.history["train_mse"].iloc[-1])
+            if not 0 <= error < np.inf:
+                raise DataError(
+                    f"the model's history says that its training error is {error:g}, which new rows need: fit again"
+                )
+            return error
         if model.seen is None or not len(model.seen.value):
             raise DataError(
                 "the model has neither a history nor its training rows, and no measure of its error: new rows cannot be told"
@@ -231,7 +238,7 @@ def _with_attributes(model: FactorModel, given: Given, line: pd.DataFrame | None
 
 
 def _one(values: Any, like: Matrix) -> Matrix:
-    return np.ascontiguousarray(values, like.dtype).reshape(1, *like.shape[1:])
+    return in_type(values, like.dtype).reshape(1, *like.shape[1:])
 
 
 def given_of(model: FactorModel, side: int, ratings: Mapping[Any, float]) -> tuple[Given, list[str]]:
@@ -275,7 +282,10 @@ def _row(model: FactorModel, given: Given) -> Row:
 
     if len(given.other) == 0 and model.posterior is None:
         return Row(*(np.zeros(array.shape[1:]) for array in learned(model, given.side)))
-    with one_blas_thread():  # small products: more threads would wait for each other
+    with (
+        one_blas_thread(),
+        solvable(len(given.other)),
+    ):  # small products: more threads would wait for each other
         return FOLDS[model.recipe.name].row(model, given)
 
 
@@ -298,8 +308,9 @@ def _sum(
     return Fold(lambda model, given: terms(model, given).row(), terms, rows)
 
 
-def _counted(model: FactorModel, given: Given) -> Row:  # noqa: ARG001
-    return Row(0.0 if given.side == USER else len(given.other), np.zeros(0))
+def _counted(model: FactorModel, given: Given) -> Row:
+    width = learned(model, given.side)[1].shape[1]
+    return Row(0.0 if given.side == USER else len(given.other), np.zeros(width))
 
 
 def _nothing(model: FactorModel, given: Given) -> Terms:
