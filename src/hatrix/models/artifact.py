@@ -17,7 +17,7 @@ from hatrix.models import ALGORITHMS, algorithm, bags
 from hatrix.models.container import is_partition, pieces, read, take, write
 from hatrix.models.days import UserDays
 from hatrix.models.drift import Drift
-from hatrix.models.factors import Posterior, TimeBlock
+from hatrix.models.factors import LARGEST, LARGEST_FACTOR, Posterior, TimeBlock
 from hatrix.models.model import FactorModel, Seen
 from hatrix.models.table import pack, pack_text, unpack, unpack_text
 
@@ -37,10 +37,6 @@ TABLES = ("item_table", "user_table")
 
 EXTRAS = ("time", "posterior", "days")
 
-LARGEST = 1e33
-"""Largest number in units of the rating, without its sign: ten times that of ratings (`hatrix.data.ratings.LARGEST`)."""
-LARGEST_FACTOR = 1e17
-"""Largest factor: the product of two rows of thousands of these fits into single precision."""
 SMALLEST = 1e-33
 """Smallest standard deviation."""
 MOST_RATINGS = 1 << 53

@@ -29,7 +29,7 @@ from hatrix.data.ids import Ids, as_column
 from hatrix.data.values import numbers
 from hatrix.errors import DataError
 from hatrix.models.bags import Attributes, line_of
-from hatrix.models.factors import ITEM, USER
+from hatrix.models.factors import ITEM, LARGEST, LARGEST_FACTOR, USER
 from hatrix.models.pairwise import pairwise, pairwise_terms, rivals_of
 from hatrix.models.recommend import some_of
 from hatrix.models.rows import (
@@ -186,8 +186,8 @@ def fold_in(
     return replace(
         model,
         users=users,
-        user_bias=_one(row.bias, model.user_bias),
-        user_factors=_one(row.factors, model.user_factors),
+        user_bias=_one(row.bias, model.user_bias, LARGEST),
+        user_factors=_one(row.factors, model.user_factors, LARGEST_FACTOR),
         user_count=np.array([len(given.other)], np.int64),
         seen=Seen(np.array([0, len(given.other)]), given.other.astype(np.int32), given.value),
         user_table=line,
@@ -216,8 +216,8 @@ def fold_in_item(
         model,
         items=Ids.from_labels([item_id])[0],
         user_bias=model.fixed.levels,
-        item_bias=_one(row.bias, model.item_bias),
-        item_factors=_one(row.factors, model.item_factors),
+        item_bias=_one(row.bias, model.item_bias, LARGEST),
+        item_factors=_one(row.factors, model.item_factors, LARGEST_FACTOR),
         item_count=np.array([len(given.other)], np.int64),
         seen=Seen(np.cumsum(rated), np.zeros(len(given.other), np.int32), given.value),
         item_table=line,
@@ -237,8 +237,8 @@ def _with_attributes(model: FactorModel, given: Given, line: pd.DataFrame | None
     return given._replace(attributes=Attributes(model, given.side, np.zeros(1, np.int64), line).of(0))
 
 
-def _one(values: Any, like: Matrix) -> Matrix:
-    return in_type(values, like.dtype).reshape(1, *like.shape[1:])
+def _one(values: Any, like: Matrix, largest: float) -> Matrix:
+    return in_type(values, like.dtype, largest).reshape(1, *like.shape[1:])
 
 
 def given_of(model: FactorModel, side: int, ratings: Mapping[Any, float]) -> tuple[Given, list[str]]:

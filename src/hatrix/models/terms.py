@@ -106,22 +106,21 @@ def solvable(ratings: int) -> Iterator[None]:
         ) from None
 
 
-def in_type(values: Any, dtype: np.dtype[Any]) -> Matrix:
-    """Return values as the numbers of a model.
+def in_type(values: Any, dtype: np.dtype[Any], largest: float) -> Matrix:
+    """Return new biases or factors in the type of the model's.
 
     Raises
     ------
     DataError
-        If one of them is not finite, or is not so in that type.
+        If one of them is not finite, or larger than models can compute with.
     """
-    with np.errstate(over="ignore"):
-        found = np.ascontiguousarray(values, dtype)
-    if not np.isfinite(found).all():
+    found = np.asarray(values)
+    if not (np.abs(found) <= largest).all():
         raise DataError(
-            f"a new row leaves the finite numbers of {dtype.name}: the ratings or the model's numbers are too large; divide "
-            "the ratings by a power of ten and fit again"
+            f"a new row has numbers beyond {largest:g}, which models do not compute with: the ratings or the model's "
+            "numbers are too large; divide the ratings by a power of ten and fit again"
         )
-    return found
+    return np.ascontiguousarray(found, dtype)
 
 
 def refuse_excess(what: str, size: int, advice: str) -> None:

@@ -13,7 +13,7 @@ from hatrix.data.ratings import Ratings
 from hatrix.errors import DataError
 from hatrix.models.bags import ATTRIBUTES, OTHERS, Attributes
 from hatrix.models.drift import measured
-from hatrix.models.factors import ITEM, USER
+from hatrix.models.factors import ITEM, LARGEST, LARGEST_FACTOR, USER
 from hatrix.models.fit import cores
 from hatrix.models.fold_in import FOLDS, Fixed
 from hatrix.models.recommend import whole
@@ -377,10 +377,10 @@ def _solved(
             ):  # its threads would change the bits, and ours are enough
                 solved = solve(model, many, threads)
             arrays: dict[str, Any] = {}
-            for kind in ("bias", "factors"):
+            for kind, largest in (("bias", LARGEST), ("factors", LARGEST_FACTOR)):
                 arrays[f"{name}_{kind}"] = np.array(getattr(model, f"{name}_{kind}"))
                 arrays[f"{name}_{kind}"][rows] = in_type(
-                    getattr(solved, kind), arrays[f"{name}_{kind}"].dtype
+                    getattr(solved, kind), arrays[f"{name}_{kind}"].dtype, largest
                 )
             # A row of a posterior has a prior to be drawn from, with ratings or without.
             found = (np.diff(many.start) > 0) | (model.posterior is not None)
