@@ -17,7 +17,7 @@ import hatrix as hx
 from hatrix.errors import DataError
 from hatrix.models import ALGORITHMS, algorithm, conditional, pairwise
 from hatrix.models.factors import ITEM, USER
-from hatrix.models.terms import Given
+from hatrix.models.terms import Given, in_type
 
 SMALL = {name: {"factors": 5, "epochs": 6} for name in ALGORITHMS} | {"bias": {}, "popular": {}}
 SMALL["bayesian-mf"] = {"factors": 3, "epochs": 30, "burn_in": 10, "draws": 8}
@@ -500,15 +500,29 @@ def test_more_ratings_than_memory_for_a_posterior_end_in_a_typed_error(monkeypat
 
 
 def test_rows_beyond_what_models_compute_with_end_in_typed_errors():
+    vast = hx.Ratings.from_columns([1, 1, 2], [1, 2, 1], [1e32, -1e32, 1e32])
+    model = hx.Bias(user_damping=0, item_damping=0).fit(vast, progress=False)
+    low = replace(model, item_bias=np.full(2, -1e33), user_bias=np.full(2, -1e33))
+    for ask in (lambda: low.fold_in({1: 1e32}), lambda: low.fold_in_item({1: 1e32})):
+        with pytest.raises(DataError, match=r"numbers beyond 1e\+33, .*divide the ratings"):
+            ask()
+    for values in ([1.0, np.nan], [np.inf], [2e17]):
+        with pytest.raises(DataError, match=r"numbers beyond 1e\+17"):
+            in_type(values, np.dtype(np.float32), 1e17)
+    assert in_type([1e17, -1e17], np.dtype(np.float32), 1e17).dtype == np.float32
+
+
+def test_equations_without_a_solution_end_in_a_typed_error():
     ratings, _ = hx.synthetic.make(30, 20, n_ratings=300, seed=1)
-    vast = hx.Ratings.from_columns(ratings.user, ratings.item, np.round(ratings.value) * 1e30)
-    model = hx.BiasedMF(factors=4, epochs=20).fit(vast, progress=False)
+    model = hx.BayesianMF(factors=2, epochs=20, burn_in=5, draws=5).fit(ratings, progress=False)
+    nothing = np.zeros_like(model.posterior.user_precision)
+    flat = replace(model, posterior=model.posterior._replace(user_precision=nothing))
     for ask in (
-        lambda: model.fold_in({1: 3e30, 2: 1e30}),
-        lambda: model.fold_in_item({1: 3e30, 2: 1e30}),
-        lambda: model.update(vast.take(slice(0, 20))),
+        lambda: flat.fold_in({1: 3.0}),
+        lambda: flat.explain(1, 1),
+        lambda: flat.update(ratings.take(slice(0, 3))),
     ):
-        with pytest.raises(DataError, match="numbers beyond"):
+        with pytest.raises(DataError, match=r"equations without a solution .* fit again"):
             ask()
 
 
