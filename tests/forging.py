@@ -186,7 +186,7 @@ def mutated(arrays: dict[str, Any], header: dict[str, Any], chance: random.Rando
 
 
 def calls(model: hx.FactorModel, path: Path) -> dict[str, Callable[[], Any]]:
-    """What is asked of each model."""
+    """The 22 calls that each model answers."""
     users, items = model.users.labels.tolist(), model.items.labels.tolist()
     user, item = users[0], items[0]
     implicit = model.scale is None
@@ -260,6 +260,8 @@ def main(mutations: int, seed: int) -> None:
                 _ask(call, f"unchanged {model.recipe.name}, {name}", counts, faults)
         before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
         for turn in range(mutations):
+            if turn and turn % 250 == 0:  # for who waits
+                print(f"{turn:,} of {mutations:,}:", dict(counts), *faults, file=sys.stderr, flush=True)
             chance = random.Random(seed * 10**9 + turn)
             arrays, header = originals[turn % len(originals)]
             forge(path, *mutated(dict(arrays), json.loads(json.dumps(header)), chance))
