@@ -184,3 +184,14 @@ def test_labels_are_read_only():
     ids, _ = Ids.from_labels([1, 2])
     with pytest.raises(ValueError, match="read-only"):
         ids.labels[0] = 5
+
+
+def test_half_a_character_is_in_no_id():
+    ids, _ = Ids.from_labels(["a", "b", "\U0001f600"])
+    assert ids.encode(["a\ud800", "b", "\ud83d", "\U0001f600", None]).tolist() == [-1, 1, -1, 2, -1]
+    assert Ids.from_labels([1, 2])[0].encode(["\ud800", 2]).tolist() == [-1, 1]
+    assert "\ud800" not in ids
+    with pytest.raises(DataError, match="is not Unicode text"):
+        Ids.from_labels(["a", "b\ud800"])
+    with pytest.raises(DataError, match="is not UTF-8 text"):
+        ids.encode([b"\xff"])

@@ -110,3 +110,21 @@ def test_the_fingerprint_tells_data_apart():
 
     assert of() == of()
     assert len({of(), of(user=("1", "2")), of(value=(1.0, 3.0)), of(time=(1, 2)), of(user=(1, 3))}) == 5
+
+
+@pytest.mark.parametrize("implicit", [False, True])
+def test_values_that_no_model_can_add_up_are_refused(implicit):
+    with pytest.raises(
+        DataError, match=r"run from 1 to 1e\+308, and models compute with values up to 1e\+32: correct"
+    ):
+        Ratings.from_columns([1, 2, 3], [1, 2, 3], [1.0, 1e308, 2.0], implicit=implicit)
+    with pytest.raises(DataError, match=r"run from -1e\+33 to 1"):
+        Ratings.from_columns([1, 2], [1, 2], [1.0, -1e33], implicit=implicit)
+    with pytest.raises(DataError, match="run from inf to inf"), np.errstate(over="ignore"):
+        Ratings.from_columns([1, 1], [1, 1], [1e308, 1e308], implicit=True)
+    assert np.isfinite(Ratings.from_columns([1, 2], [1, 2], [1e32, -1e32], implicit=implicit).deviation)
+
+
+def test_a_scale_beyond_that_is_refused():
+    with pytest.raises(DataError, match="scale is"):
+        Ratings.from_columns([1], [1], [1.0], scale=(0, 1e308))

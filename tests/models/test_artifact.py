@@ -507,7 +507,7 @@ def forged(path: Path, change: Change, model: FactorModel | None = None) -> None
         (lambda a, h: a["user_ids.offsets"].__setitem__(1, 0), "a user id is not text, or empty"),
         (lambda a, h: a["seen.start"].__setitem__(0, 1), "not divided among the users"),
         (lambda a, h: a["seen.start"].__setitem__(3, 2), "not divided among the users"),
-        (lambda a, h: a["seen.start"].__setitem__(1, 99), "not as many training rows as user_count"),
+        (lambda a, h: a["seen.start"].__setitem__(1, 99), "not divided among the users"),
         (lambda a, h: a["seen.item"].__setitem__(0, 4), "of an item that is not there"),
         (lambda a, h: a["seen.item"].__setitem__(0, -1), "of an item that is not there"),
         (lambda a, h: a.update({"seen.item": a["seen.item"].astype("i8")}), "'seen.item' is int64"),
@@ -540,6 +540,98 @@ def test_parts_come_back_and_others_are_refused(path, change, because):
     refused(path, because=because)
 
 
+def wrapped(arrays: dict[str, Any], _: dict[str, Any]) -> None:
+    """Rows of users that end where they should, after eight steps of 2^61, which are 2^64."""
+    count = np.array([2**61, *[2**61] * 7, 3], np.int64)
+    arrays["user_count"] = count
+    arrays["seen.start"] = np.append(0, np.cumsum(count))
+    arrays["user_ids"] = np.arange(9)
+    for name in ("user_bias", "user_factors"):
+        arrays[name] = np.zeros((9, *arrays[name].shape[1:]), np.float32)
+
+
+def test_starts_that_wrap_around_are_refused(path):
+    model = tiny(users="int", tables=False)
+    forged(path, wrapped, model)
+    refused(path, because="adds up to more than|not divided among the users")
+    refused(path, because="adds up to more than|not divided among the users", verify=False)
+    forged(path, lambda a, h: (wrapped(a, h), a.update(user_count=np.zeros(9, np.int64))), model)
+    refused(path, because="not divided among the users")
+
+
+@pytest.mark.parametrize(
+    ("change", "because"),
+    [
+        (lambda a, h: a["user_factors"].__setitem__((0, 0), 1e18), "user_factors has numbers beyond 1e\\+17"),
+        (lambda a, h: a["item_bias"].__setitem__(0, -2e33), "item_bias has numbers beyond 1e\\+33"),
+        (lambda a, h: a["seen.value"].__setitem__(0, 1e308), "seen.value has numbers beyond 1e\\+33"),
+        (lambda a, h: a["history.1"].__setitem__(0, 1e308), "its history has numbers beyond 1e\\+66"),
+        (lambda a, h: a["user_count"].__setitem__(0, 2**62), "user_count adds up to more than"),
+        (lambda a, h: h.update(mean=1e308), "'mean': input should be less than or equal to 10{33}$"),
+        (lambda a, h: h.update(fallback=-1e308), "'fallback'"),
+        (lambda a, h: h.update(scale=[0.0, 1e308]), "'scale"),
+        (lambda a, h: h.update(seed=2**32), "'seed'"),
+        (lambda a, h: h.update(drift=[-1, 0, None, None]), "'drift"),
+        (lambda a, h: h.update(drift=[1, 0, 1e308, None]), "'drift"),
+        (
+            lambda a, h: h["history"].extend([[f"x{n}", "float64"] for n in range(98)]),
+            "'history'.*at most 100 items",
+        ),
+        (lambda a, h: h["item_table"].extend([["x", "int8"]] * 10_000), "'item_table'.*at most 10000 items"),
+        (lambda a, h: h["history"][1].__setitem__(0, "epoch"), "history has two columns of one name"),
+        (lambda a, h: h.update(notes=["x"] * 3 + [3]), "'notes"),
+        (lambda a, h: h["hyperparameters"].update(user_damping=1e308), "user_damping is 1e\\+308"),
+    ],
+)
+def test_what_no_fit_could_have_learned_is_refused(path, change, because):
+    forged(path, change, tiny("float64"))
+    refused(path, because=because)
+
+
+@pytest.mark.parametrize(
+    ("change", "because"),
+    [
+        (lambda a: a["posterior.user_precision"].__setitem__(0, 0.0), "not symmetric and positive definite"),
+        (lambda a: a["posterior.item_precision"].__setitem__((1, 0, 0), -1.0), "positive definite"),
+        (lambda a: a["posterior.item_precision"].__setitem__((1, 0, 1), 9e9), "positive definite"),
+        (lambda a: a["posterior.user_precision"].__setitem__(0, 1.0), "positive definite"),
+        (lambda a: a["posterior.noise"].__setitem__(0, 1e-300), "draws for"),
+        (lambda a: a["posterior.user_spread"].__setitem__((0, 0), 1e-38), "it has a spread of shape"),
+        (lambda a: a["posterior.levels"].__setitem__(0, -1e308), "posterior.levels has numbers beyond"),
+        (
+            lambda a: a["posterior.user_prior"].__setitem__((0, 0), 1e20),
+            "posterior.user_prior has numbers beyond",
+        ),
+        (lambda a: a["time.factors"].__setitem__((0, 0), 1e20), "time.factors has numbers beyond"),
+        (lambda a: a.pop("posterior.noise"), "with 2 axes|has an array"),
+    ],
+)
+def test_what_no_sampler_could_have_drawn_is_refused(path, change, because):
+    forged(path, lambda a, h: change(a), load(GOLDEN_POSTERIOR))
+    refused(path, because=because)
+
+
+def test_days_that_wrap_around_are_not_in_order():
+    start, day = np.array([0, 2, 3]), np.array([2**62, -(2**62) - 2**62, 5])
+    assert not artifact._in_order(start, day)
+    assert artifact._in_order(start, np.array([-(2**63), 2**63 - 1, -(2**63)]))
+    assert artifact._in_order(np.array([0, 0, 2, 2]), np.array([-(2**63), 4]))
+
+
+def test_blocks_that_the_algorithm_does_not_have_are_refused(path):
+    forged(path, lambda a, h: h.update(algorithm="bias", hyperparameters={}), load(GOLDEN_POSTERIOR))
+    refused(path, because="it has (time|posterior), which models of bias have not")
+
+
+def test_a_text_that_no_file_can_hold_is_refused_before_it_is_written(path):
+    for broken in (replace(tiny(), data_name="a\ud800"), replace(tiny(), notes=("\udfff",))):
+        with pytest.raises(DataError, match="half a character"):
+            save(broken, path)
+    save(replace(tiny(), data_name="\U0001f600"), path)
+    assert load(path).data_name == "\U0001f600"
+    assert os.listdir(path.parent) == [path.name]
+
+
 def test_a_model_that_leaves_a_number_to_the_data_is_refused(path):
     model = hx.ImplicitALS(factors=2, epochs=1).fit(hx.Ratings.from_columns([1, 1, 2], [1, 2, 1]))
     forged(path, lambda a, h: h["hyperparameters"].update(alpha0="auto"), model)
@@ -559,7 +651,7 @@ def test_without_verification_the_shapes_are_still_checked(path):
     forged(path, lambda a, h: a.update(user_bias=a["user_bias"][:2]))
     refused(path, because="user_bias has shape", verify=False)
     forged(path, lambda a, h: a["seen.start"].__setitem__(1, 99))
-    refused(path, because="user_count", verify=False)
+    refused(path, because="not divided among the users", verify=False)
 
 
 def test_a_checkpoint_is_no_model_and_a_model_no_checkpoint(path):

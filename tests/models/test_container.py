@@ -146,7 +146,11 @@ def test_it_is_a_proper_safetensors_file(path):
         ({"__metadata__": np.zeros(1)}, {}, "cannot be called"),
         ({}, {"x": float("nan")}, "must be plain JSON"),
         ({}, {"x": {1, 2}}, "must be plain JSON"),
-        ({}, {"x": "y" * 100_000_000}, "100,000,000 are the most"),
+        ({}, {"x": "y" * 32_000_000}, "32,000,000 bytes and 2,000,000 values are the most"),
+        ({}, {"x": [0] * 2_000_000}, "2,000,000 values are the most"),
+        ({"y" * 201: np.zeros(1)}, {}, "has a name of 201 characters"),
+        ({"x": np.zeros((1,) * 9)}, {}, "9 axes: 200 characters and 8 axes are the most"),
+        (dict.fromkeys(map(str, range(40_001)), np.zeros(1)), {}, "40,001 arrays, .* at most 40,000"),
     ],
 )
 def test_what_a_file_cannot_hold_is_refused(path, arrays, header, message):
@@ -320,6 +324,63 @@ def test_a_file_made_by_hand_as_hatrix_makes_it(path):
 def test_a_file_made_by_hand_otherwise_is_refused(path, content):
     path.write_bytes(content[1])
     refused(path, because="is not consistent|is damaged|safetensors file")
+
+
+@pytest.mark.parametrize(
+    ("content", "because"),
+    [
+        (
+            b'{"a":[' + b"[]," * 1_000_001 + b"[]]}",
+            "its header has 2,000,00. values, and 2,000,000 are the most",
+        ),
+        (
+            b'{"a":"' + b" " * 32_000_000 + b'"}',
+            "its header has 32,000,008 bytes, and 32,000,000 are the most",
+        ),
+        (b'{"a":[' + b"{}," * 1_000_001 + b"{}]}", "2,000,000 are the most"),
+    ],
+    ids=["lists", "bytes", "objects"],
+)
+def test_a_header_is_measured_before_it_is_parsed(path, content, because, monkeypatch):
+    monkeypatch.setattr(container.json, "loads", lambda *_, **__: pytest.fail("it was parsed"))
+    path.write_bytes(len(content).to_bytes(8, "little") + content)
+    refused(path, because=because)
+
+
+@pytest.mark.parametrize(
+    ("arrays", "because"),
+    [
+        ({str(n): ["F64", [0], "0" * 64] for n in range(40_001)}, "it has 40,001 arrays"),
+        ({"y" * 201: ["F64", [0], "0" * 64]}, "names of 200 characters are the most"),
+        ({"x": ["F64", [2**47] * 9, "0" * 64]}, "its manifest is not one of hatrix"),
+        ({"x": ["F64", [2**47] * 8, "0" * 64]}, "is damaged|is cut off"),
+    ],
+    ids=["many arrays", "a long name", "many axes", "vast axes"],
+)
+def test_arrays_are_counted_before_they_are_made(path, arrays, because):
+    text = manifest(json.dumps(arrays, separators=(",", ":")))
+    entries = {name: tuple(entry) for name, entry in arrays.items()}
+    path.write_bytes(container._frame(text, entries))
+    refused(path, because=because)
+
+
+@pytest.mark.parametrize(
+    ("start", "n", "sound"),
+    [
+        ([0], 0, True),
+        ([0, 0, 2, 5], 5, True),
+        ([], 0, False),
+        ([1, 5], 5, False),
+        ([0, 5], 4, False),
+        ([0, 3, 2, 5], 5, False),
+        ([0, -1, 5], 5, False),
+        ([[0, 5]], 5, False),
+        ([0, *np.cumsum([2**61] * 8, dtype=np.int64), 5], 5, False),
+        ([0, 2**63 - 1, -(2**63), 0], 0, False),
+    ],
+)
+def test_a_partition_rises_from_zero_to_the_end(start, n, sound):
+    assert container.is_partition(np.array(start, np.int64), n) is sound
 
 
 @pytest.mark.parametrize(

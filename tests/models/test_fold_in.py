@@ -2,20 +2,26 @@
 
 from __future__ import annotations
 
+import os
+import subprocess
+import sys
 from dataclasses import replace
+from pathlib import Path
 
 import numpy as np
+import pandas as pd
 import pytest
 from scipy.optimize import minimize
 
 import hatrix as hx
 from hatrix.errors import DataError
-from hatrix.models import ALGORITHMS, algorithm, conditional
+from hatrix.models import ALGORITHMS, algorithm, conditional, pairwise
 from hatrix.models.factors import ITEM, USER
-from hatrix.models.terms import Given
+from hatrix.models.terms import Given, in_type
 
 SMALL = {name: {"factors": 5, "epochs": 6} for name in ALGORITHMS} | {"bias": {}, "popular": {}}
 SMALL["bayesian-mf"] = {"factors": 3, "epochs": 30, "burn_in": 10, "draws": 8}
+GOLDEN = Path(__file__).with_name("golden_v1.hatrix")
 NEW = {3: 5.0, 8: 4.0, 1: 1.0, 20: 2.0}
 
 
@@ -445,3 +451,92 @@ def test_intervals_of_new_users_cover_what_they_say(likelihood):
 def test_an_ordinal_model_wants_ratings_that_it_knows(fitted):
     with pytest.raises(DataError, match="knows the ratings"):
         fitted("bayesian-mf", likelihood="ordinal").fold_in({3: 4.4})
+
+
+HUGE = """
+import json, resource, sys
+import numpy as np, pandas as pd, hatrix as hx
+n, k, rng = 60_000, 4, np.random.default_rng(0)
+model = hx.FactorModel(
+    hx.BPR(factors=k), hx.Ids(np.arange(2)), hx.Ids(np.arange(n)), 0.0, np.zeros(2, np.float32),
+    np.zeros(n, np.float32), *(rng.normal(0, 0.1, (m, k)).astype(np.float32) for m in (2, n)),
+    np.array([n, 1]), np.ones(n, np.int64), 1.0, None, 0, pd.DataFrame({"epoch": [1]}),
+)
+peak = lambda: resource.getrusage(resource.RUSAGE_SELF).ru_maxrss >> 10
+model.fold_in({1: 1.0}).explain("new user", 2)
+before = peak()
+folded = model.fold_in(dict.fromkeys(range(0, n, 2), 1.0))
+assert np.isfinite(folded.user_factors).all()
+print(peak() - before)
+"""
+
+
+def test_folding_in_many_clicks_of_bpr_takes_no_memory_for_all_pairs():
+    """30,000 items and 2,048 rivals: 246 MB in single precision."""
+    ran = subprocess.run([sys.executable, "-c", HUGE], capture_output=True, text=True, check=True)
+    assert int(ran.stdout) < 120
+
+
+def test_explaining_many_clicks_goes_by_blocks(monkeypatch):
+    rng = np.random.default_rng(1)
+    clicks = hx.Ratings.from_columns(rng.integers(0, 30, 600), rng.integers(0, 60, 600))
+    model = hx.BPR(factors=4, epochs=3).fit(clicks, progress=False)
+    whole = model.explain(3, 5)
+    monkeypatch.setattr(pairwise, "ITEMS_AT_ONCE", 3)
+    pd.testing.assert_frame_equal(whole, model.explain(3, 5), rtol=1e-4)
+
+
+def test_more_ratings_than_memory_for_a_posterior_end_in_a_typed_error(monkeypatch):
+    ratings, _ = hx.synthetic.make(30, 20, n_ratings=300, seed=1)
+    model = hx.BayesianMF(factors=2, epochs=20, burn_in=5, draws=5).fit(ratings, progress=False)
+    monkeypatch.setattr(os, "sysconf", lambda name: {"SC_PAGE_SIZE": 1, "SC_PHYS_PAGES": 8_000}[name])
+    with pytest.raises(
+        DataError, match=r"with 6 ratings in 5 posterior draws needs .* GB .*: give fewer ratings"
+    ):
+        model.fold_in(dict.fromkeys(model.items.labels[:6].tolist(), 3.0))
+    monkeypatch.setattr(os, "sysconf", lambda name: {"SC_PAGE_SIZE": 1, "SC_PHYS_PAGES": 400}[name])
+    with pytest.raises(DataError, match=r"the scores of 2 users for 20 items needs .*: ask for fewer users"):
+        model.scores([1, 2])
+
+
+def test_rows_beyond_what_models_compute_with_end_in_typed_errors():
+    vast = hx.Ratings.from_columns([1, 1, 2], [1, 2, 1], [1e32, -1e32, 1e32])
+    model = hx.Bias(user_damping=0, item_damping=0).fit(vast, progress=False)
+    low = replace(model, item_bias=np.full(2, -1e33), user_bias=np.full(2, -1e33))
+    for ask in (lambda: low.fold_in({1: 1e32}), lambda: low.fold_in_item({1: 1e32})):
+        with pytest.raises(DataError, match=r"numbers beyond 1e\+33, .*divide the ratings"):
+            ask()
+    for values in ([1.0, np.nan], [np.inf], [2e17]):
+        with pytest.raises(DataError, match=r"numbers beyond 1e\+17"):
+            in_type(values, np.dtype(np.float32), 1e17)
+    assert in_type([1e17, -1e17], np.dtype(np.float32), 1e17).dtype == np.float32
+
+
+def test_equations_without_a_solution_end_in_a_typed_error():
+    ratings, _ = hx.synthetic.make(30, 20, n_ratings=300, seed=1)
+    model = hx.BayesianMF(factors=2, epochs=20, burn_in=5, draws=5).fit(ratings, progress=False)
+    nothing = np.zeros_like(model.posterior.user_precision)
+    flat = replace(model, posterior=model.posterior._replace(user_precision=nothing))
+    for ask in (
+        lambda: flat.fold_in({1: 3.0}),
+        lambda: flat.explain(1, 1),
+        lambda: flat.update(ratings.take(slice(0, 3))),
+    ):
+        with pytest.raises(DataError, match=r"equations without a solution .* fit again"):
+            ask()
+
+
+@pytest.mark.parametrize("error", [np.nan, -1.0])
+def test_a_history_that_cannot_be_is_no_measure_of_the_error(error):
+    ratings, _ = hx.synthetic.make(30, 20, n_ratings=300, seed=1)
+    model = hx.BiasedMF(factors=2, epochs=3).fit(ratings, progress=False)
+    with pytest.raises(DataError, match="says that its training error is"):
+        replace(model, history=model.history.assign(train_mse=error)).fold_in({1: 3.0})
+
+
+def test_a_baseline_with_factors_folds_in():
+    """The golden file has one."""
+    model = hx.load(GOLDEN)
+    item = model.items.labels[0].item()
+    assert np.isfinite(model.fold_in({item: 3.0}).scores(["new user"])).all()
+    assert model.fold_in({item: 3.0}).explain("new user", item)["contribution"].notna().all()

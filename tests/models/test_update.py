@@ -309,3 +309,45 @@ def test_many_rows_are_what_each_alone_is(name, changes, side, fitted, ratings, 
     for threads in (2, 5):
         for one, other in zip(rows, fold.rows(model, many, threads), strict=True):
             np.testing.assert_array_equal(one, other)
+
+
+def small() -> hx.Ratings:
+    rng = np.random.default_rng(5)
+    return hx.Ratings.from_columns(rng.integers(0, 20, 150), rng.integers(0, 15, 150))
+
+
+def test_an_update_runs_no_more_epochs_than_the_history_shows(monkeypatch):
+    ratings = small()
+    model = hx.BPR(factors=3, epochs=4).fit(ratings, progress=False)
+    greedy = replace(model, recipe=model.recipe.replace(epochs=100_000))
+    epochs: list[int] = []
+    step = hx.BPR.step
+    monkeypatch.setattr(
+        hx.BPR, "step", lambda self, state, epoch: epochs.append(epoch) or step(self, state, epoch)
+    )
+    updated = greedy.update(ratings.take(slice(0, 5)))
+    assert epochs == [0, 1, 2, 3]
+    assert updated.recipe == greedy.recipe
+    np.testing.assert_array_equal(updated.user_factors, model.update(ratings.take(slice(0, 5))).user_factors)
+
+
+def test_an_update_refuses_an_effort_without_bounds():
+    ratings = small()
+    model = hx.BPR(factors=3, epochs=2).fit(ratings, progress=False)
+    greedy = replace(model, recipe=model.recipe.replace(epochs=100_000), history=model.history.iloc[:0])
+    with pytest.raises(DataError, match="have 100,000 epochs: up to 1,000 are run in an update"):
+        greedy.update(ratings.take(slice(0, 5)))
+    wide = replace(model, recipe=model.recipe.replace(factors=512))
+    with pytest.raises(DataError, match="has 3 factors, and its recipe asks for 512"):
+        wide.update(ratings.take(slice(0, 5)))
+    with pytest.raises(DataError, match="its recipe asks for 512"):
+        wide.forget(1, refit=True)
+
+
+def test_a_model_that_stopped_early_is_updated_without_validation():
+    ratings = small()
+    model = hx.BPR(factors=3, epochs=30, patience=1).fit(ratings, valid=0.2, progress=False)
+    assert len(model.history) < 30
+    updated = model.update(ratings.take(slice(0, 5)))
+    assert len(updated.history) == model.history["valid_ndcg"].argmax() + 1
+    assert updated.recipe.patience == 1

@@ -36,6 +36,8 @@ __all__ = [
 
 SLICE = 1 << 20
 """Rows that are gone through at once."""
+LARGEST = 1e32
+"""Largest value without its sign: sums of values fit into single precision, whose numbers end at 3.4e38."""
 
 
 class Csr(NamedTuple):
@@ -433,12 +435,17 @@ def one_per_pair(
 
 
 def check_scale(scale: Any, span: tuple[float, float] | None) -> None:
-    """Refuse a scale that is none, or that the lowest and highest value are outside of."""
+    """Refuse values that are too large, and a scale that is none or that the lowest and highest value are outside of."""
+    if span is not None and max(-span[0], span[1]) > LARGEST:
+        raise DataError(
+            f"the values run from {span[0]:g} to {span[1]:g}, and models compute with values up to {LARGEST:g}: correct "
+            "those that are wrong, or divide all of them by a power of ten"
+        )
     if scale is None:
         return
     try:
         low, high = scale
-        sound = -np.inf < low <= high < np.inf
+        sound = -LARGEST <= low <= high <= LARGEST
     except (TypeError, ValueError):
         sound = False
     if not sound:

@@ -62,7 +62,7 @@ def row_of_pairs(lanes: int) -> Any:
     blocks = np.uint64(lanes // TILE)
 
     @inlined
-    def hessian(Q, R, curve, bend, penalty, A, A2, S, S2, across):
+    def hessian(Q, R, ours, theirs, weight, bend, penalty, A, A2, S, S2, across):
         one = np.float32(1)
         heavy, largest = 0, 0.0
         for j in range(len(R)):
@@ -92,7 +92,9 @@ def row_of_pairs(lanes: int) -> Any:
             total, line = np.float32(0), load(Q, i, lanes)
             rivals = combine(one - one, line, one - one, line)
             for t in range(kept):
-                k = factor * curve[i, picked[t]]
+                j = picked[t]
+                g = theirs[j] / (theirs[j] + ours[i])
+                k = factor * np.float32(weight[j] * g * (1 - g))
                 total += k
                 rivals = combine(one, rivals, k, load(R, picked[t], lanes))
             store(across, np.uint64(0), rivals)
@@ -108,7 +110,7 @@ def row_of_pairs(lanes: int) -> Any:
         one = np.float32(1)
         score, drawn = np.empty(m, np.float32), np.empty(m, np.float32)
         ahead, mine, theirs = np.empty(BINS), np.empty(n), np.empty(m)
-        curve, pull, push, bend = np.empty((n, m), np.float32), np.empty(n), np.empty(m), np.empty(m)
+        ours, pull, push, bend = np.empty(n), np.empty(n), np.empty(m), np.empty(m)
         A = np.empty((lanes, lanes), np.float32)
         A2 = A.reshape(lanes * lanes // TILE, TILE)
         S = np.empty((CHUNK, lanes), np.float32)
@@ -137,14 +139,13 @@ def row_of_pairs(lanes: int) -> Any:
                 push[j], bend[j] = 0.0, 0.0
             for i in range(n):
                 e, total = np.exp(max(mine[i] - highest, -600.0)), 0.0
+                ours[i] = e
                 for j in range(m):
                     g = theirs[j] / (theirs[j] + e)
                     slope = weight[j] * g
-                    k = slope * (1 - g)
                     total += slope
                     push[j] += slope
-                    bend[j] += k
-                    curve[i, j] = k
+                    bend[j] += slope * (1 - g)
                 pull[i] = total
             toward = combine(np.float32(-penalty), row, one - one, row)
             for i in range(np.uint64(n)):
@@ -152,7 +153,7 @@ def row_of_pairs(lanes: int) -> Any:
             for j in range(np.uint64(m)):
                 toward = combine(one, toward, np.float32(-push[j]), load(R, j, lanes))
             store(move, np.uint64(0), toward)
-            hessian(Q, R, curve, bend, penalty, A, A2, S, S2, across)
+            hessian(Q, R, ours, theirs, weight, bend, penalty, A, A2, S, S2, across)
             cholesky(A, A2, blocks, blocks, inverse)
             substitute(A, inverse, np.uint64(lanes), move[0])
             far, size = np.float32(0), np.float32(0)

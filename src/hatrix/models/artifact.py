@@ -11,13 +11,13 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 import numpy as np
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
-from hatrix.data.ids import Ids
+from hatrix.data.ids import Ids, is_unicode
 from hatrix.errors import DataError, ModelFileError, ParameterError
 from hatrix.models import ALGORITHMS, algorithm, bags
-from hatrix.models.container import pieces, read, take, write
+from hatrix.models.container import is_partition, pieces, read, take, write
 from hatrix.models.days import UserDays
 from hatrix.models.drift import Drift
-from hatrix.models.factors import Posterior, TimeBlock
+from hatrix.models.factors import LARGEST, LARGEST_FACTOR, Posterior, TimeBlock
 from hatrix.models.model import FactorModel, Seen
 from hatrix.models.table import pack, pack_text, unpack, unpack_text
 
@@ -37,7 +37,16 @@ TABLES = ("item_table", "user_table")
 
 EXTRAS = ("time", "posterior", "days")
 
+SMALLEST = 1e-33
+"""Smallest standard deviation."""
+MOST_RATINGS = 1 << 53
+MOST_COLUMNS, MOST_IN_HISTORY = 10_000, 100
+"""Columns of a table of items or users, and of the history."""
+
 Columns = list[tuple[str | int, str]]
+Table = Annotated[Columns, Field(max_length=MOST_COLUMNS)]
+Count = Annotated[int, Field(ge=0, le=2**53)]
+Figure = Annotated[float, Field(ge=-LARGEST, le=LARGEST)]
 
 
 class _Header(BaseModel):
@@ -53,18 +62,18 @@ class _Header(BaseModel):
     hatrix: str
     algorithm: str
     hyperparameters: dict[str, Any]
-    seed: int = Field(ge=0)
+    seed: int = Field(ge=0, lt=2**32)
     fingerprint: str
     data_name: str
     notes: tuple[str, ...]
-    mean: float
-    fallback: float
-    scale: tuple[float, float] | None
+    mean: Figure
+    fallback: Figure
+    scale: tuple[Figure, Figure] | None
     merged: dict[str, Annotated[int, Field(gt=0, lt=2**63)]] | None = None
-    item_table: Columns | None
-    user_table: Columns | None
-    history: Columns
-    drift: tuple[int, int, float | None, float | None] | None = None
+    item_table: Table | None
+    user_table: Table | None
+    history: Columns = Field(max_length=MOST_IN_HISTORY)
+    drift: tuple[Count, Count, Figure | None, Figure | None] | None = None
 
 
 def save(model: FactorModel, path: str | Path, *, seen: bool = True) -> None:
@@ -118,6 +127,10 @@ def save(model: FactorModel, path: str | Path, *, seen: bool = True) -> None:
             packed, columns[name] = ({}, None) if frame is None else pack(name, frame)
             arrays |= packed
         header = _Header.model_validate(_in_words(model) | columns)
+        if not is_unicode(json.dumps(header.model_dump(), ensure_ascii=False)):
+            raise DataError(
+                "its name, a note or the label of a column has half a character (a lone surrogate), which UTF-8 cannot hold"
+            )
     except DataError as error:
         raise DataError(f"the model cannot be saved: {error}") from None
     except ValidationError as error:
@@ -187,6 +200,8 @@ def _model(arrays: dict[str, NDArray[Any]], said: dict[str, Any]) -> FactorModel
         header = _Header.model_validate_json(json.dumps(said))
     except ValidationError as error:
         raise ModelFileError(_first(error)) from None
+    except RecursionError:
+        raise ModelFileError("is not consistent: its header is nested too deep") from None
     users, items = _take_ids(arrays, "user_ids"), _take_ids(arrays, "item_ids")
     seen = None
     if "seen.start" in arrays:
@@ -320,8 +335,11 @@ def _faults(model: FactorModel, *, contents: bool) -> Iterator[str]:
             yield f"{name} is of type {array.dtype.name} instead of {' or '.join(allowed)}"
         if name in COUNTS and (array < 0).any():
             yield f"{name} is negative in places"
+        if name in COUNTS and array.sum(dtype=np.float64) > MOST_RATINGS:
+            yield f"{name} adds up to more than {MOST_RATINGS:,} ratings"
     yield from _faults_of_parts(model)
     yield from _faults_of_extras(model, draws)
+    yield from _faults_of_history(model.history)
     yield from bags.faults(model)
     for name, ids in (("user", model.users), ("item", model.items)):
         yield from _faults_of_ids(name, ids)
@@ -331,10 +349,54 @@ def _faults(model: FactorModel, *, contents: bool) -> Iterator[str]:
             yield f"{name} has {len(table):,} lines for {rows:,} ids"
     if not np.isfinite([model.mean, model.fallback]).all():
         yield "the mean is not finite"
+    if max(abs(model.mean), abs(model.fallback)) > LARGEST:
+        yield f"the mean is beyond {LARGEST:g}"
     if model.scale is not None and not -np.inf < model.scale[0] <= model.scale[1] < np.inf:
         yield f"the scale runs from {model.scale[0]} to {model.scale[1]}"
     if model.seen is not None:
         yield from _faults_of_seen(model, model.seen, contents=contents)
+    if contents:
+        yield from _faults_of_numbers(model)
+
+
+def _faults_of_numbers(model: FactorModel) -> Iterator[str]:
+    """What is so large that scores, sums and squares of it leave the finite numbers."""
+    factors: dict[str, NDArray[Any]] = {
+        "user_factors": model.user_factors,
+        "item_factors": model.item_factors,
+    }
+    ratings: dict[str, NDArray[Any]] = {"user_bias": model.user_bias, "item_bias": model.item_bias}
+    factors |= {f"parts.{name}": array for name, array in model.parts.items()}
+    if model.seen is not None:
+        ratings["seen.value"] = model.seen.value
+    if model.time is not None:
+        ratings |= {"time.edges": model.time.edges, "time.bias": model.time.bias}
+        factors["time.factors"] = model.time.factors
+    if model.days is not None:
+        ratings |= {"days.bias": model.days.bias, "days.spread": model.days.spread}
+    if model.posterior is not None:
+        for name, array in model.posterior._asdict().items():
+            if name.endswith("_prior"):
+                factors[f"posterior.{name}"] = array[:, :-1]
+                ratings[f"posterior.{name}"] = array[:, -1]
+            else:
+                ratings[f"posterior.{name}"] = array
+    ratings |= {f"bags.{number}.rows": bag.rows for number, bag in enumerate(model.bags or ())}
+    for arrays, most in ((factors, LARGEST_FACTOR), (ratings, LARGEST)):
+        for name, array in arrays.items():
+            for piece in pieces(array):
+                if max(-float(piece.min()), float(piece.max())) > most:
+                    yield f"{name} has numbers beyond {most:g}"
+                    break
+
+
+def _faults_of_history(history: pd.DataFrame) -> Iterator[str]:
+    if len(set(history.columns)) < history.shape[1] or any(
+        dtype.kind not in "iufb" for dtype in history.dtypes
+    ):
+        yield "its history has two columns of one name, or columns that are not numbers"
+    elif (np.abs(history.to_numpy(np.float64, na_value=np.nan)) > LARGEST**2).any():
+        yield f"its history has numbers beyond {LARGEST**2:g}"
 
 
 def _faults_of_parts(model: FactorModel) -> Iterator[str]:
@@ -350,25 +412,35 @@ def _faults_of_parts(model: FactorModel) -> Iterator[str]:
 
 def _faults_of_extras(model: FactorModel, draws: tuple[int, ...]) -> Iterator[str]:
     width = model.user_factors.shape[-1]
+    for name in EXTRAS:
+        if getattr(model, name) is not None and name not in model.recipe.extras:
+            yield f"it has {name}, which models of {model.recipe.name} have not"
+    if "posterior" in model.recipe.extras and model.posterior is None:
+        yield f"it has no posterior, which models of {model.recipe.name} have"
     if model.time is not None:
         edges, bias, factors = model.time
         bins = max(1, len(edges) - 1)
-        if edges.ndim != 1 or not (np.diff(edges) > 0).all():
+        if edges.ndim != 1 or not (edges[1:] > edges[:-1]).all():
             yield "its bins of time are not in order"
         if bias.shape != (bins, *draws) or factors.shape != (bins, width):
             yield f"its time block has biases of shape {bias.shape} and factors of shape {factors.shape}"
     if model.days is not None:
         start, day, bias, spread = model.days
-        if start.shape != (len(model.users) + 1,) or start[0] != 0 or start[-1] != len(day):
+        if start.shape != (len(model.users) + 1,) or not is_partition(start, len(day)):
             yield "its days are not divided among the users"
-        elif (np.diff(start) < 0).any() or not _in_order(start, day):
+        elif not _in_order(start, day):
             yield "the days of a user are not in order"
-        if not draws or bias.shape != (len(day), *draws) or spread.shape != draws or (spread <= 0).any():
+        if (
+            not draws
+            or bias.shape != (len(day), *draws)
+            or spread.shape != draws
+            or (spread < SMALLEST).any()
+        ):
             yield f"its days have biases of shape {bias.shape} and spreads of shape {spread.shape}"
     if model.posterior is not None:
         noise, spread, cuts, levels, *priors, calibration = model.posterior
         priors, precisions = priors[:2], priors[2:]
-        if noise.ndim != 1 or not len(noise) or (noise <= 0).any() or width % len(noise):
+        if noise.ndim != 1 or not len(noise) or (noise < SMALLEST).any() or width % len(noise):
             yield f"its posterior has {noise.shape} draws for {width} factors"
         elif any(prior.shape != (len(noise), 1 + width // len(noise)) for prior in priors):
             yield "its prior rows do not fit its factors"
@@ -377,21 +449,39 @@ def _faults_of_extras(model: FactorModel, draws: tuple[int, ...]) -> Iterator[st
             for prior, precision in zip(priors, precisions, strict=True)
         ):
             yield "the precisions of its priors do not fit them"
-        elif spread.shape not in ((len(model.users) + 1, len(noise)), (0, 0)) or (spread <= 0).any():
+        elif not all(map(_are_precisions, precisions)):
+            yield "a precision of its priors is not symmetric and positive definite"
+        elif spread.shape not in ((len(model.users) + 1, len(noise)), (0, 0)) or (spread < SMALLEST).any():
             yield f"it has a spread of shape {spread.shape} for {len(model.users):,} users and {len(noise)} draws"
         elif cuts.shape not in ((len(noise), 0), (len(noise), len(levels) - 1)):
             yield f"it has cut points of shape {cuts.shape} for {len(levels)} ratings"
-        if (np.diff(cuts, axis=-1) <= 0).any() or (np.diff(levels) <= 0).any():
+        if not ((cuts[..., 1:] > cuts[..., :-1]).all() and (levels[1:] > levels[:-1]).all()):
             yield "its cut points or ratings are not in order"
-        if (np.diff(calibration) < 0).any() or ((calibration < 0) | (calibration > 1)).any():
+        if (calibration[1:] < calibration[:-1]).any() or ((calibration < 0) | (calibration > 1)).any():
             yield "its calibration is not in order, or not of shares"
 
 
 def _in_order(start: NDArray[np.int64], day: NDArray[np.int64]) -> bool:
     """Whether the days between two starts rise."""
-    rise = np.diff(day, prepend=day[:1] - 1) > 0
-    rise[start[:-1][np.diff(start) > 0]] = True
+    rise = np.ones(len(day) + 1, bool)
+    rise[1:-1] = day[1:] > day[:-1]
+    rise[start] = True
     return bool(rise.all())
+
+
+def _are_precisions(matrices: NDArray[np.float64]) -> bool:
+    """Whether they are symmetric, up to rounding, and positive definite, so that samplers can take their roots."""
+    with np.errstate(over="ignore", invalid="ignore"):
+        length = np.sqrt(np.diagonal(matrices, axis1=1, axis2=2))
+        scaled = matrices / (length[:, :, None] * length[:, None, :])
+    if not (length > SMALLEST).all() or not np.allclose(scaled, scaled.transpose(0, 2, 1), rtol=0, atol=1e-6):
+        return False
+    try:
+        np.linalg.cholesky(matrices)
+        root = np.linalg.cholesky(scaled)
+    except np.linalg.LinAlgError:
+        return False
+    return bool((np.diagonal(root, axis1=1, axis2=2) > 1e-7).all())
 
 
 def _faults_of_ids(name: str, ids: Ids) -> Iterator[str]:
@@ -409,9 +499,9 @@ def _faults_of_seen(model: FactorModel, seen: Seen, *, contents: bool) -> Iterat
     types = start.dtype.name, item.dtype.name, value.dtype.name
     if types != ("int64", "int32", "float64") or item.ndim != 1 or item.shape != value.shape:
         yield "the training rows are not of their types and one length"
-    if start.shape != (len(model.users) + 1,) or start[0] != 0 or start[-1] != len(item):
+    if start.shape != (len(model.users) + 1,) or not is_partition(start, len(item)):
         yield "the training rows are not divided among the users"
-    if (np.diff(start) != model.user_count).any():
+    elif (start[1:] - start[:-1] != model.user_count).any():
         yield "a user has not as many training rows as user_count says"
     if contents:
         yield from _faults_of_counts(item, model.item_count)

@@ -51,12 +51,14 @@ class Bias(Algorithm):
     user_damping: float = Field(
         default=5.0,
         ge=0,
+        le=1e9,
         description="ratings' worth of pull towards zero on a user's bias",
         json_schema_extra={"tune": [0.5, 50, "log"]},
     )
     item_damping: float = Field(
         default=2.0,
         ge=0,
+        le=1e9,
         description="ratings' worth of pull towards zero on an item's bias",
         json_schema_extra={"tune": [0.5, 50, "log"]},
     )

@@ -429,6 +429,7 @@ class BayesianMF(Algorithm):
     """
 
     name: ClassVar[str] = "bayesian-mf"
+    extras: ClassVar[frozenset[str]] = frozenset({"time", "posterior", "days"})
 
     factors: int = Field(
         default=10,

@@ -24,7 +24,7 @@ import numpy as np
 from hatrix.errors import DataError
 from hatrix.models import bags, probit
 from hatrix.models.factors import USER, Posterior
-from hatrix.models.terms import Given, Row, Terms, regressors
+from hatrix.models.terms import Given, Row, Terms, refuse_excess, regressors
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -37,6 +37,8 @@ __all__ = ["draw", "freedom", "mean_terms"]
 
 ROUNDS = 25
 """Turns of an ordered probit: hidden numbers of five stars tell nearly as much as real ones, so few are enough."""
+ARRAYS = 6
+"""Arrays with a number for each rating, draw and factor that exist at once."""
 WEIGHTS = np.geomspace(0.01, 30, 128)
 """Where the density of a user's relative precision is worked out."""
 
@@ -115,6 +117,12 @@ def mean_terms(model: FactorModel, given: Given, spread: Floats | None, row: Flo
 def _task(model: FactorModel, posterior: Posterior, given: Given) -> _Task:
     draws, n = len(posterior.noise), len(given.other)
     ours = given.side == USER
+    each = draws * posterior.user_prior.shape[1] * 8 * ARRAYS
+    refuse_excess(
+        f"a row with {n:,} ratings in {draws} posterior draws",
+        n * each,
+        "give fewer ratings, or fit with fewer draws",
+    )
     centre = (posterior.user_prior if ours else posterior.item_prior).astype(np.float64)
     shares = bags.of_others(model, given)
     if given.attributes is not None:

@@ -32,10 +32,14 @@ from hatrix.errors import DataError, ModelFileError
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
-__all__ = ["pieces", "read", "refuse_unwritable", "take", "write"]
+__all__ = ["is_partition", "pieces", "read", "refuse_unwritable", "take", "write"]
 
 FORMAT = 1
-LONGEST_HEADER = 100_000_000
+LONGEST_HEADER = 32_000_000
+"""Bytes before the arrays. Those of checkpoints are the longest: they hold a history of up to 100,000 epochs."""
+MOST_VALUES = 2_000_000
+"""Values in the JSON there, counted before it is parsed: each costs up to a hundred bytes of memory."""
+MOST_ARRAYS, MOST_AXES, LONGEST_NAME = 40_000, 8, 200
 ALIGNMENT = 64
 AT_ONCE = 1 << 22
 """Bytes that are gone through at once: of what is mapped from a file, no more stays in memory."""
@@ -83,6 +87,8 @@ def write(path: str | Path, arrays: Mapping[str, NDArray[Any]], header: Mapping[
     ModelFileError
         If the file cannot be written; then what was there before is untouched.
     """
+    if len(arrays) > MOST_ARRAYS:
+        raise DataError(f"there are {len(arrays):,} arrays, and a hatrix file holds at most {MOST_ARRAYS:,}")
     plain = {name: _plain(name, array) for name, array in arrays.items()}
     entries = {}
     for name, array in plain.items():
@@ -97,8 +103,11 @@ def write(path: str | Path, arrays: Mapping[str, NDArray[Any]], header: Mapping[
     except (TypeError, ValueError) as error:
         raise DataError(f"the header of a hatrix file must be plain JSON: {error}") from None
     frame = _frame(text, entries)
-    if len(frame) > LONGEST_HEADER:
-        raise DataError(f"the header takes {len(frame):,} bytes: {LONGEST_HEADER:,} are the most")
+    if len(frame) > LONGEST_HEADER or _values(frame) > MOST_VALUES:
+        raise DataError(
+            f"the header takes {len(frame):,} bytes and {_values(frame):,} values: {LONGEST_HEADER:,} bytes and "
+            f"{MOST_VALUES:,} values are the most"
+        )
     try:
         with _files.replacing(path) as file:
             file.write(frame)
@@ -174,11 +183,30 @@ def take(arrays: dict[str, NDArray[Any]], name: str, *dtypes: str, axes: int = 1
     return array
 
 
+def is_partition(start: NDArray[Any], n: int) -> bool:
+    """Return whether ``start`` rises from 0 to n, so that owner u has the entries from ``start[u]`` to ``start[u + 1]``.
+
+    Neighbours are compared: their differences can wrap around and look sound.
+    """
+    return bool(
+        start.ndim == 1
+        and len(start)
+        and start[0] == 0
+        and start[-1] == n
+        and (start[1:] >= start[:-1]).all()
+    )
+
+
 def _plain(name: str, values: Any) -> NDArray[Any]:
     given = np.asarray(values)
     array: NDArray[Any] = np.asarray(given, given.dtype.newbyteorder("<"), order="C")
     if not isinstance(name, str) or not name or name == "__metadata__":
         raise DataError(f"an array cannot be called {name!r}")
+    if len(name) > LONGEST_NAME or array.ndim > MOST_AXES:
+        raise DataError(
+            f"the array {name[:LONGEST_NAME]!r} has a name of {len(name):,} characters and {array.ndim} axes: "
+            f"{LONGEST_NAME} characters and {MOST_AXES} axes are the most"
+        )
     if array.dtype not in CODES:
         raise DataError(
             f"the array {name!r} is of type {array.dtype}: a hatrix file holds {', '.join(CODES.values())}"
@@ -274,6 +302,11 @@ def _manifest(data: NDArray[np.uint8]) -> tuple[Entries, dict[str, Any], int]:
     entries, header = manifest["arrays"], manifest["header"]
     if not (isinstance(entries, dict) and isinstance(header, dict) and all(map(_is_entry, entries.values()))):
         raise ModelFileError("is not consistent: its manifest is not one of hatrix")
+    if len(entries) > MOST_ARRAYS or any(len(name) > LONGEST_NAME for name in entries):
+        raise ModelFileError(
+            f"is not one that hatrix wrote: it has {len(entries):,} arrays, some with long names; {MOST_ARRAYS:,} arrays "
+            f"and names of {LONGEST_NAME} characters are the most"
+        )
     if _frame(text, entries) != data[:begin].tobytes():
         raise ModelFileError("is damaged: its two lists of arrays differ")
     size = begin + sum(_size(code, shape) for code, shape, _ in entries.values())
@@ -289,8 +322,12 @@ def _manifest_text(data: NDArray[np.uint8]) -> tuple[str, int]:
         if start.startswith(beginning):
             raise ModelFileError(what)
     length = int.from_bytes(start[:8], "little")
-    if len(start) < 9 or length > LONGEST_HEADER or start[8:9] != b"{":
+    if len(start) < 9 or start[8:9] != b"{" or length >= 1 << 48:
         raise ModelFileError("is not a hatrix file: give one that model.save wrote")
+    if length > LONGEST_HEADER:
+        raise ModelFileError(
+            f"is not one that hatrix wrote: its header has {length:,} bytes, and {LONGEST_HEADER:,} are the most"
+        )
     if 8 + length > len(data):
         raise ModelFileError(f"is cut off: {len(data):,} bytes, and its header alone has {length:,}")
     metadata = _parse(data[8 : 8 + length].tobytes()).get("__metadata__")
@@ -304,7 +341,17 @@ def _manifest_text(data: NDArray[np.uint8]) -> tuple[str, int]:
     return text, 8 + length
 
 
+def _values(text: bytes) -> int:
+    """At least as many as the values of a JSON text: each but the first of a list or object comes after a comma."""
+    return sum(map(text.count, (b",", b"[", b"{")))
+
+
 def _parse(text: str | bytes) -> dict[str, Any]:
+    count = _values(text if isinstance(text, bytes) else text.encode())
+    if count > MOST_VALUES:
+        raise ModelFileError(
+            f"is not one that hatrix wrote: its header has {count:,} values, and {MOST_VALUES:,} are the most"
+        )
     try:
         found = json.loads(text, object_pairs_hook=_distinct, parse_constant=_refuse)
     except (ValueError, RecursionError):
@@ -327,5 +374,9 @@ def _refuse(_: str) -> None:
 def _is_entry(entry: Any) -> bool:
     match entry:
         case [str(code), list(shape), str()]:
-            return code in DTYPES and all(type(n) is int and 0 <= n < 2**48 for n in shape)
+            return (
+                code in DTYPES
+                and len(shape) <= MOST_AXES
+                and all(type(n) is int and 0 <= n < 2**48 for n in shape)
+            )
     return False

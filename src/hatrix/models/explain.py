@@ -14,7 +14,7 @@ from hatrix.models.factors import USER
 from hatrix.models.fold_in import FOLDS
 from hatrix.models.predictive import unknown_in
 from hatrix.models.recommend import refuse_lists, whole, with_attributes
-from hatrix.models.terms import Given
+from hatrix.models.terms import Given, Terms, solvable
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -167,24 +167,28 @@ def _reasons(model: FactorModel, user: int, given: Given) -> _Reasons:
     if not len(given.other) and model.posterior is None:
         return _Reasons(np.zeros(width), np.zeros(width), np.zeros((0, width)), np.zeros(0))
     draws = model.user_bias.shape[1] if model.user_bias.ndim == 2 else 1
-    terms = FOLDS[model.recipe.name].terms
-    if terms is not None:
-        found = terms(model, given)
-    else:
-        from hatrix.models.conditional import mean_terms
-
-        assert model.posterior is not None
-        bias, rows = model.factors.rows(USER, np.array([user]), draws)
-        spread = model.posterior.user_spread
-        found = mean_terms(
-            model, given, spread[user].astype(np.float64) if spread.size else None,
-            np.concatenate([rows[0], bias[0][:, None]], axis=1).astype(np.float64),
-        )  # fmt: skip
+    with solvable(len(given.other)):
+        found = _terms(model, user, given, draws)
     factors = found.each[:, :, :-1].transpose(1, 0, 2).reshape(len(given.other), width)
     prior, attributes = found.base[:, :-1].ravel(), np.zeros(width)
     if given.attributes is not None:
         attributes = given.attributes[:, :-1].ravel()
     return _Reasons(prior - attributes, attributes, factors, found.each[:, :, -1].mean(axis=0))
+
+
+def _terms(model: FactorModel, user: int, given: Given, draws: int) -> Terms:
+    terms = FOLDS[model.recipe.name].terms
+    if terms is not None:
+        return terms(model, given)
+    from hatrix.models.conditional import mean_terms
+
+    assert model.posterior is not None
+    bias, rows = model.factors.rows(USER, np.array([user]), draws)
+    spread = model.posterior.user_spread
+    return mean_terms(
+        model, given, spread[user].astype(np.float64) if spread.size else None,
+        np.concatenate([rows[0], bias[0][:, None]], axis=1).astype(np.float64),
+    )  # fmt: skip
 
 
 def _fit(row: NDArray[Any], reasons: _Reasons, item_factors: NDArray[Any]) -> float | None:

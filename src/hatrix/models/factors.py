@@ -14,7 +14,12 @@ if TYPE_CHECKING:
     from hatrix.models.bags import BagRows
     from hatrix.models.days import UserDays
 
-__all__ = ["NO_PARTS", "Factors", "Posterior", "TimeBlock"]
+__all__ = ["LARGEST", "LARGEST_FACTOR", "NO_PARTS", "Factors", "Posterior", "TimeBlock"]
+
+LARGEST = 1e33
+"""Largest bias, mean or noise, without its sign: ten times the largest rating (`hatrix.data.ratings.LARGEST`)."""
+LARGEST_FACTOR = 1e17
+"""Largest factor: the product of two vectors of thousands of these fits into single precision."""
 
 PAIRS_AT_ONCE, NUMBERS_AT_ONCE = 1 << 16, 1 << 24
 USER, ITEM = 0, 1

@@ -76,6 +76,8 @@ class Algorithm(BaseModel, ABC):
     """Hyper-parameters that only `finish` reads: recipes that differ in these alone can share a training."""
     parts: ClassVar[Mapping[str, str]] = {}
     """Named arrays that `finish` gives besides the factors, each with its axes: u users, i items, k factors."""
+    extras: ClassVar[frozenset[str]] = frozenset()
+    """Blocks that its models can have: ``time``, ``days``, and ``posterior``, which they then do have."""
 
     def __init__(self, /, **hyper_parameters: Any) -> None:
         try:

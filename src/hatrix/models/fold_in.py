@@ -30,7 +30,7 @@ from hatrix.data.ids import Ids, as_column
 from hatrix.data.values import numbers
 from hatrix.errors import DataError
 from hatrix.models.bags import Attributes, line_of
-from hatrix.models.factors import ITEM, USER
+from hatrix.models.factors import ITEM, LARGEST, LARGEST_FACTOR, USER
 from hatrix.models.pairwise import pairwise, pairwise_terms, rivals_of
 from hatrix.models.predictive import unknown_in
 from hatrix.models.rows import (
@@ -53,8 +53,10 @@ from hatrix.models.terms import (
     confident,
     damped,
     descended,
+    in_type,
     learned,
     projected,
+    solvable,
 )
 
 if TYPE_CHECKING:
@@ -98,7 +100,12 @@ class Fixed:
         """The mean squared error of the training ratings: of the last epoch, or of the ratings that the model has."""
         model = self.base
         if "train_mse" in model.history and len(model.history):
-            return float(model.history["train_mse"].iloc[-1])
+            error = float(model.history["train_mse"].iloc[-1])
+            if not 0 <= error < np.inf:
+                raise DataError(
+                    f"the model's history says that its training error is {error:g}, which new rows need: fit again"
+                )
+            return error
         if model.seen is None or not len(model.seen.value):
             raise DataError(
                 "the model has neither a history nor its training rows, and no measure of its error: new rows cannot be told"
@@ -192,8 +199,8 @@ def fold_in(
     return replace(
         model,
         users=users,
-        user_bias=_one(row.bias, model.user_bias),
-        user_factors=_one(row.factors, model.user_factors),
+        user_bias=_one(row.bias, model.user_bias, LARGEST),
+        user_factors=_one(row.factors, model.user_factors, LARGEST_FACTOR),
         user_count=np.array([len(given.other)], np.int64),
         seen=Seen(np.array([0, len(given.other)]), given.other.astype(np.int32), given.value),
         user_table=line,
@@ -223,8 +230,8 @@ def fold_in_item(
         model,
         items=Ids.from_labels([item_id])[0],
         user_bias=model.fixed.levels,
-        item_bias=_one(row.bias, model.item_bias),
-        item_factors=_one(row.factors, model.item_factors),
+        item_bias=_one(row.bias, model.item_bias, LARGEST),
+        item_factors=_one(row.factors, model.item_factors, LARGEST_FACTOR),
         item_count=np.array([len(given.other)], np.int64),
         seen=Seen(np.cumsum(rated), np.zeros(len(given.other), np.int32), given.value),
         item_table=line,
@@ -244,8 +251,8 @@ def _with_attributes(model: FactorModel, given: Given, line: pd.DataFrame | None
     return given._replace(attributes=Attributes(model, given.side, np.zeros(1, np.int64), line).of(0))
 
 
-def _one(values: Any, like: Matrix) -> Matrix:
-    return np.ascontiguousarray(values, like.dtype).reshape(1, *like.shape[1:])
+def _one(values: Any, like: Matrix, largest: float) -> Matrix:
+    return in_type(values, like.dtype, largest).reshape(1, *like.shape[1:])
 
 
 def given_of(model: FactorModel, side: int, ratings: Mapping[Any, float]) -> tuple[Given, list[str]]:
@@ -294,7 +301,8 @@ def given_of(model: FactorModel, side: int, ratings: Mapping[Any, float]) -> tup
 def _row(model: FactorModel, given: Given) -> Row:
     if len(given.other) == 0 and model.posterior is None:
         return Row(*(np.zeros(array.shape[1:]) for array in learned(model, given.side)))
-    return FOLDS[model.recipe.name].row(model, given)
+    with solvable(len(given.other)):
+        return FOLDS[model.recipe.name].row(model, given)
 
 
 class Fold(NamedTuple):
@@ -316,8 +324,9 @@ def _sum(
     return Fold(lambda model, given: terms(model, given).row(), terms, rows)
 
 
-def _counted(model: FactorModel, given: Given) -> Row:  # noqa: ARG001
-    return Row(0.0 if given.side == USER else len(given.other), np.zeros(0))
+def _counted(model: FactorModel, given: Given) -> Row:
+    width = learned(model, given.side)[1].shape[1]
+    return Row(0.0 if given.side == USER else len(given.other), np.zeros(width))
 
 
 def _nothing(model: FactorModel, given: Given) -> Terms:

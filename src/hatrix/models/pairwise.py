@@ -22,6 +22,8 @@ RIVALS = 2048
 """Items that stand for all that a user of BPR does not have."""
 USERS_ASKED = 64
 """Users whose scores tell which items are drawn often."""
+ITEMS_AT_ONCE = 1 << 12
+"""Items of the user whose pairs with the rivals are in memory at once."""
 LIGHT = 0.01
 """Rivals that are drawn less often than this share of the most frequent one are passed over."""
 
@@ -114,10 +116,16 @@ def pairwise_terms(model: FactorModel, given: Given) -> Terms:
     each = np.zeros((len(given.other), model.item_factors.shape[1]))
     if task is not None:
         p, weight = _optimum(model.recipe, task)
-        at = _slopes(task, p, weight)
-        d = at.curve * (task.Q @ p)[:, None] - at.curve * (at.S @ p)
-        rows = d.sum(axis=1)[:, None] * task.Q - d @ at.S + at.pull
-        each[known] = np.linalg.solve(_hessian(task, at), rows.T).T
+        rows, H = np.empty((len(task.Q), len(p))), np.zeros((len(p), len(p)))
+        for first in range(0, len(rows), ITEMS_AT_ONCE):
+            part = slice(first, first + ITEMS_AT_ONCE)
+            some = task._replace(Q=task.Q[part], b=task.b[part])
+            at = _slopes(some, p, weight)
+            d = at.curve * (some.Q @ p)[:, None] - at.curve * (at.S @ p)
+            rows[part] = d.sum(axis=1)[:, None] * some.Q - d @ at.S + at.pull
+            H += _hessian(some, at)
+        H[np.diag_indices(len(H))] += task.penalty
+        each[known] = np.linalg.solve(H, rows.T).T
     return Terms(without_bias(np.zeros((1, each.shape[1]))), without_bias(each)[None])
 
 
@@ -160,9 +168,9 @@ def _slopes(task: _Task, p: Matrix, weight: Matrix) -> _Slopes:
 
 
 def _hessian(task: _Task, at: _Slopes) -> Matrix:
+    """Return the second derivatives of the pairs, without the penalty."""
     cross = task.Q.T @ (at.curve @ at.S)
     H = (task.Q.T * at.curve.sum(axis=1)) @ task.Q + (at.S.T * at.curve.sum(axis=0)) @ at.S - cross - cross.T
-    H[np.diag_indices(len(H))] += task.penalty
     return np.asarray(H)
 
 

@@ -12,6 +12,7 @@ from hatrix._threads import one_blas_thread
 from hatrix.data.ids import as_column
 from hatrix.errors import DataError, ParameterError
 from hatrix.models import probit
+from hatrix.models.terms import refuse_excess
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -130,6 +131,11 @@ def ratings(model: FactorModel, pairs: Pairs) -> NDArray[np.float64]:
 @one_blas_thread()
 def scores(model: FactorModel, user: NDArray[np.int64]) -> NDArray[np.float64]:
     """Scores of every item for rows of users, shape (users, items)."""
+    refuse_excess(
+        f"the scores of {len(user):,} users for {len(model.items):,} items",
+        8 * len(user) * len(model.items),
+        "ask for fewer users at once, or for lists with recommend_all",
+    )
     flat = model.flat
     found = np.asarray(flat.user_factors[user] @ flat.item_factors.T, np.float64)
     found += (flat.mean + flat.user_bias[user])[:, None] + flat.item_bias

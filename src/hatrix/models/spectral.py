@@ -247,6 +247,7 @@ class SpectralMF(Algorithm):
     offset: float = Field(
         default=10.0,
         ge=0,
+        le=1e9,
         description="added to every degree before that: pulls in users and items with few rows",
         json_schema_extra={"tune": [0.5, 50, "log"]},
     )

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from hatrix.errors import DataError, ModelFileError
-from hatrix.models.container import take
+from hatrix.models.container import is_partition, take
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -100,7 +100,7 @@ def pack_text(texts: Sequence[str] | NDArray[np.object_]) -> dict[str, NDArray[A
 def unpack_text(arrays: dict[str, NDArray[Any]], name: str) -> NDArray[np.object_]:
     """The texts that `pack_text` took apart."""
     data, offsets = take(arrays, name, "uint8").tobytes(), take(arrays, f"{name}.offsets", "int64")
-    if not offsets.size or offsets[0] != 0 or offsets[-1] != len(data) or (offsets[1:] < offsets[:-1]).any():
+    if not is_partition(offsets, len(data)):
         raise ModelFileError(f"is not consistent: the offsets of {name!r} do not divide its text")
     texts = np.empty(len(offsets) - 1, object)
     ends = offsets.tolist()

@@ -6,10 +6,14 @@ its own. So a score is a sum over the ratings that it came from, too.
 
 from __future__ import annotations
 
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 
+from hatrix.errors import DataError
 from hatrix.models.factors import USER
 
 if TYPE_CHECKING:
@@ -31,9 +35,12 @@ __all__ = [
     "descended",
     "implicit_ridge",
     "implicit_weight",
+    "in_type",
     "learned",
     "projected",
+    "refuse_excess",
     "regressors",
+    "solvable",
     "without_bias",
 ]
 
@@ -75,6 +82,63 @@ class Terms(NamedTuple):
 
 def _terms(each: Floats, base: Floats | None = None) -> Terms:
     return Terms(np.zeros((1, each.shape[1])) if base is None else base[None], each[None])
+
+
+@contextmanager
+def solvable(ratings: int) -> Iterator[None]:
+    """Turn what stops a regression on so many ratings into errors that say what to do.
+
+    Raises
+    ------
+    DataError
+        If the equations have no solution, or there is too little memory for them.
+    """
+    try:
+        yield
+    except np.linalg.LinAlgError as error:
+        raise DataError(
+            f"the model's numbers give equations without a solution ({error}): its file is not the work of a fit, or its "
+            "regularization is too weak; fit again"
+        ) from None
+    except MemoryError as error:
+        raise DataError(
+            f"there is not enough memory to solve for a row of {ratings:,} ratings ({error}): give fewer ratings"
+        ) from None
+
+
+def in_type(values: Any, dtype: np.dtype[Any], largest: float) -> Matrix:
+    """Return new biases or factors in the type of the model's.
+
+    Raises
+    ------
+    DataError
+        If one of them is not finite, or larger than models can compute with.
+    """
+    found = np.asarray(values)
+    if not (np.abs(found) <= largest).all():
+        raise DataError(
+            f"a new row has numbers beyond {largest:g}, which models do not compute with: the ratings or the model's "
+            "numbers are too large; divide the ratings by a power of ten and fit again"
+        )
+    return np.ascontiguousarray(found, dtype)
+
+
+def refuse_excess(what: str, size: int, advice: str) -> None:
+    """Refuse work that needs more than half of the machine's memory.
+
+    Raises
+    ------
+    DataError
+        With the memory that would be needed, and the advice.
+    """
+    try:
+        most = os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE") // 2
+    except (AttributeError, ValueError, OSError):  # where there is no such call
+        most = 1 << 32
+    if size > most:
+        raise DataError(
+            f"{what} needs {size / 1e9:,.1f} GB of memory, and half of this machine's is {most / 1e9:,.1f} GB: {advice}"
+        )
 
 
 def without_bias(factors: Floats) -> Floats:
@@ -130,8 +194,10 @@ def damped(model: FactorModel, given: Given) -> Terms:
     """Of Bias: a share of what each rating leaves."""
     recipe: Any = model.recipe
     damping = recipe.user_damping if given.side == USER else recipe.item_damping
-    rest = given.value - model.mean - regressors(model, given)[0]
-    return _terms(rest[:, None] / max(len(rest) + damping, 1e-12))
+    bias, rows = regressors(model, given)
+    each = np.zeros((len(bias), rows.shape[1] + 1))
+    each[:, -1] = (given.value - model.mean - bias) / max(len(bias) + damping, 1e-12)
+    return _terms(each)
 
 
 def projected(model: FactorModel, given: Given) -> Terms:

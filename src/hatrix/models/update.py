@@ -14,13 +14,14 @@ from hatrix.data.ratings import Ratings
 from hatrix.errors import DataError
 from hatrix.models.bags import ATTRIBUTES, OTHERS, Attributes
 from hatrix.models.drift import measured
-from hatrix.models.factors import ITEM, USER
+from hatrix.models.factors import ITEM, LARGEST, LARGEST_FACTOR, USER
 from hatrix.models.fit import cores
 from hatrix.models.fold_in import FOLDS, Fixed
 from hatrix.models.predictive import unknown_in
 from hatrix.models.recommend import whole
 from hatrix.models.rows import Many
 from hatrix.models.seen import Seen
+from hatrix.models.terms import in_type, solvable
 from hatrix.models.validation import refuse_dislikes
 
 if TYPE_CHECKING:
@@ -35,6 +36,8 @@ __all__ = ["forget", "training_ratings", "update", "without"]
 
 WHOLE = ("spectral-mf", "bpr", "popular", "bias")
 """Learned from all ratings at once, and quickly: these are fitted again."""
+MOST_EPOCHS = 1_000
+"""Epochs that an update fits again at most."""
 ALTERNATING, SWEEPS = ("als", "implicit-als"), 15
 """Where a sweep may begin anywhere: what a fit starts from is forgotten with so many."""
 
@@ -55,7 +58,7 @@ def update(model: FactorModel, new: Ratings, *, sweeps: int = 2, threads: int | 
     wide = _widened(model, _merged(model, old, new))
     merged = training_ratings(wide)
     if model.recipe.name in WHOLE:
-        fitted = model.recipe.fit(merged, seed=model.seed, threads=threads, progress=False)
+        fitted = _fitted_again(model, merged, threads)
         return replace(
             fitted,
             data_name=model.data_name,
@@ -95,7 +98,7 @@ def forget(model: FactorModel, user_id: Any, *, refit: bool = False) -> FactorMo
         return left
     rest = training_ratings(left)
     if model.recipe.name in WHOLE and len(rest):
-        fitted = model.recipe.fit(rest, seed=model.seed, progress=False)
+        fitted = _fitted_again(model, rest, None)
         return replace(fitted, data_name=model.data_name, drift=model.drift, merged=model.merged)
     if model.recipe.name in ALTERNATING:
         return _swept(left, rest)
@@ -151,8 +154,43 @@ def without(model: FactorModel, gone: Rows) -> FactorModel:
     return left if seen is None else replace(left, fingerprint=training_ratings(left).fingerprint)
 
 
+def _fitted_again(model: FactorModel, ratings: Ratings, threads: int | None) -> FactorModel:
+    """Fit the model's recipe again, for as many epochs as its history shows.
+
+    Raises
+    ------
+    DataError
+        If that takes an effort that the model itself does not show: a model file can come from anybody.
+    """
+    _refuse_other_factors(model)
+    recipe, fields, history = model.recipe, type(model.recipe).model_fields, model.history
+    epochs = recipe.rounds if not len(history) else min(recipe.rounds, len(history))
+    if getattr(recipe, "patience", None) is not None and "valid_ndcg" in history and len(history):
+        epochs = min(epochs, int(np.nan_to_num(history["valid_ndcg"].to_numpy(np.float64)).argmax()) + 1)
+    if epochs > MOST_EPOCHS:
+        raise DataError(
+            f"an update fits a {recipe.name} model again, and this one's recipe and history have {epochs:,} epochs: up to "
+            f"{MOST_EPOCHS:,} are run in an update; fit the recipe with all ratings instead"
+        )
+    changes: dict[str, Any] = {"epochs": epochs} if "epochs" in fields else {}
+    if "patience" in fields:
+        changes["patience"] = None  # there is nothing to validate on
+    fitted = recipe.replace(**changes).fit(ratings, seed=model.seed, threads=threads, progress=False)
+    return replace(fitted, recipe=recipe)
+
+
+def _refuse_other_factors(model: FactorModel) -> None:
+    """Refuse to train by a recipe that asks for other factors than the model has."""
+    have, wanted = model.user_factors.shape[1], getattr(model.recipe, "factors", 0)
+    if have != wanted:
+        raise DataError(
+            f"the model has {have} factors, and its recipe asks for {wanted}: fit the recipe with all ratings instead"
+        )
+
+
 def _swept(model: FactorModel, ratings: Ratings) -> FactorModel:
     """Go on with the sweeps of the fit, from the model's rows."""
+    _refuse_other_factors(model)
     state: Any = model.recipe.init(ratings, seed=model.seed, threads=cores())
     for name, array in state.variables.items():
         rows = getattr(model, name)
@@ -356,11 +394,14 @@ def _solved(
             many = _ratings_of(ratings, side, rows, known[1 - side])
             many = many._replace(attributes=partial(_attributes_of, Attributes(model, side, rows), rows))
             model.__dict__["fixed"] = Fixed(model, base)
-            solved = solve(model, many, threads)
+            with solvable(len(many.other)):
+                solved = solve(model, many, threads)
             arrays: dict[str, Any] = {}
-            for kind in ("bias", "factors"):
+            for kind, largest in (("bias", LARGEST), ("factors", LARGEST_FACTOR)):
                 arrays[f"{name}_{kind}"] = np.array(getattr(model, f"{name}_{kind}"))
-                arrays[f"{name}_{kind}"][rows] = getattr(solved, kind)
+                arrays[f"{name}_{kind}"][rows] = in_type(
+                    getattr(solved, kind), arrays[f"{name}_{kind}"].dtype, largest
+                )
             # A row of a posterior has a prior to be drawn from, with ratings or without.
             found = (np.diff(many.start) > 0) | (model.posterior is not None)
             known[side][rows[found]] = True
