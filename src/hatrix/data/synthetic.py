@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from hatrix.data.expansion import Expanded, expand, numbered
+from hatrix.data.origin import recorded
 from hatrix.data.ratings import Ratings
 from hatrix.data.split import whole
 from hatrix.errors import ParameterError
@@ -62,6 +63,7 @@ class Truth:
         return score
 
 
+@recorded("hx.synthetic.make")
 def make(
     users: int,
     items: int,

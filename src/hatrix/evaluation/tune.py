@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from hatrix.data.origin import remembered
 from hatrix.data.ratings import Ratings
 from hatrix.data.split import Split
 from hatrix.errors import DataError, DivergenceError, ParameterError
@@ -28,6 +29,7 @@ if TYPE_CHECKING:
     import altair as alt
     import pandas as pd
 
+    from hatrix.data.origin import Origin
     from hatrix.models.model import FactorModel
 
 __all__ = ["Tuning", "tune"]
@@ -65,6 +67,10 @@ class Tuning:
         What deserves attention, each beginning with a code (`hatrix.evaluation.cautions.CODES`).
     seed, data, n_train, n_valid
         Of the search, what the data are called, and the ratings of its two parts.
+    origin
+        The calls that made the training ratings, for reports; None where they are not known.
+    options
+        The arguments that the function was called with, as code, for reports.
     """
 
     best: Algorithm
@@ -80,6 +86,8 @@ class Tuning:
     n_train: int
     n_valid: int
     notes: tuple[str, ...] = field(default=())
+    origin: Origin | None = field(default=None, repr=False)
+    options: Mapping[str, str | None] = field(default_factory=dict, repr=False)
 
     @property
     def values(self) -> dict[str, Any]:
@@ -132,6 +140,7 @@ class Tuning:
         )
 
 
+@remembered(skip=2)
 def tune(
     recipe: Algorithm,
     train: Ratings,
@@ -399,6 +408,7 @@ class _Search:
             len(self.part),
             len(self.valid),
             tuple(notes),
+            self.train.origin,
         )
 
     def _table(self) -> pd.DataFrame:
