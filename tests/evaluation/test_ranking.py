@@ -223,7 +223,7 @@ def test_the_report_of_a_ranking_is_a_page_of_its_own(tmp_path):
     page = path.read_text()
     assert f"{results['biased-mf'].ndcg:.4f}" in page
     assert f"{results['popular'].ndcg:.4f}" in page
-    assert "hx.evaluate_ranking(model, split.test, k=(20, 5))" in page
+    assert "hx.evaluate_ranking(model, split.test, k=(20, 5), seed=" in page
     for chart in ("length-ndcg", "by-users", "by-items", "popularity"):
         assert f'data-chart="{chart}"' in page
     with pytest.raises(DataError, match="in the same way"):

@@ -148,6 +148,7 @@ def handmade(model: hx.FactorModel, test: hx.Ratings, **changed: Any) -> Any:
         warnings=(HOSTILE[3],),
         anatomy=SimpleNamespace(**anatomy | changed),
         uncertainty=None,
+        options={},
     )
 
 

@@ -87,7 +87,7 @@ def command_line(tokens: Sequence[str]) -> App:
             wanted = algorithm_in(tokens[1:], app[name]) or default
             del app[name]
             app.command(with_recipe(command, recipe_named(wanted) if wanted else None, **given), name=name)
-    app.command(evaluate)
+    app.command(with_recipe(evaluate, None, **invoked), name="evaluate")
     app.command(with_recipe(search.compare, None, **invoked), name="compare")
     app.command(recommend.recommend)
     app.command(recommend.similar)
@@ -225,6 +225,7 @@ def evaluate(
     columns: Columns = Columns(),  # noqa: B008
     memory: Memory = None,
     output: Output = Output(),  # noqa: B008
+    invoked: str | None = None,
 ) -> None:
     """Measure the errors of a model on ratings, or the rankings of one that ranks."""
     if report is not None:
@@ -255,7 +256,7 @@ def evaluate(
         text += f"; parts of them as of an even sample of {len(result.test):,}"
     if report is not None:
         report.parent.mkdir(parents=True, exist_ok=True)
-        result.report(report)
+        result.report(report, command=invoked, model_file=str(model))
         text += f"\n\nreport: {report}"
     output.result({**facts_of(fitted), "n_test": len(ratings), "overlap": overlap, **result.to_dict()}, text)
 
@@ -333,7 +334,10 @@ def _unseen(model: FactorModel, ratings: Ratings) -> Ratings:
     left = ratings.chosen(((part, ~mask) for part, mask in seen))
     if not len(left):
         raise ParameterError("--unseen: the model was trained on all of these ratings, so none are left")
-    return left
+    from hatrix.data.origin import Origin
+
+    call = "{0}.chosen((part, ~mask) for part, mask in model.seen_among({0}))"
+    return left if model.seen is None else left.made_by(Origin(call, of=ratings.origin))
 
 
 def _measured(

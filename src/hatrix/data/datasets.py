@@ -15,6 +15,7 @@ from typing import NamedTuple
 from hatrix.data.cache import cached, download
 from hatrix.data.catalogue import CATALOGUE, UNSTATED, DataSet
 from hatrix.data.layouts import is_lightgcn, load_lightgcn, load_movielens
+from hatrix.data.origin import recorded
 from hatrix.data.ratings import Ratings
 from hatrix.errors import ParameterError
 
@@ -85,6 +86,7 @@ def get(name: str, *, progress: bool = True) -> Path:
     return _in_data_folder(entry) or cached(entry) or download(entry, _packed(entry), progress)
 
 
+@recorded("hx.datasets.load")
 def load(name: str, *, progress: bool = True) -> Ratings:
     """Ratings of a data set, in the order of its file, with what it tells of items and users.
 

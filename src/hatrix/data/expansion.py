@@ -137,6 +137,7 @@ def expand(
         item_table=_tile(ratings.item_table, item_copies),
         report=None,
         disk=None,
+        origin=None,
         name=f"{ratings.name} x {user_copies}",
     )
 

@@ -20,6 +20,8 @@ if TYPE_CHECKING:
     import pandas as pd
     from numpy.typing import NDArray
 
+    from hatrix.data.origin import Origin
+
 __all__ = [
     "Csr",
     "Ratings",
@@ -94,6 +96,8 @@ class Ratings:
         What the data are called in tables and reports.
     disk
         Where the columns are if they are mapped from files, since they do not fit into memory; None in memory.
+    origin
+        The calls that made these ratings, for reports; None where they are not known.
     """
 
     user: NDArray[np.int32]
@@ -109,6 +113,7 @@ class Ratings:
     report: ReadReport | None = field(default=None, repr=False)
     name: str = "ratings"
     disk: Disk | None = field(default=None, repr=False)
+    origin: Origin | None = field(default=None, repr=False)
 
     def __post_init__(self) -> None:
         for column in self.columns:
@@ -261,6 +266,10 @@ class Ratings:
             name=name,
         )
 
+    def made_by(self, origin: Origin) -> Ratings:
+        """Return the same ratings, which know how they were made."""
+        return replace(self, origin=origin)
+
     def take(self, rows: NDArray[Any] | slice) -> Ratings:
         """The given rows (a boolean mask, positions or a slice), with the same ids and tables.
 
@@ -284,6 +293,7 @@ class Ratings:
             value=taken(self.value),
             time=None if self.time is None else taken(self.time),
             disk=disk,
+            origin=None,
         )
 
     def chosen(self, masks: Iterable[tuple[slice, NDArray[np.bool_]]]) -> Ratings:
@@ -299,7 +309,8 @@ class Ratings:
                     file.append(column[part][mask])
                     let_go(column, part)
         user, item, value, *time = mapped
-        return replace(self, user=user, item=item, value=value, time=time[0] if time else None)
+        time_or_none = time[0] if time else None
+        return replace(self, user=user, item=item, value=value, time=time_or_none, origin=None)
 
     @cached_property
     def by_user(self) -> Csr:

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from hatrix.data.disk import Disk, one_line, size_in_bytes
 from hatrix.data.files import Files, How
+from hatrix.data.origin import recorded
 from hatrix.data.pieces import Columns, joined
 from hatrix.data.progress import row_bar
 from hatrix.data.ratings import Ratings, frame_column, frame_of
@@ -28,6 +29,7 @@ BYTES_PER_ROW = 32
 """On disk, of the columns and of what is made of them on the way, where there are no times and few repeated pairs."""
 
 
+@recorded("hx.read")
 def read(
     source: str | PathLike[str] | Sequence[str | PathLike[str]] | Any,
     *,

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any, Literal, overload
 
 import numpy as np
 
+from hatrix.data.origin import Origin, recorded
 from hatrix.data.ratings import SLICE, Ratings
 from hatrix.errors import DataError, ParameterError
 
@@ -40,6 +41,14 @@ class Split:
     test: Ratings
     protocol: str
 
+    def made_by(self, call: str, of: Origin | None) -> Split:
+        """Return the split whose parts know which call made it, and of what."""
+        train, test = (
+            part.made_by(Origin(call, "split", name, of, len(self.train)))
+            for part, name in ((self.train, ".train"), (self.test, ".test"))
+        )
+        return Split(train, test, self.protocol)
+
     def __repr__(self) -> str:
         return f"Split({self.protocol}: {len(self.train):,} train + {len(self.test):,} test)"
 
@@ -61,6 +70,13 @@ class Folds(Sequence[Split]):
 
     def __init__(self, ratings: Ratings, fold: NDArray[Any], folds: int, how: str) -> None:
         self._ratings, self._fold, self._folds, self._how = ratings, fold, folds, how
+        self._call: tuple[str, Origin | None] | None = None
+
+    def made_by(self, call: str, of: Origin | None) -> Folds:
+        """Return the folds whose splits know which call made them, and of what."""
+        folds = Folds(self._ratings, self._fold, self._folds, self._how)
+        folds._call = call, of
+        return folds
 
     def __len__(self) -> int:
         return self._folds
@@ -73,12 +89,15 @@ class Folds(Sequence[Split]):
         if isinstance(index, slice):
             return [self[one] for one in range(self._folds)[index]]
         number = range(self._folds)[index]
-        return _part(self._ratings, self._fold == number, f"fold {number + 1} of {self._folds}, {self._how}")
+        protocol = f"fold {number + 1} of {self._folds}, {self._how}"
+        found = _part(self._ratings, self._fold == number, protocol)
+        return found if self._call is None else found.made_by(f"{self._call[0]}[{number}]", self._call[1])
 
     def __repr__(self) -> str:
         return f"Folds({self._folds} of {len(self._ratings):,} ratings, {self._how})"
 
 
+@recorded("hx.split.per_user")
 def per_user(
     ratings: Ratings,
     test: float = 0.2,
@@ -147,6 +166,7 @@ def per_user(
     return _part(ratings, chosen, f"per_user {share:g}, seed {seed}{notebook}")
 
 
+@recorded("hx.split.random")
 def random(ratings: Ratings, test: float = 0.2, *, seed: int = 42) -> Split:
     """Draw the test part from all rows alike.
 
@@ -173,6 +193,7 @@ def random(ratings: Ratings, test: float = 0.2, *, seed: int = 42) -> Split:
     return _part(ratings, chosen, f"random {share:g}, seed {seed}")
 
 
+@recorded("hx.split.last")
 def last(ratings: Ratings, n: int = 1) -> Split:
     """Put the latest ``n`` ratings of every user into the test part; of equal times the later row is later.
 
@@ -203,6 +224,7 @@ def last(ratings: Ratings, n: int = 1) -> Split:
     return _part(ratings, chosen, f"last {n}")
 
 
+@recorded("hx.split.by_time")
 def by_time(ratings: Ratings, test: Any = 0.2) -> Split:
     """Train on what came before a moment, test on what came from then on.
 
@@ -247,6 +269,7 @@ def by_time(ratings: Ratings, test: Any = 0.2) -> Split:
     return _part(ratings, time >= moment, f"by_time from {_date(moment)}")
 
 
+@recorded("hx.split.k_fold")
 def k_fold(
     ratings: Ratings, folds: int = 5, *, seed: int = 0, order: Literal["shuffled", "given"] = "shuffled"
 ) -> Folds:
@@ -298,6 +321,7 @@ def k_fold(
     return Folds(ratings, fold, folds, f"seed {seed}" if order == "shuffled" else "in given order")
 
 
+@recorded("hx.split.official")
 def official(source: str | Ratings, fold: int | str | None = None) -> Split:
     """The split that came with a data set.
 

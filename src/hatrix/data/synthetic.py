@@ -9,6 +9,7 @@ import numpy as np
 
 from hatrix._threads import one_blas_thread
 from hatrix.data.expansion import Expanded, expand, numbered
+from hatrix.data.origin import recorded
 from hatrix.data.ratings import Ratings
 from hatrix.data.split import whole
 from hatrix.errors import ParameterError
@@ -63,6 +64,7 @@ class Truth:
         return score
 
 
+@recorded("hx.synthetic.make")
 @one_blas_thread()
 def make(
     users: int,

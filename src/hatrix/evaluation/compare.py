@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from hatrix.data.origin import remembered
 from hatrix.data.split import Split
 from hatrix.errors import DataError, DivergenceError, ParameterError
 from hatrix.evaluation import cautions, cost
@@ -24,7 +25,8 @@ from hatrix.models.model import FactorModel
 if TYPE_CHECKING:
     import pandas as pd
 
-    from hatrix.data.ratings import Ratings
+    from hatrix.data.origin import remembered
+from hatrix.data.ratings import Ratings
 
 __all__ = ["compare", "refuse", "task_of"]
 
@@ -32,6 +34,7 @@ MOST_TRAINING_ROWS = 200_000
 LEVEL = 0.05
 
 
+@remembered(skip=2)
 def compare(
     models: Sequence[Algorithm | FactorModel] | Mapping[str, Algorithm | FactorModel],
     split: Split,

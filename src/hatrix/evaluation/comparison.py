@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from functools import cached_property
 from typing import TYPE_CHECKING, Any
@@ -85,6 +86,8 @@ class Comparison:
         ``high``, ``p`` of the paired test, and ``p_holm``, corrected for the number of pairs.
     warnings
         What deserves attention, each beginning with a code (`hatrix.evaluation.cautions.CODES`).
+    options
+        The arguments that the function was called with, as code, for reports.
     """
 
     entries: tuple[Entry, ...]
@@ -96,6 +99,7 @@ class Comparison:
     warnings: tuple[str, ...]
     confidence: float
     seed: int
+    options: Mapping[str, str | None] = field(default_factory=dict)
 
     @cached_property
     def by_name(self) -> dict[str, Entry]:

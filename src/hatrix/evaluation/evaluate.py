@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from hatrix.data.origin import remembered
 from hatrix.data.ratings import Ratings
 from hatrix.errors import DataError, ParameterError
 from hatrix.evaluation.tally import Errors, Means, Tally
@@ -65,6 +66,8 @@ class Evaluation:
         What deserves attention, each beginning with a code.
     confidence
         Coverage of the intervals.
+    options
+        The arguments that the function was called with, as code, for reports.
     """
 
     model: FactorModel
@@ -83,6 +86,7 @@ class Evaluation:
     fallbacks: dict[str, float]
     warnings: tuple[str, ...]
     confidence: float = 0.95
+    options: Mapping[str, str | None] = field(default_factory=dict, repr=False)
 
     @property
     def coverage(self) -> str:
@@ -161,11 +165,20 @@ class Evaluation:
         baselines: Mapping[str, Evaluation] | None = None,
         protocol: str | None = None,
         command: str | None = None,
+        model_file: str | None = None,
     ) -> None:
         """Write one self-contained HTML file; `hatrix.evaluation.report.write` describes the parameters."""
         from hatrix.evaluation import report
 
-        report.write(self, path, title=title, baselines=baselines, protocol=protocol, command=command)
+        report.write(
+            self,
+            path,
+            title=title,
+            baselines=baselines,
+            protocol=protocol,
+            command=command,
+            model_file=model_file,
+        )
 
     def __repr__(self) -> str:
         low, high = self.intervals["rmse"]
@@ -175,6 +188,7 @@ class Evaluation:
         )
 
 
+@remembered(skip=2)
 def evaluate(
     model: FactorModel, test: Ratings, *, bootstrap: int = 1000, confidence: float = 0.95, seed: int = 0
 ) -> Evaluation:

@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from hatrix.data.disk import size_in_bytes
+from hatrix.data.origin import remembered
 from hatrix.data.ratings import Ratings
 from hatrix.errors import DataError, ParameterError
 from hatrix.evaluation.candidates import BYTES_PER_ROW, HeldOut, Ranked, Ranker, held_out
@@ -99,6 +100,8 @@ class RankingEvaluation:
         ``{k: {figure: (low, high)}}`` of the means over users.
     warnings
         What deserves attention, each beginning with a code.
+    options
+        The arguments that the function was called with, as code, for reports.
     """
 
     model: FactorModel
@@ -113,6 +116,7 @@ class RankingEvaluation:
     intervals: dict[int, dict[str, tuple[float, float]]]
     warnings: tuple[str, ...]
     confidence: float = 0.95
+    options: Mapping[str, str | None] = field(default_factory=dict, repr=False)
 
     def __getattr__(self, name: str) -> float:
         if name in (*PER_USER, "auc"):
@@ -241,11 +245,20 @@ class RankingEvaluation:
         baselines: Mapping[str, RankingEvaluation] | None = None,
         protocol: str | None = None,
         command: str | None = None,
+        model_file: str | None = None,
     ) -> None:
         """Write one self-contained HTML file; `hatrix.evaluation.report.write` describes the parameters."""
         from hatrix.evaluation import report
 
-        report.write(self, path, title=title, baselines=baselines, protocol=protocol, command=command)
+        report.write(
+            self,
+            path,
+            title=title,
+            baselines=baselines,
+            protocol=protocol,
+            command=command,
+            model_file=model_file,
+        )
 
     @staticmethod
     def _label(name: str, k: int) -> str:
@@ -259,6 +272,7 @@ class RankingEvaluation:
         )
 
 
+@remembered(skip=2)
 def evaluate_ranking(
     model: FactorModel,
     test: Ratings,

@@ -6,7 +6,7 @@ import math
 from collections.abc import Mapping
 from typing import TYPE_CHECKING
 
-from hatrix.evaluation import ranking_charts, search_charts
+from hatrix.evaluation import ranking_charts, search_charts, snippets
 from hatrix.evaluation.layout import (
     Cell,
     Figure,
@@ -57,11 +57,11 @@ def story(
     *,
     protocol: str | None = None,
     command: str | None = None,
+    model_file: str | None = None,
 ) -> Story:
     """Everything the report says about a ranking; `hatrix.evaluation.report.write` describes the rest."""
     model = evaluation.model
     name = type(model.recipe).__name__
-    k = evaluation.k[0] if len(evaluation.k) == 1 else evaluation.k
     return Story(
         title=f"{name} on {model.data_name}",
         lead=f"{name} was trained on {int(model.user_count.sum()):,} rows of {len(model.users):,} users and "
@@ -76,7 +76,7 @@ def story(
             *_lengths(evaluation, baselines),
             _users(evaluation),
             _items(evaluation),
-            reproduce(model, f"hx.evaluate_ranking(model, split.test, k={k!r})", protocol, command),
+            reproduce(snippets.of_evaluation(evaluation, "hx.evaluate_ranking", model=model_file), command),
         ],
     )
 

@@ -32,6 +32,7 @@ def write(
     baselines: Mapping[str, Evaluation] | Mapping[str, RankingEvaluation] | None = None,
     protocol: str | None = None,
     command: str | None = None,
+    model_file: str | None = None,
 ) -> None:
     """Write the report of an evaluation as one self-contained HTML file, atomically.
 
@@ -50,9 +51,11 @@ def write(
         Evaluations of other models on the same test part to compare with, by name. With predicted ratings, always
         predicting the training mean is compared in any case.
     protocol
-        How the test part was made (`Split.protocol`), to be told and to be reproduced.
+        How the test part was made (`Split.protocol`), to be told.
     command
         The command that did all this, for the part on reproducing it.
+    model_file
+        The file that the model was loaded from, if the report is of a model that was not trained here.
 
     Raises
     ------
@@ -61,7 +64,17 @@ def write(
     DataError
         If a baseline was evaluated on other ratings or users, or in another way.
     """
-    save(render(evaluation, title=title, baselines=baselines, protocol=protocol, command=command), path)
+    save(
+        render(
+            evaluation,
+            title=title,
+            baselines=baselines,
+            protocol=protocol,
+            command=command,
+            model_file=model_file,
+        ),
+        path,
+    )
 
 
 def render(
@@ -71,6 +84,7 @@ def render(
     baselines: Mapping[str, Evaluation] | Mapping[str, RankingEvaluation] | None = None,
     protocol: str | None = None,
     command: str | None = None,
+    model_file: str | None = None,
 ) -> str:
     """The HTML of the report; `write` describes the parameters."""
     from hatrix.evaluation import ranking_sections, sections
@@ -89,7 +103,7 @@ def render(
                 "evaluate both on the same test part"
             )
     tell: Any = ranking_sections.story if isinstance(evaluation, RankingEvaluation) else sections.story
-    story = tell(evaluation, baselines or {}, protocol=protocol, command=command)
+    story = tell(evaluation, baselines or {}, protocol=protocol, command=command, model_file=model_file)
     return page(story, title=title)
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from typing import TYPE_CHECKING, Any
 
-from hatrix.evaluation import search_charts
+from hatrix.evaluation import search_charts, snippets
 from hatrix.evaluation.layout import (
     Cell,
     Part,
@@ -259,20 +259,8 @@ def _recipes(result: Comparison) -> Section:
 
 
 def _again(result: Comparison, command: str | None) -> Section:
-    recipes = ", ".join(
-        f"hx.{type(entry.recipe).__name__}"
-        f"({', '.join(f'{k}={v!r}' for k, v in entry.recipe.model_dump(exclude_defaults=True).items())})"
-        for entry in result.entries
-    )
-    lines = [
-        "import hatrix as hx",
-        "",
-        f"split = ...  # {result.split.protocol} of {result.split.train.name}",
-        f"result = hx.compare([{recipes}], split, metric={result.metric!r}, seed={result.seed})",
-        "print(result.table())",
-    ]
     code = [("On the command line", command)] if command else []
-    code.append(("In Python", "\n".join(lines)))
+    code.append(("In Python", snippets.of_comparison(result)))
     return Section("reproduce", "Reproduce", "How to reproduce it", (), [Part(code=code)])
 
 
@@ -376,22 +364,6 @@ def _knobs(result: Tuning) -> Section:
 
 
 def _again_search(result: Tuning, command: str | None) -> Section:
-    given = {name: getattr(result.start, name) for name in type(result.start).model_fields}
-    default = type(result.start)()
-    start = ", ".join(f"{k}={v!r}" for k, v in given.items() if v != getattr(default, k))
-    found = ", ".join(f"{k}={v!r}" for k, v in result.best.model_dump(exclude_defaults=True).items())
-    recipe = f"hx.{type(result.best).__name__}"
-    space = {name: one.plain() for name, one in result.space.items()}
-    lines = [
-        "import hatrix as hx",
-        "",
-        f"train = ...  # of {result.data}",
-        f"result = hx.tune({recipe}({start}), train, trials={len(result.trials)}, seed={result.seed},",
-        f"                 space={space})",
-        "",
-        "# the recipe that was found",
-        f"{recipe}({found})",
-    ]
     code = [("On the command line", command)] if command else []
-    code.append(("In Python", "\n".join(lines)))
+    code.append(("In Python", snippets.of_search(result)))
     return Section("reproduce", "Reproduce", "How to reproduce it", (), [Part(code=code)])

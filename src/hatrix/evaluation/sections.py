@@ -4,12 +4,11 @@ from __future__ import annotations
 
 import math
 import platform
-import re
 from collections.abc import Mapping
 from importlib.metadata import version
 from typing import TYPE_CHECKING, Literal, NamedTuple
 
-from hatrix.evaluation import charts, findings, uncertainty_sections
+from hatrix.evaluation import charts, findings, snippets, uncertainty_sections
 from hatrix.evaluation.layout import (
     Cell,
     Part,
@@ -69,6 +68,7 @@ def story(
     *,
     protocol: str | None = None,
     command: str | None = None,
+    model_file: str | None = None,
 ) -> Story:
     """Everything the report says about an evaluation; `hatrix.evaluation.report.write` describes the rest."""
     model, anatomy = evaluation.model, evaluation.anatomy
@@ -106,7 +106,7 @@ def story(
             _range(evaluation, unit),
             _level(evaluation, unit),
             _worst(evaluation),
-            reproduce(evaluation.model, "hx.evaluate(model, split.test)", protocol, command),
+            reproduce(snippets.of_evaluation(evaluation, "hx.evaluate", model=model_file), command),
         ],
     )
 
@@ -407,49 +407,15 @@ def _costly(costly: pd.DataFrame) -> list[Part]:
     return [Part(f"The {len(rows)} items that cost most", tables=[table])]
 
 
-def reproduce(model: FactorModel, evaluated: str, protocol: str | None, command: str | None) -> Section:
-    """The command, and the same in Python as far as it is known; ``evaluated`` is the call that made the figures."""
-    code = [("On the command line", command)] if command else []
-    code.append(("In Python", _snippet(model, evaluated, protocol)))
+def reproduce(code: str, command: str | None) -> Section:
+    """The command, and the same in Python."""
+    shown = [("On the command line", command)] if command else []
+    shown.append(("In Python", code))
     words = (
         "The same data, hyper-parameters and seed give the same model to the last bit, for any number of threads, "
         "on the same type of machine with the same versions."
     )
-    return Section("reproduce", "Reproduce", "How to reproduce it", (words,), [Part(code=code)])
-
-
-def _snippet(model: FactorModel, evaluated: str, protocol: str | None) -> str:
-    from hatrix.data import datasets
-
-    recipe = type(model.recipe)
-    changed = model.recipe.model_dump(exclude_defaults=True)
-    arguments = ", ".join(f"{name}={value!r}" for name, value in changed.items())
-    known = model.data_name in datasets.names()
-    parted = re.fullmatch(
-        r"(per_user|random|by_time) ([\d.]+)(?:, seed (\d+))?(?:, draw (notebook))?", protocol or ""
-    )
-    split = f"hx.split.per_user(ratings, 0.2, seed={model.seed})  # or how you split them"
-    if parted:
-        seed = f", seed={parted[3]}" if parted[3] else ""
-        draw = f", draw={parted[4]!r}" if parted[4] else ""
-        split = f"hx.split.{parted[1]}(ratings, test={parted[2]}{seed}{draw})"
-    elif protocol:
-        split = f"...  # {' '.join(protocol.split())}"
-    valid = "valid=0.1, " if {"valid_rmse", "valid_ndcg"} & set(model.history) else ""
-    lines = [
-        "import hatrix as hx",
-        "",
-        f"ratings = hx.datasets.load({model.data_name!r})"
-        if known
-        else f"ratings = hx.read(...)  # {model.data_name!r}",
-        f"split = {split}",
-        f"model = hx.{recipe.__name__}({arguments}).fit(split.train, {valid}seed={model.seed})"
-        + ("  # valid: as you held out" if valid else ""),
-        f"result = {evaluated}",
-        "print(result.table())",
-        'result.report("report.html")',
-    ]
-    return "\n".join(lines)
+    return Section("reproduce", "Reproduce", "How to reproduce it", (words,), [Part(code=shown)])
 
 
 def _totals(confusion: pd.DataFrame) -> pd.DataFrame:

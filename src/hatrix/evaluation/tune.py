@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from hatrix.data.origin import remembered
 from hatrix.data.ratings import Ratings
 from hatrix.data.split import Split
 from hatrix.errors import DataError, DivergenceError, ParameterError
@@ -28,6 +29,7 @@ if TYPE_CHECKING:
     import altair as alt
     import pandas as pd
 
+    from hatrix.data.origin import Origin
     from hatrix.models.model import FactorModel
 
 __all__ = ["Tuning", "tune"]
@@ -69,6 +71,10 @@ class Tuning:
         What else deserves to be known.
     interrupted
         Whether Ctrl-C ended the search before all trials were made.
+    origin
+        The calls that made the training ratings, for reports; None where they are not known.
+    options
+        The arguments that the function was called with, as code, for reports.
     """
 
     best: Algorithm
@@ -85,6 +91,8 @@ class Tuning:
     n_valid: int
     notes: tuple[str, ...] = field(default=())
     interrupted: bool = False
+    origin: Origin | None = field(default=None, repr=False)
+    options: Mapping[str, str | None] = field(default_factory=dict, repr=False)
 
     @property
     def values(self) -> dict[str, Any]:
@@ -137,6 +145,7 @@ class Tuning:
         )
 
 
+@remembered(skip=2)
 def tune(
     recipe: Algorithm,
     train: Ratings,
@@ -407,6 +416,7 @@ class _Search:
             len(self.valid),
             tuple(notes),
             self.interrupted,
+            self.train.origin,
         )
 
     def _table(self) -> pd.DataFrame:

@@ -1,0 +1,176 @@
+"""How ratings were made, as Python code, so that a report can print what makes them again.
+
+Examples
+--------
+>>> import hatrix as hx
+>>> ratings, _ = hx.synthetic.make(60, 40, n_ratings=1200, seed=1)
+>>> print("\\n".join(hx.split.per_user(ratings, seed=3).train.origin.lines()))
+ratings = hx.synthetic.make(60, 40, n_ratings=1200, seed=1)[0]
+split = hx.split.per_user(ratings, test=0.2, seed=3)
+"""
+
+from __future__ import annotations
+
+import functools
+import inspect
+import os
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, replace
+from typing import Any, ParamSpec, TypeVar
+
+import numpy as np
+
+__all__ = ["Origin", "code_of", "recorded", "remembered"]
+
+P = ParamSpec("P")
+R = TypeVar("R")
+
+NO_DIFFERENCE = frozenset({"progress", "threads", "memory", "folder"})
+"""Parameters that do not change what is made."""
+ALWAYS_SAID = frozenset({"test", "seed", "folds"})
+"""Parameters that are written down where they are the defaults, too."""
+LONGEST = 1000
+"""Characters of an argument that is written down."""
+
+
+@dataclass(frozen=True)
+class Origin:
+    """How one piece of data was made.
+
+    Attributes
+    ----------
+    call
+        The call that made it, with ``{0}`` for what it was made from.
+    name
+        What the result of the call is called in code.
+    part
+        What was taken of the result, such as ``.train``.
+    of
+        How that was made which it was made from; None if it was made in memory, in a way that is not known.
+    rows
+        Of a part of a split: how many training rows the split has.
+    """
+
+    call: str
+    name: str = "ratings"
+    part: str = ""
+    of: Origin | None = None
+    rows: int | None = None
+
+    @property
+    def is_split(self) -> bool:
+        """Whether this is a part of a split."""
+        return self.rows is not None
+
+    @property
+    def expression(self) -> str:
+        """What these ratings are called after `lines`."""
+        return self.name + self.part
+
+    @property
+    def is_known(self) -> bool:
+        """Whether the code makes the ratings from nothing, so that it needs nothing in memory."""
+        return "{0}" not in self.call or (self.of is not None and self.of.is_known)
+
+    def lines(self) -> list[str]:
+        """Return the lines of code after which `expression` stands for the ratings."""
+        before = [] if self.of is None else self.of.lines()
+        source = "ratings" if self.of is None else self.of.expression
+        return [*before, f"{self.name} = {self.call.replace('{0}', source)}"]
+
+
+def code_of(value: Any) -> str | None:
+    """Return a value as Python code; None for one that code cannot say in a line."""
+    if isinstance(value, np.generic):
+        value = value.item()
+    if isinstance(value, os.PathLike):
+        value = os.fspath(value)
+    if value is None or isinstance(value, str | int | float):
+        return repr(value)
+    if isinstance(value, list | tuple):
+        inside = [code_of(one) for one in value]
+        if None in inside:
+            return None
+        joined = ", ".join(text for text in inside if text is not None)
+        return f"[{joined}]" if isinstance(value, list) else f"({joined}{',' * (len(value) == 1)})"
+    if isinstance(value, Mapping):
+        pairs = [(code_of(key), code_of(one)) for key, one in value.items()]
+        if any(None in pair for pair in pairs):
+            return None
+        return "{" + ", ".join(f"{key}: {one}" for key, one in pairs) + "}"
+    return None
+
+
+def _arguments_of(
+    signature: inspect.Signature, args: Any, kwargs: Any, *, skip: int = 0
+) -> dict[str, str | None]:
+    """Return the code of the arguments that are not the defaults, by parameter, after the first few.
+
+    The names of parameters that have no default begin with a star. None stands for what code cannot say
+    in a line.
+    """
+    bound = signature.bind(*args, **kwargs)
+    bound.apply_defaults()
+    found = {}
+    for name, value in list(bound.arguments.items())[skip:]:
+        parameter = signature.parameters[name]
+        is_default = parameter.default is not parameter.empty and code_of(value) == code_of(parameter.default)
+        is_left_out = is_default and code_of(value) is not None and name not in ALWAYS_SAID
+        if name in NO_DIFFERENCE or is_left_out:
+            continue
+        required = parameter.default is parameter.empty and parameter.kind is not parameter.KEYWORD_ONLY
+        code = code_of(value)
+        found[f"*{name}" if required else name] = code if code is None or len(code) <= LONGEST else None
+    return found
+
+
+def recorded(name: str) -> Callable[[Callable[P, R]], Callable[P, R]]:
+    """Decorate a function that makes ratings, or splits them, so that its results know the call."""
+
+    def decorate(function: Callable[P, R]) -> Callable[P, R]:
+        signature = inspect.signature(function)
+
+        @functools.wraps(function)
+        def made(*args: P.args, **kwargs: P.kwargs) -> R:
+            found: R = _marked(function(*args, **kwargs), name, signature, args, kwargs)
+            return found
+
+        return made
+
+    return decorate
+
+
+def remembered(*, skip: int) -> Callable[[Callable[P, R]], Callable[P, R]]:
+    """Decorate a function whose result has ``options``: the code of its arguments after the first few."""
+
+    def decorate(function: Callable[P, R]) -> Callable[P, R]:
+        signature = inspect.signature(function)
+
+        @functools.wraps(function)
+        def made(*args: P.args, **kwargs: P.kwargs) -> R:
+            found: Any = function(*args, **kwargs)
+            made: R = replace(found, options=_arguments_of(signature, args, kwargs, skip=skip))
+            return made
+
+        return made
+
+    return decorate
+
+
+def _marked(found: Any, name: str, signature: inspect.Signature, args: Any, kwargs: Any) -> Any:
+    """The result with its origin, as far as that can be said."""
+    from hatrix.data.ratings import Ratings
+    from hatrix.data.split import Folds, Split
+
+    first = next(iter(signature.bind(*args, **kwargs).arguments.values()))
+    splits = isinstance(found, Split | Folds) and isinstance(first, Ratings)
+    arguments = _arguments_of(signature, args, kwargs, skip=int(splits))
+    if None in arguments.values():
+        return found
+    said = [value if key.startswith("*") else f"{key}={value}" for key, value in arguments.items()]
+    call = f"{name}({', '.join([*['{0}'] * splits, *(text for text in said if text)])})"
+    if isinstance(found, Ratings):
+        return found.made_by(Origin(call))
+    if isinstance(found, tuple):
+        return (found[0].made_by(Origin(f"{call}[0]")), *found[1:])
+    return found.made_by(call, first.origin if isinstance(first, Ratings) else None)
