@@ -9,6 +9,7 @@ import sys
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
+from functools import cache
 from pathlib import Path
 
 from hatrix.app.spark.java import need_java, need_the_extra
@@ -24,6 +25,7 @@ SMALL = {
 }
 
 
+@cache
 def why_not() -> str | None:
     """What is missing for Spark on this machine."""
     try:

@@ -12,9 +12,13 @@ import pytest
 import limited
 from control_group import control_group
 
-pytestmark = pytest.mark.skipif(
-    not Path("/proc/self/status").exists(), reason="Linux alone says what the most was that was resident"
-)
+pytestmark = [
+    pytest.mark.campaign,
+    pytest.mark.skipif(
+        not Path("/proc/self/status").exists(),
+        reason="Linux alone says what the most was that was resident",
+    ),
+]
 
 LIMIT = 512_000_000
 """Of which Python and the libraries take 320 MB in the end."""

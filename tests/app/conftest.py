@@ -11,6 +11,14 @@ from command import Outcome
 from hatrix.app.cli import main
 
 
+@pytest.hookimpl(tryfirst=True)
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Leave to ``make test-all`` what needs a session of Spark: its Java takes minutes of processor time."""
+    for item in items:
+        if isinstance(item, pytest.Function) and "spark" in item.fixturenames:
+            item.add_marker("campaign")
+
+
 @pytest.fixture
 def hatrix(
     capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch, tmp_path: Path

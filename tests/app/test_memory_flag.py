@@ -113,6 +113,7 @@ class TestExpand:
         refused(hatrix(*expand), "--out is missing")
 
 
+@pytest.mark.campaign
 @pytest.mark.parametrize("algorithm", ["biased-mf", "implicit-als"])
 def test_the_kernel_allows_no_more_than_was_said(algorithm, source, large, tmp_path):
     """10 million ratings take 160 MB on disk and 300 more in training; in memory the same command is killed."""

@@ -21,6 +21,7 @@ from hatrix.app.spark import java
 from hatrix.errors import MissingExtraError
 
 needs_spark = [
+    pytest.mark.campaign,
     pytest.mark.skipif(own.why_not() is not None, reason=str(own.why_not())),
     pytest.mark.filterwarnings("ignore::FutureWarning"),
 ]

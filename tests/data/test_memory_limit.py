@@ -11,9 +11,13 @@ import pytest
 
 from control_group import control_group, entering
 
-pytestmark = pytest.mark.skipif(
-    not Path("/proc/self/status").exists(), reason="Linux alone says what the most was that was resident"
-)
+pytestmark = [
+    pytest.mark.campaign,
+    pytest.mark.skipif(
+        not Path("/proc/self/status").exists(),
+        reason="Linux alone says what the most was that was resident",
+    ),
+]
 
 ROWS = 10_000_000
 LIMIT = 300_000_000

@@ -204,6 +204,7 @@ def test_a_training_user_folds_in_to_the_conditional_row_in_expectation(ratings,
         np.testing.assert_allclose(np.std(drawn, axis=0), sd, rtol=0.25)
 
 
+@pytest.mark.campaign
 @pytest.mark.parametrize("noise", ["common", "user"])
 @pytest.mark.parametrize("likelihood", ["gaussian", "ordinal"])
 def test_training_rows_fold_in_to_what_the_chain_says_of_them(likelihood, noise, ratings):
@@ -299,6 +300,7 @@ def test_a_new_item_is_found_by_its_attributes(model):
     assert len(new.recommend(0, 5, where='genres == "crime"')) == 0
 
 
+@pytest.mark.campaign
 @pytest.mark.parametrize("likelihood", ["gaussian", "ordinal"])
 def test_a_cold_item_with_genres_is_foretold_better_than_by_the_bias_of_users(likelihood):
     ratings = made(seed=3, users=200, items=90, density=0.3)

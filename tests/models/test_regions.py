@@ -286,6 +286,7 @@ LIMITED = """
 """
 
 
+@pytest.mark.campaign
 @pytest.mark.parametrize("name", ["BiasedMF", "ImplicitALS"])
 @pytest.mark.skipif(
     not sys.platform.startswith("linux"), reason="limits of memory are measured as Linux counts"

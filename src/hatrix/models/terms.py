@@ -182,7 +182,7 @@ def descended(model: FactorModel, given: Given) -> Terms:
     centre, root, bias_variance = fixed.spread(given.side)
     shift = np.zeros_like(V)
     if given.side == USER and "item_terms" in model.parts:
-        shift = model.parts["item_terms"][given.other] / np.sqrt(max(1, len(V)))
+        shift = model.parts["item_terms"][given.other].astype(np.float64) / np.sqrt(max(1, len(V)))
         centre = np.zeros_like(centre)
     A = influence(V @ root, fixed.error, fixed.error / bias_variance if bias_variance else np.inf)
     A = np.concatenate([A[:, :-1] @ root.T, A[:, -1:]], axis=1)
