@@ -89,6 +89,8 @@ def load(
     users, items = (int((count > 0).sum()) for count in (ratings.user_count, ratings.item_count))
     output.note(f"{ratings.name}: {len(ratings):,} ratings, {users:,} users, {items:,} items")
     report = ratings.report
+    if report and report.columns:
+        output.note(f"columns: {', '.join(f'{name} is {role}' for role, name in report.columns)}")
     if report and report.rejected:
         file, line, reason = report.errors[0]
         warnings.warn(

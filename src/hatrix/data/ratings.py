@@ -53,7 +53,9 @@ class ReadReport:
     """What became of every record of a source: ``accepted + rejected + blank + header == records``.
 
     ``duplicates`` counts accepted rows that gave way to another row of the same user and item (or, for implicit
-    data, were added to it). ``errors`` keeps the first rejected rows as (file, line number, reason).
+    data, were added to it). ``errors`` keeps the first rejected rows as (file, line number, reason). ``columns`` says of
+    each column of a file or table what it was taken for, as (``"user"``, ``"item"``, ``"rating"``, ``"time"`` or
+    ``"unused"``, its name, or its position from 0 in a file without a header).
     """
 
     records: int
@@ -63,6 +65,7 @@ class ReadReport:
     header: int = 0
     duplicates: int = 0
     errors: tuple[tuple[str, int, str], ...] = ()
+    columns: tuple[tuple[str, str], ...] = ()
 
 
 @dataclass(frozen=True, eq=False)
