@@ -238,7 +238,6 @@ def way(request, monkeypatch):
         ('a"b', 'a"b'),
         ("\va", "\va"),
         ("\u00a0a\u00a0", "\u00a0a\u00a0"),
-        ("\ufeffa", "\ufeffa"),
         ('\u00a0"a"', '\u00a0"a"'),
         ("a\\", "a\\"),
         ("NULL", "NULL"),

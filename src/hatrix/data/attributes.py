@@ -75,7 +75,7 @@ def check_table(table: Any, ids: Ids, side: str) -> None:
         if len(wrong):
             at = int(wrong[0])
             raise DataError(
-                f"{side}_table, {where}: line {at} is of {side} {np.asarray(labels)[at]!s}, and that line should be of {side} "
+                f"{side}_table, {where}: line {at} is of {side} {np.asarray(labels)[at]!s}, and should be of {side} "
                 f"{ids.labels[at]!s}: the lines need the order of ratings.{side}s; {remedy}"
             )
 
