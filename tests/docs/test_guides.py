@@ -11,7 +11,9 @@ OPTIONS = doctest.NORMALIZE_WHITESPACE | doctest.ELLIPSIS
 DOCS = Path(__file__).resolve().parents[2] / "docs"
 
 
-@pytest.mark.parametrize("page", ["recommending.md", "bayesian.md", "serving.md", "out-of-core.md", "reading.md"])
+@pytest.mark.parametrize(
+    "page", ["recommending.md", "bayesian.md", "serving.md", "out-of-core.md", "reading.md"]
+)
 def test_the_examples_run(page: str) -> None:
     ran = doctest.testfile(str(DOCS / page), module_relative=False, optionflags=OPTIONS)
     assert ran.attempted > 5
