@@ -263,6 +263,24 @@ def test_splits(
     assert n_test in (None, facts["n_test"])
 
 
+def test_titles_are_joined_by_id(hatrix: Callable[..., Outcome], ratings_file: Path, tmp_path: Path) -> None:
+    lines = [f'{item},"Film, {item}"' for item in range(29, -1, -1)]
+    (tmp_path / "films.csv").write_text("\n".join(["movieId,title", *lines]) + "\n")
+    told = hatrix("fit", ratings_file, "bias", *COLUMNS, "--items", "films.csv", "--out", "m.hatrix")
+    assert "columns: who is user, film is item, stars is rating, when is" in told.err
+    table = hx.load(tmp_path / "m.hatrix").item_table
+    assert table is not None
+    assert table["title"].tolist() == [f"Film, {item}" for item in range(30)]
+    refused(
+        hatrix("fit", ratings_file, "bias", *COLUMNS, "--items", "none.csv", "--out", "n"),
+        "none.csv is no file",
+    )
+    refused(
+        hatrix("fit", ratings_file, "bias", *COLUMNS, "--items", "films.csv", "--out", "films.csv"),
+        "films.csv",
+    )
+
+
 def test_a_run_that_fails_leaves_nothing(
     hatrix: Callable[..., Outcome], ratings_file: Path, tmp_path: Path
 ) -> None:

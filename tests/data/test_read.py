@@ -1,8 +1,18 @@
 from __future__ import annotations
 
+import datetime
+import gc
 import gzip
+import os
+import shutil
+import socket
+import subprocess
+import sys
+import tempfile
+import threading
 import zipfile
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pandas as pd
@@ -15,9 +25,10 @@ from hypothesis import strategies as st
 
 import hatrix as hx
 from hatrix.data import text
+from hatrix.data.values import times
 from hatrix.errors import DataError
 
-ROWS = [("ann", 7, 4.5, 100), ("bob", 7, 3.0, 200), ("ann", 9, 1.0, 300)]
+ROWS = [("ann", 7, 4.5, 10**9 + 100), ("bob", 7, 3.0, 10**9 + 200), ("ann", 9, 1.0, 10**9 + 300)]
 
 
 def written(folder: Path, content: str | bytes, name: str = "ratings.csv") -> Path:
@@ -84,7 +95,10 @@ def test_the_fast_way_is_taken_for_a_clean_file(tmp_path, monkeypatch):
 
 @both_ways
 def test_columns_by_name_by_position_and_in_any_order(tmp_path):
-    path = written(tmp_path, "when,stars,film,who,note\n100,4.5,7,ann,x\n200,3,7,bob,y\n300,1,9,ann,z\n")
+    path = written(
+        tmp_path,
+        "when,stars,film,who,note\n1000000100,4.5,7,ann,x\n1000000200,3,7,bob,y\n1000000300,1,9,ann,z\n",
+    )
     assert rows(hx.read(path, user="who", item="film", rating="stars", time="when")) == ROWS
     assert rows(hx.read(path, user=3, item=2, rating=1, time=0)) == ROWS
     assert rows(hx.read(path, user="3", item="2", rating="1", time="0")) == ROWS
@@ -161,7 +175,7 @@ def test_times(tmp_path, cell, seconds):
 
 @both_ways
 def test_the_latest_of_a_pair_wins_else_the_last(tmp_path):
-    ratings = hx.read(written(tmp_path, "1,2,5,300\n1,2,4,100\n1,3,1,1\n"))
+    ratings = hx.read(written(tmp_path, "1,2,5,300\n1,2,4,100\n1,3,1,1\n"), time=3)
     assert rows(ratings) == [(1, 2, 5.0, 300), (1, 3, 1.0, 1)]
     assert ratings.report.duplicates == 1
     assert hx.read(written(tmp_path, "1,2,5\n1,2,4\n")).value.tolist() == [4.0]
@@ -260,6 +274,161 @@ def test_dates_of_any_year(tmp_path, cell, seconds):
 
 
 @both_ways
+@both_ways
+@pytest.mark.parametrize(
+    ("zone", "seconds"),
+    [("", 0), ("Z", 0), (" Z", 0), ("UTC", 0), (" UTC", 0), ("+00", 0), (" +00:00", 0), ("+0530", -19800),
+     ("-05:30", 19800), (" -08", 28800)],
+)  # fmt: skip
+@pytest.mark.parametrize("time", ["22:14:21", "22:14:21.5", "22:14:21.999999999", "22:14:21,25"])
+def test_zones_of_dates(tmp_path, time, zone, seconds):
+    cell = f"2014-05-03 {time}{zone}"
+    path = written(tmp_path, f"user;item;rating;time\n1;2;3;{cell}\n")
+    assert hx.read(path).time.tolist() == [1399155261 + seconds]
+    frame = pd.DataFrame({"user": [1], "item": [1], "rating": [3], "timestamp": [cell]})
+    assert hx.read(frame).time.tolist() == [1399155261 + seconds]
+
+
+@pytest.mark.parametrize(
+    "cell", ["2014-02-29", "2014-13-01", "2014-00-01", "2014-01-00", "0000-01-01", "2014-01-01 10:60", "2014-01-01 1:00",
+             "2014-01-01 10:00:60", "2014-01-01 10:00+24", "2014-01-01 10:00+01:60", "2014-01-01 +01", "20140101T10"]
+)  # fmt: skip
+def test_what_is_no_date(tmp_path, cell):
+    refused(
+        written(tmp_path, f"user,item,rating,time\n1,2,3,{cell}\n"), "is not a date or a number of seconds"
+    )
+    refused(
+        pd.DataFrame({"user": [1], "item": [1], "rating": [3], "time": [cell]}), "neither dates nor numbers"
+    )
+
+
+@given(st.datetimes(), st.sampled_from(["seconds", "microseconds"]))
+@settings(deadline=None)
+def test_dates_are_those_of_python(moment, spec):
+    moment = moment.replace(tzinfo=datetime.UTC)
+    wanted = (moment - datetime.datetime(1970, 1, 1, tzinfo=datetime.UTC)) // datetime.timedelta(seconds=1)
+    texts = [moment.isoformat(sep, spec) for sep in "T "]
+    assert times(np.array(texts, object)).tolist() == [wanted] * 2
+
+
+class TestWithoutHeader:
+    def test_a_leftover_column_that_looks_like_no_time_is_left_out(self, tmp_path):
+        path = written(tmp_path, "ann\t99\ttea\t3\nann\t7\ttea\t5\nbob\t1\tjam\t4\n")
+        ratings = hx.read(path, user=0, item=2, rating=3)
+        assert ratings.time is None
+        assert rows(ratings) == [("ann", "tea", 5.0), ("bob", "jam", 4.0)]
+        assert ratings.report.columns == (("user", "0"), ("unused", "1"), ("item", "2"), ("rating", "3"))
+
+    def test_text_in_a_leftover_column_makes_no_bad_rows(self, tmp_path):
+        path = written(tmp_path, "u1\tmbid-1\tthe band\t21\nu2\tmbid-2\tthe band\t4\n")
+        assert len(hx.read(path, user=0, item=2, rating=3)) == 2
+
+    @pytest.mark.parametrize(
+        ("cells", "is_time"),
+        [
+            (["881250949", "881250950"], True),
+            (["2018-01-31", "1950-02-01 10:00"], True),
+            (["1502824560000", "1502824560000000"], True),
+            (["881250949", ""], False),
+            (["1", "2"], False),
+            (["881250949", "5"], False),
+            (["9780306406157", "9780306406158"], False),
+            (["a", "b"], False),
+            (["-5", "-6"], False),
+        ],
+    )
+    def test_a_fourth_column_is_the_time_if_all_of_it_look_so(self, tmp_path, cells, is_time):
+        path = written(tmp_path, "".join(f"{n},7,3,{cell}\n" for n, cell in enumerate(cells)))
+        ratings = hx.read(path, header=False)
+        assert (ratings.time is not None) == is_time
+        assert ratings.report.columns[3] == ("time" if is_time else "unused", "3")
+
+    def test_a_column_that_is_named_is_the_time_whatever_it_holds(self, tmp_path):
+        assert hx.read(written(tmp_path, "1,2,3,4\n"), time=3).time.tolist() == [4]
+
+    def test_two_columns_that_could_be_the_rating(self, tmp_path):
+        path = written(tmp_path, "ann,99,tea,3\nbob,1,jam,4\n")
+        refused(path, "each of the columns 1 and 3 could be the rating", "--rating-column", user=0, item=2)
+        assert rows(hx.read(path, user=2, item=0, rating=3)) == [("tea", "ann", 3.0), ("jam", "bob", 4.0)]
+
+    def test_files_with_a_header_and_tables_say_what_is_what(self, tmp_path):
+        told = (("user", "userId"), ("item", "movieId"), ("rating", "rating"), ("unused", "note"))
+        path = written(tmp_path, "userId,movieId,rating,note\n1,2,3,x\n")
+        assert hx.read(path).report.columns == told
+        assert hx.read(pd.read_csv(path)).report.columns == told
+        assert hx.read(path, memory="4GB", progress=False).report.columns == told
+
+
+@pytest.mark.parametrize("kind", ["bool", "boolean", "object"])
+def test_booleans_are_ratings(kind):
+    frame = pd.DataFrame({"user": [1, 1, 2], "item": [1, 2, 1], "rating": [True, False, True]})
+    assert hx.read(frame.astype({"rating": kind})).value.tolist() == [1.0, 0.0, 1.0]
+    gap = frame.astype({"rating": "boolean"})
+    gap.loc[1, "rating"] = pd.NA
+    refused(gap, "1 ratings are not finite numbers, the first at row 1")
+    assert hx.read(gap, skip_bad_rows=True).value.tolist() == [1.0, 1.0]
+
+
+@pytest.mark.parametrize("label", ["caf\udce9", "\ud83d", b"caf\xe9"])
+def test_labels_that_are_no_unicode_text(label):
+    frame = pd.DataFrame({"user": pd.Series([label, "ann"], dtype=object), "item": [1, 2], "rating": [3, 4]})
+    refused(frame, "the label", "text")
+    found = hx.read(frame, skip_bad_rows=True)
+    assert rows(found) == [("ann", 2, 4.0)]
+    assert [row for _, row, _ in found.report.errors] == [0]
+
+
+class TestPipes:
+    CONTENT = b"user,item,rating\n1,2,3\n1,3,4\n2,2,bad\n"
+
+    @pytest.fixture
+    def pipe(self, tmp_path):
+        """A named pipe that a thread writes to."""
+        path = tmp_path / "pipe.csv"
+        os.mkfifo(path)
+        thread = threading.Thread(target=lambda: path.write_bytes(self.CONTENT), daemon=True)
+        thread.start()
+        yield path
+        thread.join(10)
+
+    @pytest.mark.parametrize("memory", [None, "4GB"])
+    def test_a_named_pipe_is_read(self, pipe, tmp_path, monkeypatch, memory):
+        monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))
+        ratings = hx.read(pipe, skip_bad_rows=True, memory=memory, progress=False)
+        assert (len(ratings), ratings.name) == (2, "pipe")
+        assert ratings.report.errors[0][:2] == (str(pipe), 4)
+        del ratings
+        gc.collect()
+        assert [path.name for path in tmp_path.iterdir()] == ["pipe.csv"]
+
+    def test_a_pipe_among_files(self, pipe, tmp_path):
+        other = written(tmp_path, "user,item,rating\n5,6,1\n", "other.csv")
+        assert len(hx.read([other, pipe], skip_bad_rows=True)) == 3
+
+    def test_mistakes_name_the_pipe(self, pipe):
+        refused(pipe, f"{pipe}: 1 bad row: line 4")
+
+    def test_standard_input(self):
+        program = "import hatrix as hx; print(len(hx.read('/dev/stdin', skip_bad_rows=True)))"
+        done = subprocess.run([sys.executable, "-c", program], input=self.CONTENT, capture_output=True)
+        assert (done.stdout, done.returncode) == (b"2\n", 0), done.stderr
+
+    def test_a_pipe_that_gives_too_much(self, pipe, monkeypatch):
+        monkeypatch.setattr(shutil, "disk_usage", lambda _: SimpleNamespace(free=20))
+        refused(pipe, "is a pipe that gives more than", "write the ratings to a file, or set TMPDIR")
+
+    @pytest.mark.parametrize("device", ["/dev/zero", "/dev/null"])
+    @pytest.mark.parametrize("memory", [None, "4GB"])
+    def test_devices_are_refused(self, device, memory):
+        refused(device, f"{device} is a device: give a file of ratings, or a pipe", memory=memory)
+
+    def test_sockets_are_refused(self, tmp_path, monkeypatch):
+        monkeypatch.chdir(tmp_path)
+        with socket.socket(socket.AF_UNIX) as listening:
+            listening.bind("s")
+            refused("s", "s is a socket")
+
+
 def test_there_is_no_24th_hour(tmp_path):
     path = written(tmp_path, "user,item,rating,time\n1,2,3,2020-02-20 24:00:00\n")
     refused(path, "line 2: time '2020-02-20 24:00:00' is not a date")

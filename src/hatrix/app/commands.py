@@ -34,6 +34,7 @@ from hatrix.app.flags import (
 from hatrix.app.spark import commands as on_spark
 from hatrix.app.staging import refuse_unwritable, staged
 from hatrix.app.steps import (
+    Items,
     Name,
     Source,
     aligned,
@@ -127,6 +128,7 @@ def run(
     parting: Parting = Parting(),  # noqa: B008
     ranking: Ranking = Ranking(),  # noqa: B008
     training: Training = Training(),  # noqa: B008
+    items: Items = None,
     columns: Columns = Columns(),  # noqa: B008
     output: Output = Output(),  # noqa: B008
     invoked: str | None = None,
@@ -136,8 +138,10 @@ def run(
     parting.check()
     ranks = ranking.applies(recipe)
     training.check(recipe, source)
+    if items is not None:
+        refuse_unwritable(out, (MODEL, REPORT, METRICS, HISTORY, TEST), "--out", [items])
     with staged(out, (MODEL, REPORT, METRICS, HISTORY, TEST), source) as stage:
-        ratings = load(source, columns, output, recipe)
+        ratings = load(source, columns, output, recipe, items=items)
         split = parting.part(ratings, training.seed)
         output.note(f"training {algorithm} on {len(split.train):,} of them ({split.protocol})")
         model, seconds = train(recipe, split.train, training, output)
@@ -185,6 +189,7 @@ def fit(
     out: Annotated[Path, Parameter(converter=file_path, help="file for the model, such as model.hatrix")],
     recipe: Algorithm,
     training: Training = Training(),  # noqa: B008
+    items: Items = None,
     columns: Columns = Columns(),  # noqa: B008
     memory: Memory = None,
     output: Output = Output(),  # noqa: B008
@@ -197,8 +202,10 @@ def fit(
         )
     check_memory(memory, recipe)
     on_disk = None if memory is None else out.with_name(f".{out.name}.reading")
+    if items is not None:
+        refuse_unwritable(out.parent, [out.name], "--out", [items])
     with staged(out.parent, [out.name], source) as stage:
-        ratings = load(source, columns, output, recipe, memory, on_disk)
+        ratings = load(source, columns, output, recipe, memory, on_disk, items)
         output.note(f"training {algorithm} on them")
         model, seconds = train(recipe, ratings, training, output)
         if model.unfinished:

@@ -24,6 +24,7 @@ if TYPE_CHECKING:
     from hatrix.models.model import FactorModel
 
 __all__ = [
+    "Items",
     "Name",
     "Source",
     "aligned",
@@ -43,6 +44,11 @@ Source = Annotated[
         "'part-*.csv', or a folder of Parquet files"
     ),
 ]
+Items = Annotated[
+    Path | None,
+    Parameter(help="table of the items, a Parquet file or a text file with a header: a column of ids that is called item, "
+    "movieId, id or the like, and title, year, genres or others; they are then shown with recommendations"),
+]  # fmt: skip
 Name = Annotated[
     str, Parameter(help=f"one of {', '.join(models.ALGORITHMS)}; write --help after it for its own flags")
 ]
@@ -79,17 +85,27 @@ def load(
     recipe: Algorithm,
     memory: str | None = None,
     folder: Path | None = None,
+    items: Path | None = None,
 ) -> Ratings:
     """The ratings, and notes of what was found; with ``memory`` on disk, in the ``folder`` or a temporary one."""
+    table = None
+    if items is not None:
+        from hatrix.data.attributes import read_table
+
+        table = read_table(items)
     ratings = columns.load(source, progress=not output.quiet, memory=memory, folder=folder)
     if ratings.implicit and recipe.task == "rating":
         raise DataError(
             f"{source} has events and no ratings, and {recipe.name} predicts ratings: name the column of the ratings "
             "with --rating-column, or give data that have one"
         )
-    users, items = (int((count > 0).sum()) for count in (ratings.user_count, ratings.item_count))
-    output.note(f"{ratings.name}: {len(ratings):,} ratings, {users:,} users, {items:,} items")
+    if table is not None:
+        ratings = ratings.with_items(table)
+    users, n_items = (int((count > 0).sum()) for count in (ratings.user_count, ratings.item_count))
+    output.note(f"{ratings.name}: {len(ratings):,} ratings, {users:,} users, {n_items:,} items")
     report = ratings.report
+    if report and report.columns:
+        output.note(f"columns: {', '.join(f'{name} is {role}' for role, name in report.columns)}")
     if report and report.rejected:
         file, line, reason = report.errors[0]
         warnings.warn(

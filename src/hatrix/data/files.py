@@ -6,7 +6,7 @@ from collections import deque
 from collections.abc import Generator, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import contextmanager
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -16,7 +16,7 @@ from hatrix.data.disk import Disk
 from hatrix.data.lines import Piece, pieces_of_text
 from hatrix.data.pieces import Columns, joined, total
 from hatrix.data.ratings import ReadReport
-from hatrix.data.roles import counts_events, known_names, places_of
+from hatrix.data.roles import counts_events, known_names, places_of, taken
 from hatrix.data.sources import Source
 from hatrix.data.tables import ROW_NUMBER, columns_of, parquet, rows_in
 from hatrix.errors import DataError
@@ -70,6 +70,9 @@ class Files:
 
     def whole(self) -> Iterator[Columns]:
         """The columns of each file."""
+        return map(self._noted, self._whole())
+
+    def _whole(self) -> Iterator[Columns]:
         for path in self._files():
             if self.source.parquet:
                 with parquet(path) as table:
@@ -85,10 +88,15 @@ class Files:
     def in_pieces(self, disk: Disk, rows: int) -> Generator[Columns, None, None]:
         """The columns of a piece of a file at a time: about so many rows, or as much text as memory allows."""
         for path in self._files():
-            yield from (self._pieces_of_table if self.source.parquet else self._pieces_of_text)(
-                path, disk, rows
-            )
+            pieces = self._pieces_of_table if self.source.parquet else self._pieces_of_text
+            yield from map(self._noted, pieces(path, disk, rows))
             self._refuse_change(path)
+
+    def _noted(self, found: Columns) -> Columns:
+        """The columns with a report that says what was taken for what."""
+        assert self._first is not None
+        _, _, names, width = self._first[1]
+        return found._replace(report=replace(found.report, columns=taken(self._places, names, width)))
 
     def _files(self) -> list[Path]:
         """Return the files to read: all of them, but no Parquet file without rows if another one has some.
@@ -172,14 +180,21 @@ class Files:
                 return
             separator, header = (how.separator, how.header) if first is None else first[1][:2]
             layout = text.sniff(plain, named, separator, header, known_names(how.chosen))
-            self._checked(path, layout.header, layout.width, layout.separator)
+            self._checked(path, layout.header, layout.width, layout.separator, layout.sample)
             yield plain, layout
 
-    def _checked(self, path: Path, names: list[str] | None, width: int, kinds: Any) -> dict[str, int]:
+    def _checked(
+        self,
+        path: Path,
+        names: list[str] | None,
+        width: int,
+        kinds: Any,
+        sample: list[list[str]] | None = None,
+    ) -> dict[str, int]:
         """Which column is which, in the first file and so in all."""
         named = self.source.named(path)
         if self._first is None:
-            self._places = places_of(self.how.chosen, names, width, named, self.how.implicit)
+            self._places = places_of(self.how.chosen, names, width, named, self.how.implicit, sample)
             if self.implicit is None:
                 self.implicit = counts_events(self._places, names)
             header = names is not None

@@ -112,7 +112,9 @@ def total(reports: Iterable[ReadReport]) -> ReadReport:
     """What became of the records of all pieces."""
     counts = dict.fromkeys(("records", "accepted", "rejected", "blank", "header", "duplicates"), 0)
     errors: list[tuple[str, int, str]] = []
+    columns: tuple[tuple[str, str], ...] = ()
     for one in reports:
+        columns = columns or one.columns
         counts = {name: count + getattr(one, name) for name, count in counts.items()}
         errors += one.errors
-    return ReadReport(**counts, errors=tuple(errors[:5]))
+    return ReadReport(**counts, errors=tuple(errors[:5]), columns=columns)

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 
+from hatrix.data.attributes import check_table, joined_table
 from hatrix.data.disk import Disk, let_go, will_need
 from hatrix.data.ids import Ids, as_column, unmasked
 from hatrix.data.values import NO_TIME, numbers, times
@@ -57,7 +58,9 @@ class ReadReport:
     """What became of every record of a source: ``accepted + rejected + blank + header == records``.
 
     ``duplicates`` counts accepted rows that gave way to another row of the same user and item (or, for implicit
-    data, were added to it). ``errors`` keeps the first rejected rows as (file, line number, reason).
+    data, were added to it). ``errors`` keeps the first rejected rows as (file, line number, reason). ``columns`` says of
+    each column of a file or table what it was taken for, as (``"user"``, ``"item"``, ``"rating"``, ``"time"`` or
+    ``"unused"``, its name, or its position from 0 in a file without a header).
     """
 
     records: int
@@ -67,6 +70,7 @@ class ReadReport:
     header: int = 0
     duplicates: int = 0
     errors: tuple[tuple[str, int, str], ...] = ()
+    columns: tuple[tuple[str, str], ...] = ()
 
 
 @dataclass(frozen=True, eq=False)
@@ -89,7 +93,7 @@ class Ratings:
         True where ``value`` counts events instead of rating them.
     item_table, user_table
         Attributes, one line per id in the order of ``items`` and ``users``: items may have ``title``, ``year``
-        and ``genres`` (joined by ``|``).
+        and ``genres`` (joined by ``|``). `with_items` and `with_users` make them from a table in any order.
     report
         What reading the source found.
     name
@@ -116,6 +120,8 @@ class Ratings:
     origin: Origin | None = field(default=None, repr=False)
 
     def __post_init__(self) -> None:
+        check_table(self.item_table, self.items, "item")
+        check_table(self.user_table, self.users, "user")
         for column in self.columns:
             column.setflags(write=False)
 
@@ -269,6 +275,69 @@ class Ratings:
     def made_by(self, origin: Origin) -> Ratings:
         """Return the same ratings, which know how they were made."""
         return replace(self, origin=origin)
+
+    def with_items(
+        self,
+        frame: Any,
+        *,
+        id: str | None = None,
+        title: str | None = None,
+        year: str | None = None,
+        genres: str | None = None,
+    ) -> Ratings:
+        """The same ratings with a table of the items, whose lines are found by their ids.
+
+        Parameters
+        ----------
+        frame
+            Any DataFrame (pandas, polars, Arrow), in any order. Lines of items without ratings are left out; an item
+            without a line has missing values.
+        id
+            Its column of item ids. By default the one column that is named as ids are, such as ``"item"`` or
+            ``"movieId"``, or the index, if that is not just 0, 1, 2, ....
+        title, year, genres
+            Its columns of these, where they have other names. All other columns are kept as they are.
+
+        Raises
+        ------
+        DataError
+            If a column is missing, an id has two lines, or no item has a line.
+
+        Examples
+        --------
+        >>> import pandas as pd
+        >>> films = pd.DataFrame({"movieId": [30, 10, 20], "name": ["Cabaret", "Alien", "Brazil"]})
+        >>> ratings = Ratings.from_columns(["ann", "bob"], [10, 30], [4, 5]).with_items(films, title="name")
+        >>> ratings.item_table["title"].tolist()
+        ['Alien', 'Cabaret']
+        """
+        names = {"title": title, "year": year, "genres": genres}
+        return replace(self, item_table=joined_table(frame, self.items, "item", id, names))
+
+    def with_users(self, frame: Any, *, id: str | None = None) -> Ratings:
+        """The same ratings with a table of the users, whose lines are found by their ids.
+
+        Parameters
+        ----------
+        frame
+            Any DataFrame, in any order.
+        id
+            Its column of user ids; by default as for `with_items`.
+
+        Raises
+        ------
+        DataError
+            As for `with_items`.
+
+        Examples
+        --------
+        >>> import pandas as pd
+        >>> jobs = pd.DataFrame({"job": ["poet", "cook"]}, index=["bob", "ann"])
+        >>> ratings = Ratings.from_columns(["ann", "bob"], [10, 30], [4, 5]).with_users(jobs)
+        >>> ratings.user_table["job"].tolist()
+        ['cook', 'poet']
+        """
+        return replace(self, user_table=joined_table(frame, self.users, "user", id, {}))
 
     def take(self, rows: NDArray[Any] | slice) -> Ratings:
         """The given rows (a boolean mask, positions or a slice), with the same ids and tables.

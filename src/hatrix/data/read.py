@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import shutil
 from contextlib import closing
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 from hatrix.data.disk import Disk, one_line, size_in_bytes
@@ -13,7 +14,7 @@ from hatrix.data.origin import recorded
 from hatrix.data.pieces import Columns, joined
 from hatrix.data.progress import row_bar
 from hatrix.data.ratings import Ratings, frame_column, frame_of
-from hatrix.data.roles import counts_events, places_of
+from hatrix.data.roles import counts_events, places_of, taken
 from hatrix.data.sources import Source, is_path, source_of
 from hatrix.data.stored import ahead, clear, kept, open_disk, rows_at_once, store
 from hatrix.data.tables import columns_of
@@ -59,7 +60,9 @@ def read(
         is, is copied to a temporary file first, which may take half of the room there; set TMPDIR for another place.
     user, item, rating, time
         Columns by name, or by position from 0. By default usual names are looked for in the header; without a
-        header the order is user, item, rating, time. A file without ratings has one event a row.
+        header the order is user, item, rating, time, and a column that is not named is the time only if its first fields
+        are all dates, or numbers that are times from 1990 to 2099. A file without ratings has one event a row.
+        ``ratings.report.columns`` says which column was taken for what.
     separator
         What stands between fields, of any length; found by default.
     header
@@ -126,6 +129,8 @@ def read(
         columns = {role: frame_column(table, table.columns[place]) for role, place in places.items()}
         counted = counts_events(places, table.columns) if implicit is None else implicit
         found = columns_of(columns, "the table", skip_bad_rows=skip_bad_rows)
+        report = replace(found.report, columns=taken(places, table.columns, len(table.columns)))
+        found = found._replace(report=report)
         return _in_memory(found, "the table", counted, scale, name or "ratings")
     how = How(chosen, separator, header, encoding, implicit, skip_bad_rows)
     with source_of(source) as given:

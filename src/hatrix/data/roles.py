@@ -4,9 +4,15 @@ from __future__ import annotations
 
 from typing import Any
 
+import numpy as np
+
+from hatrix.data.values import times
 from hatrix.errors import DataError
 
-__all__ = ["counts_events", "known_names", "places_of"]
+__all__ = ["counts_events", "known_names", "places_of", "taken"]
+
+FIRST, LAST = 631_152_000, 4_102_444_800
+"""Numbers look like times from 1990 to the end of 2099."""
 
 COUNTS = ("count", "counts", "plays", "playcount", "clicks", "weight")
 KNOWN = {
@@ -30,9 +36,17 @@ def known_names(chosen: dict[str, Any]) -> frozenset[str]:
 
 
 def places_of(
-    chosen: dict[str, Any], names: list[Any] | None, width: int, where: str, implicit: bool | None
+    chosen: dict[str, Any],
+    names: list[Any] | None,
+    width: int,
+    where: str,
+    implicit: bool | None,
+    sample: list[list[str]] | None = None,
 ) -> dict[str, int]:
-    """Which column is which: as chosen, else by its name, else by position where there is no header."""
+    """Which column is which: as chosen, else by its name, else by position where there is no header.
+
+    By position a column is the time only if all its fields in the ``sample`` of records look like times.
+    """
     listed = ", ".join(map(repr, names)) if names else f"{width} columns without names"
     places = {role: _place(role, column, names, width, where, listed) for role, column in chosen.items()
               if column is not None}  # fmt: skip
@@ -48,7 +62,15 @@ def places_of(
             place = min(match, key=lambda place: KNOWN[role].index(lower[place]))
             places[role] = _place(role, names[place], names, width, where, listed)
         elif names is None and free and width <= len(chosen):
-            places[role] = free[0]
+            if role == "rating" and len(free) > 1 and {places["user"], places["item"]} != {0, 1}:
+                raise DataError(
+                    f"{where} has no header, and each of the columns {' and '.join(map(str, free))} could be the rating: "
+                    f"name it (rating=…, --rating-column); there are {listed}"
+                )
+            if role != "time" or _look_like_times(
+                [row[free[0]] for row in sample or [] if len(row) > free[0]]
+            ):
+                places[role] = free[0]
         elif role in ("user", "item"):
             raise DataError(
                 f"{where} has no column for the {role}: name it ({role}=…, --{role}-column); there are {listed}"
@@ -60,6 +82,22 @@ def places_of(
             f"are none (implicit=True); there are {listed}"
         )
     return {role: places[role] for role in chosen if role in places}
+
+
+def _look_like_times(texts: list[str]) -> bool:
+    """Whether all texts are dates, or numbers that are times from 1990 to 2099 in seconds, or in parts of them."""
+    column = np.fromiter(texts, object, len(texts))
+    dates = np.fromiter(("-" in text.strip()[1:] for text in texts), bool, len(texts))
+    found = times(column)
+    return bool(len(found)) and bool(((found >= FIRST) & (found < LAST) | (found >= -(10**11)) & dates).all())
+
+
+def taken(places: dict[str, int], names: list[Any] | None, width: int) -> tuple[tuple[str, str], ...]:
+    """What each column is taken for, by its name, or its position where there is no header."""
+    roles = {place: role for role, place in places.items()}
+    return tuple(
+        (roles.get(place, "unused"), str(names[place] if names else place)) for place in range(width)
+    )
 
 
 def counts_events(places: dict[str, int], names: list[Any] | None) -> bool | None:

@@ -196,7 +196,7 @@ def _json(facts: dict[str, Any]) -> str:
 
 def _ratings(disk: Disk, facts: dict[str, Any], users: Ids, items: Ids) -> Ratings:
     report = dict(facts["report"])
-    report["errors"] = tuple(tuple(error) for error in report["errors"])
+    report |= {name: tuple(map(tuple, report[name])) for name in ("errors", "columns")}
     columns = {
         name: disk.mapped(name, kind) for name, kind in KINDS.items() if facts["timed"] or name != "time"
     }

@@ -330,8 +330,21 @@ def _scan(path: Path, named: str, separator: str, before: int) -> _Counts:
             # DuckDB takes a vertical tab and a form feed off numbers, too.
             plain = plain and b"\0" not in piece and b"\v" not in piece and b"\f" not in piece
             if plain and len(separator) == 1 and b'"' in piece:
-                plain = plain_records(separator).fullmatch(piece) is not None
+                plain = (
+                    _are_quotes_around(piece, mark) or plain_records(separator).fullmatch(piece) is not None
+                )
     return _Counts(lines, separators, plain and returns == pairs and pairs in (0, feeds))
+
+
+def _are_quotes_around(piece: bytes, mark: bytes) -> bool:
+    """Whether each quote begins or ends a field; this costs less than a look at each record.
+
+    It supposes that no quoted field has a separator or a line end in it, since DuckDB's counts of fields and records tell.
+    """
+    around = piece.count(mark + b'"') + piece.count(b'\n"') + piece.startswith(b'"')
+    around += piece.count(b'"' + mark) + piece.count(b'"\n') + piece.count(b'"\r\n') + piece.endswith(b'"')
+    # DuckDB knows a blank before a quote, but not a tab.
+    return around == _count(piece, b'"') and (mark == b"\t" or b'\t"' not in piece)
 
 
 @lru_cache(maxsize=16)
@@ -339,8 +352,9 @@ def plain_records(separator: str) -> re.Pattern[bytes]:
     """Whole records of one line each, in which DuckDB reads all quotes as the grammar has it."""
     mark = re.escape(separator.encode())
     blanks, space = _blanks(separator).encode(), b"" if separator == " " else b" *+"
-    quoted = rb'%s"(?:[^"\r\n]|"")*+"%s' % (space, space)
-    field = rb'(?:%s(?=%s|[\r\n]|\Z)|(?![%s]*+")[^\r\n%s]*+)' % (quoted, mark, blanks, mark)
+    quoted = rb'%s"[^"\r\n]*+(?:""[^"\r\n]*+)*+"%s(?=%s|[\r\n]|\Z)' % (space, space, mark)
+    usual = rb'[^"%s\r\n%s][^\r\n%s]*+' % (blanks, mark, mark)
+    field = rb'(?:%s|%s|(?![%s]*+")[^\r\n%s]*+)' % (quoted, usual, blanks, mark)
     record = rb"%s(?:%s%s)*+" % (field, mark, field)
     return re.compile(rb"(?:%s\r?\n)*+(?:%s\Z)?+" % (record, record))
 
