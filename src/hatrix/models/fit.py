@@ -22,7 +22,7 @@ from pydantic import BaseModel, ConfigDict, ValidationError
 from hatrix._threads import one_blas_thread
 from hatrix.data.ratings import Ratings
 from hatrix.errors import DataError, DivergenceError, ParameterError
-from hatrix.models import progress
+from hatrix.models import SEED, progress
 from hatrix.models.container import refuse_unwritable
 from hatrix.models.model import FactorModel, Factors, Seen
 from hatrix.models.validation import hold_out, refuse_dislikes, validate
@@ -108,7 +108,7 @@ class Algorithm(BaseModel, ABC):
         train: Ratings,
         valid: Ratings | float | None = None,
         *,
-        seed: int = 42,
+        seed: int = SEED,
         threads: int | None = None,
         progress: bool = True,
         checkpoint: str | Path | Checkpoint | None = None,
@@ -152,7 +152,7 @@ class Algorithm(BaseModel, ABC):
         train: Ratings,
         valid: Ratings | float | None = None,
         *,
-        seed: int = 42,
+        seed: int = SEED,
         threads: int | None = None,
         after_epoch: Callable[[Mapping[str, float]], bool] | None = None,
     ) -> Trained:
