@@ -210,6 +210,11 @@ def _reading(frame: pd.DataFrame, n: int) -> list[str]:
     """What the parts of a score come to, in words."""
     attrs = frame.attrs
     lines = [f"score {attrs['score']:.4f}, place {attrs['rank']:,} among what the user has not seen"]
+    if attrs["seen"]:
+        lines = [
+            f"score {attrs['score']:.4f}; the user has rated the item, so it is in no list: it would have place "
+            f"{attrs['rank']:,} among what the user has not seen"
+        ]
     if attrs["fit"] is not None:
         lines.append(
             f"the ratings account for {max(0.0, attrs['fit']):.0%} of how this user's factors tell items apart"

@@ -96,7 +96,10 @@ def load(
             stacklevel=1,
         )
     if report and report.duplicates:
-        output.note(f"{report.duplicates:,} repeated ratings gave way to the latest of their user and item")
+        what = "ratings gave way to the latest of their user and item"
+        if ratings.implicit:
+            what = "rows were added up, to one count for each user and item"
+        output.note(f"{report.duplicates:,} repeated {what}")
     return ratings
 
 

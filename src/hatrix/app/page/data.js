@@ -13,13 +13,13 @@ export function DataScreen({ card }) {
       <p>${told.words}</p>
       <${Facts} facts=${told.facts} />
       <div class="figures pair">${told.figures.map((figure) => html`<${Figure} key=${figure.key} figure=${figure} />`)}</div>
-      <section><h2>How it was read</h2>${told.read ? html`<${Read} read=${told.read} />` : html`<p class="hint">${told.unread}</p>`}</section>`}
+      <section><h2>How it was read</h2>${told.read ? html`<${Read} read=${told.read} counts=${!card.scale} />` : html`<p class="hint">${told.unread}</p>`}</section>`}
     </${Reply}>`;
 }
 
-function Read({ read }) {
+function Read({ read, counts }) {
   const kinds = [["records", "Records"], ["accepted", "Accepted"], ["rejected", "Rejected"], ["blank", "Blank lines"],
-    ["header", "Header lines"], ["duplicates", "Repeated, of which the latest counts"]];
+    ["header", "Header lines"], ["duplicates", counts ? "Repeated, and added up" : "Repeated, of which the latest counts"]];
   return html`<p>${read.rejected
       ? `${many(read.rejected, "record")} of ${read.records.toLocaleString("en")} could not be read and were left out.`
       : `All ${read.records.toLocaleString("en")} records could be read.`}</p>

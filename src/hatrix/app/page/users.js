@@ -146,12 +146,25 @@ export function Parts({ told }) {
   const shown = told.parts.filter((one) => kept.has(one) || !["rating", "other ratings"].includes(one.part));
   if (others.length) shown.push({ part: "other ratings", contribution: rest });
   const most = Math.max(...shown.map((one) => Math.abs(one.contribution)), 1e-9);
-  return html`<table><caption>Parts that add up to the score of ${number(told.score, 3)}, rank ${told.rank.toLocaleString("en")} of what is new to the user</caption>
+  return html`<table><caption>Parts that add up to the score of ${number(told.score, 3)}, ${placed(told)}</caption>
     <tbody>${shown.map((one) => html`<tr key=${one.part + (one.item ?? "")}>
       <th scope="row">${one.part === "rating" ? html`<bdi>${name(one)}</bdi> <small>rated ${plain(one.rating)}</small>` : PARTS[one.part] ?? one.part}</th>
       <td class="number">${signed(one.contribution, 3)}</td><td class="bars"><${Bar} value=${one.contribution} most=${most} both /></td></tr>`)}</tbody></table>
-    ${told.without && html`<p class="hint">Without ${told.without.items.length === 1 ? "one rating" : `${told.without.items.length} ratings`}
-      (${told.without.items.map((one) => titleIn(told, one)).join(", ")}) it would have rank ${told.without.rank.toLocaleString("en")}${told.without.leaves ? " and leave the list" : ""}.</p>`}`;
+    ${told.without && told.without.items.length > 0 && html`<p class="hint">${without(told)}</p>`}`;
+}
+
+/** Where the item stands for the user. */
+function placed(told) {
+  const rank = told.rank.toLocaleString("en");
+  return told.seen ? `which the user has rated: it would have rank ${rank} of what is new` : `rank ${rank} of what is new to the user`;
+}
+
+/** What becomes of the item without the ratings that carry it. */
+function without(told) {
+  const { items, rank, leaves } = told.without;
+  const ratings = `${items.length === 1 ? "one rating" : `${items.length} ratings`} (${items.map((one) => titleIn(told, one)).join(", ")})`;
+  if (rank === told.rank) return `Even without ${ratings} it would keep its rank.`;
+  return `Without ${ratings} it would have rank ${rank.toLocaleString("en")} and ${leaves ? "leave" : "stay in"} the list.`;
 }
 
 const titleIn = (told, item) => name(told.parts.find((one) => String(one.item) === String(item)) ?? { item });
