@@ -87,9 +87,7 @@ def from_surprise(algorithm: Any) -> FactorModel:
         parts["item_terms"] = terms[of_items]
     recipe: Algorithm
     if kind == "BaselineOnly":
-        options = algorithm.bsl_options
-        damping = {"user_damping": options.get("reg_u"), "item_damping": options.get("reg_i")}
-        recipe = _recipe(Bias, damping if options.get("method", "als") == "als" else {})
+        recipe = _recipe(Bias, _baselines(algorithm.bsl_options))
     else:
         shared = {
             "factors": P.shape[1],
@@ -107,6 +105,22 @@ def from_surprise(algorithm: Any) -> FactorModel:
         item_factors=np.asarray(Q, np.float64)[of_items],
         parts=parts,
     ))  # fmt: skip
+
+
+def _baselines(options: dict[str, Any]) -> dict[str, Any]:
+    """The hyper-parameters of `Bias` that come to what Surprise's ``bsl_options`` ask for, its defaults filled in.
+
+    Its alternating least squares are ours. Its gradient descent steps n E times towards the mean of n ratings at a rate η,
+    in E epochs, and gets the share ``1 - (1 - η)^(n E)`` of the way: a damping of 1 / (η E) ratings does, too, for small n.
+    """
+    if options.get("method", "als") == "sgd":
+        damping = 1 / (options.get("learning_rate", 0.005) * options.get("n_epochs", 20))
+        return {"user_damping": damping, "item_damping": damping}
+    return {
+        "epochs": options.get("n_epochs", 10),
+        "user_damping": float(options.get("reg_u", 15)),
+        "item_damping": float(options.get("reg_i", 10)),
+    }
 
 
 def from_implicit(
@@ -128,7 +142,7 @@ def from_implicit(
     -------
     FactorModel
         Its scores are implicit's, and so are the recommendations. Its recipe, by which new users fold in, is `ImplicitALS`
-        with ``alpha0=1`` and ``nu=0`` for ALS, and `BPR` for both others.
+        with ``alpha0=1, nu=0, weighting="replace"`` for ALS, and `BPR` for both others.
 
     Raises
     ------
@@ -139,8 +153,8 @@ def from_implicit(
 
     Notes
     -----
-    implicit's ALS gives what was seen the weight c = alpha times the value, and all else 1. `ImplicitALS` adds c to the
-    weight 1 of all pairs, so a row folded in is a little shorter than that of implicit's ``recalculate_user``.
+    implicit's ALS gives what was seen the weight alpha times the value, and all else 1. Rows that are folded in, updated
+    or explained are solved with these weights, so they are those of implicit's ``recalculate_user`` up to rounding.
     """
     from scipy.sparse import csr_matrix, issparse
 
@@ -187,7 +201,7 @@ def from_implicit(
     }
     recipe: Algorithm
     if kind == "AlternatingLeastSquares":
-        recipe = _recipe(ImplicitALS, {**shared, "alpha": float(model.alpha), "alpha0": 1.0, "nu": 0.0})
+        recipe = _recipe(ImplicitALS, {**shared, "alpha": float(model.alpha), "alpha0": 1.0, "nu": 0.0, "weighting": "replace"})
     else:
         recipe = _recipe(BPR, {**shared, "learning_rate": float(model.learning_rate), "sampling": "uniform"})
     return _model(recipe, train, f"implicit's {kind}", Factors(
