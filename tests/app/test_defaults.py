@@ -12,7 +12,18 @@ import pytest
 
 import hatrix as hx
 from hatrix import data, evaluation
-from hatrix.app import batches, catalogue, commands, explaining, flags, insight, recommend, recommending, schemas, search
+from hatrix.app import (
+    batches,
+    catalogue,
+    commands,
+    explaining,
+    flags,
+    insight,
+    recommend,
+    recommending,
+    schemas,
+    search,
+)
 from hatrix.data.expansion import expand
 from hatrix.models import SEED
 from hatrix.models.fit import Algorithm, Checkpoint
@@ -85,7 +96,9 @@ def test_seeds_have_one_default():
         hx.tune, evaluation.rating.bootstrap,
     ):  # fmt: skip
         assert inspect.signature(function).parameters["seed"].default == SEED, function.__qualname__
-    assert inspect.signature(data.split.k_fold).parameters["seed"].default == 0  # whose folds are known by this number
+    assert (
+        inspect.signature(data.split.k_fold).parameters["seed"].default == 0
+    )  # whose folds are known by this number
     assert inspect.signature(hx.cross_validate).parameters["seed"].default == 0
 
 
@@ -97,7 +110,9 @@ def test_defaults_that_stand_in_a_text():
     assert commands.LENGTHS[0] == insight.LENGTHS[0] == k
     assert commands.LENGTHS == insight.LENGTHS
     assert batches.N == inspect.signature(FactorModel.recommend).parameters["n"].default
-    assert inspect.signature(FactorModel.recommend_all).parameters["memory"].default == recommend.DEFAULT_MEMORY
+    assert (
+        inspect.signature(FactorModel.recommend_all).parameters["memory"].default == recommend.DEFAULT_MEMORY
+    )
 
 
 def help_of(declared: Any, name: str) -> str:
@@ -119,7 +134,11 @@ def test_python_and_the_commands_have_the_same_intervals(algorithm, hatrix, tmp_
     test = hx.split.per_user(hx.read("ratings.csv"), seed=7).test
     test.to_frame()[["user", "item", "rating"]].to_csv("test.csv", index=False)
     done = hatrix("evaluate", "run/model.hatrix", "test.csv", "--json", "-q")
-    measured = hx.evaluate(model, test) if model.task == "rating" else hx.evaluate_ranking(model, test, k=commands.LENGTHS[:3])
+    measured = (
+        hx.evaluate(model, test)
+        if model.task == "rating"
+        else hx.evaluate_ranking(model, test, k=commands.LENGTHS[:3])
+    )
     found = json.loads(json.dumps(measured.to_dict()["intervals"]))
     written = json.loads((tmp_path / "run/metrics.json").read_text())["intervals"]
     again = json.loads(done.out)["intervals"]

@@ -322,9 +322,7 @@ def _unseen(model: FactorModel, ratings: Ratings) -> Ratings:
     return left
 
 
-def _measured(
-    model: FactorModel, test: Ratings, ranking: Ranking, threads: int | None = None
-) -> Any:
+def _measured(model: FactorModel, test: Ratings, ranking: Ranking, threads: int | None = None) -> Any:
     """The evaluation that fits the model and the flags; its draws have the seed of `hatrix.evaluate`, as in Python."""
     if not ranking.applies(model.recipe):
         return hatrix.evaluate(model, test)

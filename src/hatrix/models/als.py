@@ -272,9 +272,7 @@ class ALS(Algorithm):
         return state.result(state.mean)
 
 
-def pulls(
-    recipe: ImplicitALS, value: NDArray[np.float64]
-) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+def pulls(recipe: ImplicitALS, value: NDArray[np.float64]) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
     """Weight of each count beyond the weight of every pair, whose target is 0; and how hard it pulls the score up.
 
     The pull is the weight on the target 1, which stands in for the unseen target 0: the right-hand side of the regression.

@@ -87,7 +87,9 @@ def from_surprise(algorithm: Any) -> FactorModel:
         parts["item_terms"] = terms[of_items]
     recipe: Algorithm
     if kind == "BaselineOnly":
-        recipe = _recipe(Bias, _baselines(algorithm.bsl_options))
+        recipe = _recipe(
+            Bias, _baselines(algorithm.bsl_options, len(rows) / len(users), len(rows) / len(items))
+        )
     else:
         shared = {
             "factors": P.shape[1],
@@ -107,20 +109,22 @@ def from_surprise(algorithm: Any) -> FactorModel:
     ))  # fmt: skip
 
 
-def _baselines(options: dict[str, Any]) -> dict[str, Any]:
+def _baselines(options: dict[str, Any], per_user: float, per_item: float) -> dict[str, Any]:
     """The hyper-parameters of `Bias` that come to what Surprise's ``bsl_options`` ask for, its defaults filled in.
 
-    Its alternating least squares are ours. Its gradient descent steps n E times towards the mean of n ratings at a rate η,
-    in E epochs, and gets the share ``1 - (1 - η)^(n E)`` of the way: a damping of 1 / (η E) ratings does, too, for small n.
+    Its alternating least squares are ours. Its gradient descent with rate η and penalty λ takes a bias of n ratings, in
+    E epochs, the share ``(1 - (1 - η (1 + λ))^(n E)) / (1 + λ)`` of the way to their mean. The damping is the one that
+    comes to the same for as many ratings as a user, or an item, has on average.
     """
-    if options.get("method", "als") == "sgd":
-        damping = 1 / (options.get("learning_rate", 0.005) * options.get("n_epochs", 20))
-        return {"user_damping": damping, "item_damping": damping}
-    return {
-        "epochs": options.get("n_epochs", 10),
-        "user_damping": float(options.get("reg_u", 15)),
-        "item_damping": float(options.get("reg_i", 10)),
-    }
+    if options.get("method", "als") == "als":
+        epochs, user, item = options.get("n_epochs", 10), options.get("reg_u", 15), options.get("reg_i", 10)
+        return {"epochs": epochs, "user_damping": float(user), "item_damping": float(item)}
+    rate, penalty = options.get("learning_rate", 0.005), options.get("reg", 0.02)
+    steps, damping = options.get("n_epochs", 20), []
+    for n in (per_user, per_item):
+        share = (1 - (1 - rate * (1 + penalty)) ** (n * steps)) / (1 + penalty)
+        damping.append(max(0.0, n * (1 / share - 1)))
+    return {"user_damping": damping[0], "item_damping": damping[1]}
 
 
 def from_implicit(
@@ -201,7 +205,10 @@ def from_implicit(
     }
     recipe: Algorithm
     if kind == "AlternatingLeastSquares":
-        recipe = _recipe(ImplicitALS, {**shared, "alpha": float(model.alpha), "alpha0": 1.0, "nu": 0.0, "weighting": "replace"})
+        recipe = _recipe(
+            ImplicitALS,
+            {**shared, "alpha": float(model.alpha), "alpha0": 1.0, "nu": 0.0, "weighting": "replace"},
+        )
     else:
         recipe = _recipe(BPR, {**shared, "learning_rate": float(model.learning_rate), "sampling": "uniform"})
     return _model(recipe, train, f"implicit's {kind}", Factors(
