@@ -100,7 +100,7 @@ def test_what_is_wrong_is_said(name, side, fitted):
         fold({3: 77.0})
     with pytest.raises(DataError, match="as a mapping"):
         fold([3])
-    assert "1 of the 2" in fold({3: 4.0, 9999: 4.0}).notes[-1]
+    assert "1 of 2" in fold({3: 4.0, 9999: 4.0}).notes[-1]
 
 
 @pytest.mark.parametrize(
