@@ -236,3 +236,19 @@ def test_reasons_that_cannot_be_given(hatrix):
     assert "-0.0000" not in hatrix("explain", "m.hatrix", "--user", "999", "--item", "3").out
     done = hatrix("explain", "t.hatrix", "--user", "nobody", "--item", "i 5", "--json")
     assert json.loads(done.out)["warnings"]
+
+
+def test_reasons_for_an_item_that_is_rated_say_so(hatrix, models):
+    model = models["m"]
+    rated = model.items.labels[model.seen.item[model.seen.of(int(model.users.encode([5])[0]))][0]]
+    done = hatrix("explain", "m.hatrix", "--user", "5", "--item", str(rated))
+    assert "the user has rated the item, so it is in no list: it would have place" in done.err
+    assert "without the ratings" not in done.err
+    facts = json.loads(hatrix("explain", "m.hatrix", "--user", "5", "--item", str(rated), "--json").out)
+    assert facts["seen"] is True
+    assert facts["without"] is None
+
+
+@pytest.mark.parametrize("text", ["007", "+7", "7.0", "seven"])
+def test_a_text_that_no_integer_is_written_as_is_refused(hatrix, text):
+    refused(hatrix("recommend", "m.hatrix", "--user", text), text, "the ids of this model are whole numbers")

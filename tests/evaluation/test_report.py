@@ -23,6 +23,7 @@ import pytest
 import hatrix as hx
 from hatrix.errors import DataError, ParameterError
 from hatrix.evaluation import report, sections
+from hatrix.models import ALGORITHMS, algorithm
 
 CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
 HOSTILE = [
@@ -475,3 +476,21 @@ def test_without_scripts_the_words_and_numbers_stay(browser: Any, written: Path)
     assert page.locator("noscript").count() > 10
     assert page.locator("table").count() > 5
     context.close()
+
+
+@pytest.mark.parametrize("name", ALGORITHMS)
+@pytest.mark.parametrize("value", [5.0, 1.0])
+def test_ratings_that_are_all_the_same_have_a_report(name, value, tmp_path):
+    cells = [(user, item) for user in range(14) for item in range(9) if (user * 3 + item) % 4]
+    ratings = hx.Ratings.from_columns(*zip(*cells, strict=True), [value] * len(cells))
+    split = hx.split.per_user(ratings)
+    small = {"bayesian-mf": {"epochs": 20, "burn_in": 2, "draws": 4, "factors": 2}}
+    recipe = algorithm(name)(**small.get(name, {}))
+    model = recipe.fit(split.train, progress=False)
+    baseline = (hx.Bias() if model.task == "rating" else hx.Popular()).fit(split.train, progress=False)
+    measured = hx.evaluate if model.task == "rating" else hx.evaluate_ranking
+    result, other = measured(model, split.test), measured(baseline, split.test)
+    result.report(tmp_path / "report.html", baselines={baseline.recipe.name: other}, protocol=split.protocol)
+    text = (tmp_path / "report.html").read_text()
+    assert ">nan" not in text.lower()
+    assert "inf " not in text

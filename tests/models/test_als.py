@@ -356,7 +356,7 @@ def test_a_checkpoint_of_other_data_is_told_by_the_data(tmp_path):
 @pytest.mark.parametrize("wrong", [0.0, -1.0])
 def test_counts_that_are_not_above_zero_are_refused(wrong):
     ratings = hx.Ratings.from_columns([1, 1, 2], [1, 2, 1], [1.0, wrong, 3.0])
-    with pytest.raises(DataError, match=f"a value is {wrong:g}: .* above 0"):
+    with pytest.raises(DataError, match=r"a value is 0: .* above 0|1 of the 3 .* are below 0, the lowest -1"):
         hx.ImplicitALS(factors=2).fit(ratings)
 
 
@@ -432,3 +432,37 @@ def test_conjugate_gradients_do_not_depend_on_threads(monkeypatch):
 def test_nonnegative_factors_need_exact_solutions():
     with pytest.raises(ParameterError, match="need solver='exact'"):
         hx.ALS(nonnegative=True, solver="cg")
+
+
+def test_weights_that_replace_those_of_unseen_pairs_are_fitted_and_folded_in():
+    """The objective of implicit: alpha r on what was seen, alpha0 on all else; rows solve its equations."""
+    rng = np.random.default_rng(0)
+    cells = rng.permutation(30 * 20)[:150]
+    ratings = hx.Ratings.from_columns(
+        cells // 20, cells % 20, rng.integers(1, 5, 150).astype(float), implicit=True
+    )
+    recipe = hx.ImplicitALS(
+        factors=3, epochs=15, alpha=2.0, alpha0=1.0, nu=0.0, regularization=0.5, weighting="replace"
+    )
+    model = recipe.fit(ratings, seed=1, progress=False)
+    R = np.zeros((len(model.users), len(model.items)))
+    R[ratings.user, ratings.item] = ratings.value
+    weight = np.where(R > 0, 2.0 * R, 1.0)
+    P, Q = model.user_factors.astype(float), model.item_factors.astype(float)
+    objective = (weight * ((R > 0) - P @ Q.T) ** 2).sum() + 0.5 * ((P**2).sum() + (Q**2).sum())
+    assert model.history["objective"].iloc[-1] == pytest.approx(objective, rel=1e-4)
+    assert model.history["objective"].is_monotonic_decreasing
+    for user in range(3):
+        rated = np.flatnonzero(R[user])
+        A = (Q.T * weight[user]) @ Q + 0.5 * np.eye(3)
+        wanted = np.linalg.solve(A, Q.T @ (weight[user] * (R[user] > 0)))
+        found = model.fold_in({model.items.labels[i]: R[user, i] for i in rated}).user_factors[0]
+        np.testing.assert_allclose(found, wanted, rtol=1e-4, atol=1e-5)
+    # A weight that is exactly the one it replaces still pulls.
+    assert np.isfinite(
+        recipe.model_copy(update={"alpha": 1.0}).fit(ratings, progress=False).user_factors
+    ).all()
+    with pytest.raises(DataError, match="below the weight alpha0=1 of pairs that were not seen"):
+        hx.ImplicitALS(factors=3, alpha=0.1, alpha0=1.0, weighting="replace").fit(ratings, progress=False)
+    with pytest.raises(ParameterError, match="needs an alpha0"):
+        hx.ImplicitALS(alpha0=None, weighting="replace")

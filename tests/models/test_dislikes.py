@@ -99,7 +99,7 @@ def test_comparisons_searches_and_folds_refuse_them(name):
     with pytest.raises(DataError, match="below 0"):
         hx.compare([recipe], split, progress=False)
     if name != "popular":  # has nothing to search
-        with pytest.raises(DataError, match="below 0|takes counts, or other confidences, above 0"):
+        with pytest.raises(DataError, match=r"below 0|takes counts, or other confidences, above 0"):
             hx.tune(recipe, split.train, trials=1, progress=False)
     with pytest.raises(DataError, match="below 0"):
         hx.cross_validate(recipe, made_up(-1.0), folds=2, progress=False)

@@ -178,8 +178,11 @@ def test_titles_stand_beside_ratings_only(fitted):
 def test_who_is_unknown_has_no_reasons_of_their_own(fitted):
     reasons = fitted("als").explain("nobody", 3)
     assert reasons.part.tolist() == ["mean", "item bias", "rest"]
-    assert "no training ratings" in reasons.attrs["warnings"][0]
-    np.testing.assert_allclose(reasons.contribution.sum(), fitted("als").scores("nobody")[0, 2])
+    assert "user 'nobody' is unknown to the model (its user ids are integers" in reasons.attrs["warnings"][0]
+    assert not reasons.attrs["seen"]
+    with pytest.warns(UserWarning, match="user 'nobody' is unknown"):
+        scores = fitted("als").scores("nobody")
+    np.testing.assert_allclose(reasons.contribution.sum(), scores[0, 2])
 
 
 def test_without_training_rows_what_is_known_is_told(fitted, tmp_path):
@@ -211,3 +214,28 @@ def test_all_ratings_of_a_user_may_go(name):
             np.testing.assert_allclose(reasons.contribution.sum(), reasons.attrs["score"], atol=1e-12)
     nobody = model.fold_in({})
     assert np.isfinite(nobody.explain("new user", "x").contribution).all()
+
+
+@pytest.mark.parametrize("name", FACTORIZATIONS)
+def test_an_item_that_the_user_has_rated_is_in_no_list(name, fitted):
+    """It says so, its rank is the one among unseen items and itself, and nothing is said of leaving a list."""
+    model = fitted(name)
+    rated = int(model.items.labels[history(model, 0).other[0]])
+    found = model.explain(1, rated).attrs
+    assert found["seen"]
+    assert found["without"] is None
+    scores = model.scores(1)[0]
+    unseen = np.setdiff1d(np.arange(len(scores)), history(model, 0).other)
+    at = model.items.encode([rated])[0]
+    assert found["rank"] == 1 + np.count_nonzero(scores[unseen] > scores[at])
+    new = model.recommend(1, 1)["item"][0]
+    assert not model.explain(1, new).attrs["seen"]
+
+
+def test_ids_come_as_text(fitted):
+    model = fitted("als")
+    pd.testing.assert_frame_equal(model.explain("5", "3"), model.explain(5, 3))
+    with pytest.raises(
+        DataError, match=r"item 'x' is unknown to the model \(its item ids are integers, such as 1\): give an"
+    ):
+        model.explain(5, "x")

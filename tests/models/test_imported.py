@@ -225,3 +225,92 @@ def test_fitted_by_implicit_itself(name, module):
         ours = model.recommend(user, 5)
         np.testing.assert_allclose(ours["score"], scores, atol=1e-5)
         assert ours["item"].tolist() == ids.tolist()
+
+
+def recalculated(theirs, rows, others, values):
+    """A row of implicit's ALS from its equations: weight alpha r on what was seen and 1 on all else."""
+    Y = np.asarray(rows, float)
+    A = Y.T @ Y + theirs.regularization * np.eye(Y.shape[1])
+    for n, value in zip(others, values, strict=True):
+        A += (theirs.alpha * value - 1) * np.outer(Y[n], Y[n])
+    return np.linalg.solve(A, theirs.alpha * Y[others].T @ values)
+
+
+@pytest.mark.parametrize("alpha", [0.25, 1.0, 2.0, 40.0])
+def test_new_rows_have_the_weights_of_implicit(alpha):
+    """Also where alpha times a value is 1, the weight of what was not seen, or less."""
+    theirs, seen = implicit_like(IMPLICIT[0])
+    theirs.alpha = alpha
+    model = hx.from_implicit(theirs, seen)
+    recipe = model.recipe
+    assert (recipe.alpha, recipe.alpha0, recipe.nu, recipe.weighting) == (alpha, 1.0, 0.0, "replace")
+    columns = seen.T.tocsr()
+    for row, fold, side, other in (
+        *((seen[u], model.fold_in, "user", theirs.item_factors) for u in range(8)),
+        *((columns[i], model.fold_in_item, "item", theirs.user_factors) for i in range(11)),
+    ):
+        if row.nnz:
+            folded = fold(dict(zip(row.indices.tolist(), row.data.tolist(), strict=True)))
+            found = folded.user_factors if side == "user" else folded.item_factors
+            wanted = recalculated(theirs, other, row.indices, row.data.astype(float))
+            np.testing.assert_allclose(found[0], wanted, rtol=1e-4, atol=1e-5)
+
+
+def test_an_update_and_reasons_have_the_weights_of_implicit_too():
+    theirs, seen = implicit_like(IMPLICIT[0])
+    model = hx.from_implicit(theirs, seen)
+    user, item = 3, int(np.setdiff1d(np.arange(11), seen[3].indices)[0])
+    newer = model.update(hx.Ratings.from_columns([user], [item], [1.0], implicit=True), sweeps=1)
+    given = newer.seen.of(user)
+    wanted = recalculated(theirs, model.item_factors, newer.seen.item[given], newer.seen.value[given])
+    np.testing.assert_allclose(newer.user_factors[user], wanted, rtol=1e-4, atol=1e-5)
+    # Of a row that solves the equations, the ratings account for everything.
+    settled = model.fold_in(
+        dict(zip(seen[user].indices.tolist(), seen[user].data.tolist(), strict=True)), user_id=9
+    )
+    reasons = settled.explain(9, item)
+    assert reasons.attrs["fit"] == pytest.approx(1, abs=1e-6)
+    assert reasons[reasons.part == "rest"].contribution.abs().max() < 1e-5
+
+
+@pytest.mark.parametrize(
+    ("options", "user", "item"),
+    [
+        ({}, 15, 10),
+        ({"method": "als"}, 15, 10),
+        ({"reg_u": 12}, 12, 10),
+        ({"method": "als", "reg_i": 3}, 15, 3),
+    ],
+)
+def test_the_dampings_of_surprise_come_along_its_defaults_too(options, user, item):
+    algorithm = surprise_like("BaselineOnly")
+    algorithm.bsl_options = options
+    recipe = hx.from_surprise(algorithm).recipe
+    assert (recipe.user_damping, recipe.item_damping, recipe.epochs) == (user, item, 10)
+
+
+@pytest.mark.parametrize("options", [{}, {"learning_rate": 0.01}, {"n_epochs": 5}, {"reg": 0.5}])
+def test_gradient_descent_of_surprise_comes_to_a_damping(options):
+    """Surprise's steps on the bias of one user, all else fixed, as its baseline_sgd takes them."""
+    algorithm = surprise_like("BaselineOnly")
+    algorithm.bsl_options = {"method": "sgd", **options}
+    model, n = hx.from_surprise(algorithm), 40 / 9
+    bias, rate, penalty = 0.0, options.get("learning_rate", 0.005), options.get("reg", 0.02)
+    for _ in range(round(options.get("n_epochs", 20) * n)):
+        bias += rate * ((1.0 - bias) - penalty * bias)
+    assert n / (n + model.recipe.user_damping) == pytest.approx(bias, rel=0.02)
+
+
+def test_rows_of_implicit_itself_are_those_folded_in():
+    als = pytest.importorskip("implicit.cpu.als")
+    rng = np.random.default_rng(0)
+    seen = random(120, 80, 0.1, format="csr", random_state=1, dtype=np.float32)
+    for alpha in (0.4, 1.0, 40.0):
+        seen.data[:] = rng.uniform(0.2, 5, seen.nnz)
+        theirs = als.AlternatingLeastSquares(factors=8, alpha=alpha, random_state=0)
+        theirs.fit(seen, show_progress=False)
+        model = hx.from_implicit(theirs, seen)
+        for user in range(40):
+            ratings = dict(zip(seen[user].indices.tolist(), seen[user].data.tolist(), strict=True))
+            wanted = theirs.recalculate_user(np.array([user]), seen[[user]])[0]
+            np.testing.assert_allclose(model.fold_in(ratings).user_factors[0], wanted, rtol=1e-4, atol=1e-5)

@@ -148,14 +148,14 @@ def run(
         if model.unfinished:
             leave_unfinished(model, out / MODEL, seen=not training.no_seen, hint=training.hint)
         output.note(f"measuring {'rankings' if ranks else 'the error'} on {len(split.test):,}")
-        result = _measured(model, split.test, ranking, training.seed, training.threads)
+        result = _measured(model, split.test, ranking, training.threads)
         baselines = {}
         baseline = hatrix.Popular() if ranks else hatrix.Bias()
         if recipe.name != baseline.name:
             other = baseline.fit(split.train, seed=training.seed, progress=False)
             if other.unfinished:
                 raise KeyboardInterrupt
-            baselines[baseline.name] = _measured(other, split.test, ranking, training.seed, training.threads)
+            baselines[baseline.name] = _measured(other, split.test, ranking, training.threads)
         model.save(stage / MODEL, seen=not training.no_seen)
         model.history.to_csv(stage / HISTORY, index=False)
         write_parquet(split.test.to_frame(), stage / TEST)
@@ -257,7 +257,7 @@ def evaluate(
             f"the model was trained on {overlap:,} of these {len(ratings):,} ratings, {so}: leave them out with --unseen",
             stacklevel=1,
         )
-    result = _measured(fitted, ratings, ranking, fitted.seed)
+    result = _measured(fitted, ratings, ranking)
     text = f"{_summary(result, {})}\n{len(ratings):,} test ratings"
     if not ranks and result.is_sampled:
         text += f"; parts of them as of an even sample of {len(result.test):,}"
@@ -347,16 +347,14 @@ def _unseen(model: FactorModel, ratings: Ratings) -> Ratings:
     return left if model.seen is None else left.made_by(Origin(call, of=ratings.origin))
 
 
-def _measured(
-    model: FactorModel, test: Ratings, ranking: Ranking, seed: int, threads: int | None = None
-) -> Any:
-    """The evaluation that fits the model and the flags."""
+def _measured(model: FactorModel, test: Ratings, ranking: Ranking, threads: int | None = None) -> Any:
+    """The evaluation that fits the model and the flags; its draws have the seed of `hatrix.evaluate`, as in Python."""
     if not ranking.applies(model.recipe):
-        return hatrix.evaluate(model, test, seed=seed)
+        return hatrix.evaluate(model, test)
     k = ranking.k or LENGTHS[0]
     lengths = [k, *(length for length in LENGTHS if length != k and length <= len(model.items))]
     return hatrix.evaluate_ranking(
-        model, test, k=lengths, negatives=ranking.rank_among, relevant_from=ranking.relevant_from, seed=seed,
+        model, test, k=lengths, negatives=ranking.rank_among, relevant_from=ranking.relevant_from,
         threads=threads,
     )  # fmt: skip
 

@@ -79,6 +79,7 @@ def _explanation(ask: Ask, person: Person, item: int | str, n: int, removals: in
             "basis": person.basis(basis_of(model, person.row)),
             "score": found["score"],
             "rank": found["rank"],
+            "seen": found["seen"],
             "fit": found["fit"],
             "parts": _parts(ask, frame, top),
             "without": without,

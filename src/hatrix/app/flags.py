@@ -19,7 +19,7 @@ from cyclopts import App, Group, Parameter, Token
 
 from hatrix.app.staging import refuse_unwritable
 from hatrix.errors import DataError, ParameterError
-from hatrix.models import ALGORITHMS, algorithm
+from hatrix.models import ALGORITHMS, SEED, algorithm
 
 if TYPE_CHECKING:
     from pydantic.fields import FieldInfo
@@ -315,7 +315,7 @@ Threads = Annotated[
 class Training:
     """What `Algorithm.fit` takes beside the ratings."""
 
-    seed: Seed = 42
+    seed: Seed = SEED
     threads: Threads = None
     valid: Annotated[
         float | None,

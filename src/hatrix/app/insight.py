@@ -117,14 +117,13 @@ class Insight:
         if self.test is None:
             raise ValueError("there are no test rows")
         if self.model.task == "rating":
-            return hatrix.evaluate(model, self.test, seed=self.model.seed)
+            return hatrix.evaluate(model, self.test)
         lengths = [length for length in LENGTHS if length <= len(model.items)] or [len(model.items)]
         return hatrix.evaluate_ranking(
             model,
             self.test,
             k=lengths,
             exclude_seen=model.seen is not None,
-            seed=self.model.seed,
             threads=1,
         )
 

@@ -108,8 +108,8 @@ def checked_rating(model: FactorModel, item: int | str, rating: float) -> None:
             raise Problem(
                 422,
                 "bad-request",
-                f"the rating of item {shown(item)} is {rating:g}, and {model.recipe.name} takes every rating as a like: give "
-                f"one from {max(low, 0):g} to {high:g}",
+                f"the rating of item {shown(item)} is {rating:g}, and {model.recipe.name} takes every rating as a like: "
+                f"give one from {max(low, 0):g} to {high:g}",
             )
     elif not 0 < rating <= MOST_COUNTED:
         raise Problem(

@@ -209,9 +209,8 @@ def explain(
 def _reading(frame: pd.DataFrame, n: int) -> list[str]:
     """Say in words what the parts of a score come to."""
     attrs, rank = frame.attrs, frame.attrs["rank"]
-    rated = frame["item"][frame["part"] == "rating"].tolist()
     among = "among what the user has not seen"
-    if attrs["item"] in rated:
+    if attrs["seen"]:
         place = f"the user has seen this item; if it were new, it would have place {rank:,} {among}"
     else:
         place = f"place {rank:,} {among}"

@@ -262,7 +262,10 @@ class Explanation(_Reply):
     title: str | None = None
     basis: Basis
     score: float
-    rank: int = Field(description="Among what the user has not rated.")
+    rank: int = Field(
+        description="Among what the user has not rated; of an item that is rated, the rank it would have."
+    )
+    seen: bool = Field(description="Whether the user has rated the item, so that it is in no list.")
     fit: float | None = Field(
         description="Share of how the user's factors tell items apart that the ratings account for."
     )

@@ -56,7 +56,7 @@ Named = Annotated[
 class Fits:
     """What all fits share."""
 
-    seed: Seed = 42
+    seed: Seed = models.SEED
     threads: Threads = None
 
 
@@ -320,9 +320,9 @@ def _tested(result: Tuning, split: Split | None) -> dict[str, Any] | None:
     if split is None or result.model is None:
         return None
     if result.model.task == "ranking":
-        ranked = hatrix.evaluate_ranking(result.model, split.test, seed=result.seed)
+        ranked = hatrix.evaluate_ranking(result.model, split.test)
         return ranked.to_dict()
-    return hatrix.evaluate(result.model, split.test, seed=result.seed).to_dict()
+    return hatrix.evaluate(result.model, split.test).to_dict()
 
 
 def _tuned(result: Tuning, test: dict[str, Any] | None) -> str:

@@ -18,6 +18,7 @@ from hatrix.evaluation.comparison import RANKED, RATED, Comparison, Entry, order
 from hatrix.evaluation.evaluate import Evaluation, evaluate
 from hatrix.evaluation.paired import Sums, compared, holm
 from hatrix.evaluation.ranking import RankingEvaluation, evaluate_ranking
+from hatrix.models import SEED
 from hatrix.models.baseline import Bias, Popular
 from hatrix.models.fit import Algorithm
 from hatrix.models.model import FactorModel
@@ -45,7 +46,7 @@ def compare(
     valid: float | None = None,
     bootstrap: int = 1000,
     confidence: float = 0.95,
-    seed: int = 42,
+    seed: int = SEED,
     threads: int | None = None,
     progress: bool = True,
 ) -> Comparison:
@@ -71,7 +72,7 @@ def compare(
     bootstrap, confidence
         Draws behind the intervals of the figures, and the coverage of these and of those of differences.
     seed, threads, progress
-        As `Algorithm.fit` takes them.
+        As `Algorithm.fit` takes them. What is drawn for the figures has the seed of `hatrix.evaluate`, whatever this one is.
 
     Returns
     -------
@@ -122,11 +123,11 @@ def compare(
             continue
         found: Evaluation | RankingEvaluation
         if task == "rating":
-            found = evaluate(fitted, split.test, bootstrap=bootstrap, confidence=confidence, seed=seed)
+            found = evaluate(fitted, split.test, bootstrap=bootstrap, confidence=confidence)
         else:
             found = evaluate_ranking(
                 fitted, split.test, k=k, relevant_from=relevant_from, bootstrap=bootstrap,
-                confidence=confidence, seed=seed, threads=threads,
+                confidence=confidence, threads=threads,
             )  # fmt: skip
         entries.append(_entry(name, fitted, found, spent, split.train, threads))
     entries.sort(key=lambda entry: order(entry, metric))

@@ -15,6 +15,7 @@ from hatrix.data.origin import remembered
 from hatrix.data.ratings import Ratings
 from hatrix.errors import DataError, ParameterError
 from hatrix.evaluation.tally import Errors, Means, Tally
+from hatrix.models import SEED
 from hatrix.models.fit import Algorithm
 from hatrix.models.model import FactorModel
 
@@ -190,7 +191,7 @@ class Evaluation:
 
 @remembered(skip=2)
 def evaluate(
-    model: FactorModel, test: Ratings, *, bootstrap: int = 1000, confidence: float = 0.95, seed: int = 0
+    model: FactorModel, test: Ratings, *, bootstrap: int = 1000, confidence: float = 0.95, seed: int = SEED
 ) -> Evaluation:
     """Evaluate a model on test ratings.
 

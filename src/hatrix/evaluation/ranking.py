@@ -20,6 +20,7 @@ from hatrix.errors import DataError, ParameterError
 from hatrix.evaluation.candidates import BYTES_PER_ROW, HeldOut, Ranked, Ranker, held_out
 from hatrix.evaluation.lists import OVERALL, overall
 from hatrix.evaluation.tally import MOST_GROUPS, resampled
+from hatrix.models import SEED
 from hatrix.models.fit import Algorithm, thread_count
 from hatrix.models.model import FactorModel
 
@@ -283,7 +284,7 @@ def evaluate_ranking(
     exclude_seen: bool = True,
     bootstrap: int = 1000,
     confidence: float = 0.95,
-    seed: int = 0,
+    seed: int = SEED,
     threads: int | None = None,
     memory: str | int = "512MB",
 ) -> RankingEvaluation:
@@ -377,11 +378,9 @@ def evaluate_ranking(
         values,
         {n: overall(model, ranked.lists[:, :n], seed) for n in lengths},
         _intervals(values, bootstrap, confidence, seed),
-        tuple(
-            [
-                *_of_dislikes(test, relevant_from),
-                *_warnings(model, held, ranked, among, negatives is None and exclude_seen),
-            ]
+        (
+            *_of_dislikes(test, relevant_from),
+            *_warnings(model, held, ranked, among, negatives is None and exclude_seen),
         ),
         confidence,
     )
@@ -470,8 +469,9 @@ def _of_dislikes(test: Ratings, relevant_from: float | None) -> list[str]:
     if not wrong:
         return []
     return [
-        f"dislikes: {wrong:,} of {len(test):,} held-out values are 0 or below and count as relevant, so that a model is "
-        "rewarded for recommending what users disliked: pass relevant_from (--relevant-from), the lowest value that is a like"
+        f"dislikes: {wrong:,} of {len(test):,} held-out values are 0 or below and count as relevant, so that "
+        "models are rewarded for recommending what users disliked: pass relevant_from (--relevant-from), the lowest value "
+        "that is a like"
     ]
 
 

@@ -9,6 +9,7 @@ import numpy as np
 
 from hatrix.errors import DataError
 from hatrix.evaluation.tally import Errors, Means, Tally, mean_and_reach
+from hatrix.models import SEED
 
 if TYPE_CHECKING:
     from numpy.typing import ArrayLike, NDArray
@@ -60,7 +61,7 @@ def _difference(actual: ArrayLike, predicted: ArrayLike) -> Floats:
 
 
 def bootstrap(
-    error: Floats, user: NDArray[Any], *, draws: int = 1000, confidence: float = 0.95, seed: int = 0
+    error: Floats, user: NDArray[Any], *, draws: int = 1000, confidence: float = 0.95, seed: int = SEED
 ) -> dict[str, tuple[float, float]]:
     """Percentile intervals of mse, rmse and mae over users drawn with replacement.
 

@@ -20,6 +20,7 @@ from hatrix.errors import DataError, DivergenceError, ParameterError
 from hatrix.evaluation import cautions, ranges
 from hatrix.evaluation.ranges import Range
 from hatrix.evaluation.study import Study, claimed_study
+from hatrix.models import SEED
 from hatrix.models.fit import Algorithm, Trained, thread_count
 from hatrix.models.validation import hold_out
 
@@ -152,7 +153,7 @@ def tune(
     *,
     trials: int | None = None,
     minutes: float | None = None,
-    seed: int = 0,
+    seed: int = SEED,
     study: str | os.PathLike[str] | None = None,
     space: Mapping[str, Any] | None = None,
     valid: Ratings | float = 0.1,

@@ -42,14 +42,19 @@ def section(evaluation: Evaluation, unit: str) -> Section:
 
 def _words(found: Uncertainty) -> str:
     figures, parts = found.figures, found.by_activity["covered"]
-    narrower = 1 - figures["score"] / figures["constant_score"]
+    constant = figures["constant_score"]
+    compared = "those of one width for all need no width here, since every prediction is exact"
+    if constant > 0:
+        narrower = 1 - figures["score"] / constant
+        compared = (
+            f"{abs(narrower):.1%} {'better' if narrower > 0 else 'worse'} than that of the best intervals of one width for "
+            f"all ({constant:.3f})"
+        )
     held = found.to_dict()["calibrated_on"]
     return (
         f"Of the test ratings, {figures['covered']:.1%} lie inside their {LEVEL:.0%} interval, from {parts.min():.1%} to "
         f"{parts.max():.1%} in parts by the activity of the user. The intervals are {figures['width']:.2f} wide on average; "
-        f"their interval score (width, and a penalty for each rating outside) is {figures['score']:.3f}, "
-        f"{abs(narrower):.1%} {'better' if narrower > 0 else 'worse'} than that of the best intervals of one width for all "
-        f"({figures['constant_score']:.3f})."
+        f"their interval score (width, and a penalty for each rating outside) is {figures['score']:.3f}; {compared}."
         + (f" They were calibrated on {held:,} held-out ratings." if held else "")
     )
 

@@ -10,6 +10,9 @@ from hatrix.errors import ParameterError
 if TYPE_CHECKING:
     from hatrix.models.fit import Algorithm
 
+SEED = 42
+"""The default seed of fits, searches, comparisons and evaluations, in Python and on the command line."""
+
 ALGORITHMS = {
     "bias": "hatrix.models.baseline:Bias",
     "mf": "hatrix.models.mf:MF",

@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 
     from hatrix.data.ratings import Ratings
 
-__all__ = ["ALS", "ImplicitALS", "confidence"]
+__all__ = ["ALS", "ImplicitALS", "confidence", "pulls"]
 
 LIGHTEST, HEAVIEST = 1e-12, 1e12
 HEAVIEST_ALPHA = 1e6
@@ -272,10 +272,12 @@ class ALS(Algorithm):
         return state.result(state.mean)
 
 
-def confidence(
-    recipe: ImplicitALS, value: NDArray[np.float64]
-) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
-    """Weight and target of each count, beside the weight alpha0 of every pair, whose target is 0."""
+def pulls(recipe: ImplicitALS, value: NDArray[np.float64]) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+    """Weight of each count beyond the weight of every pair, whose target is 0; and how hard it pulls the score up.
+
+    The pull is the weight on the target 1, which stands in for the unseen target 0: the right-hand side of the regression.
+    With ``weighting="replace"``, the weight beyond that of every pair is negative where ``alpha r < alpha0``.
+    """
     _refuse_what_is_not_above_zero(value)
     weight = float(recipe.alpha) * value
     if len(value) and not (weight.min() >= LIGHTEST and weight.max() <= HEAVIEST):
@@ -283,8 +285,33 @@ def confidence(
             f"alpha times the values runs from {weight.min():g} to {weight.max():g}: single precision carries "
             f"weights from {LIGHTEST:g} to {HEAVIEST:g}; rescale the values, or change alpha"
         )
-    # Hu, Koren, Volinsky weigh what was seen 1 + alpha r, all else 1: as one sum over all pairs, plus the rest.
-    return weight, np.ones(len(value)) if recipe.alpha0 is not None else 1 + 1 / weight
+    if recipe.alpha0 is None:  # Hu, Koren, Volinsky weigh what was seen 1 + alpha r, all else 1
+        return weight, 1 + weight
+    return (weight - float(recipe.alpha0) if recipe.weighting == "replace" else weight), weight
+
+
+def confidence(
+    recipe: ImplicitALS, value: NDArray[np.float64]
+) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+    """Weight and target of each count, beside the weight of every pair, as kernels take them: as `pulls`, weights above 0.
+
+    Raises
+    ------
+    DataError
+        If ``alpha`` times a value is less than the ``alpha0`` that it replaces, which the kernels cannot solve.
+    """
+    weight, pull = pulls(recipe, value)
+    if recipe.alpha0 is None:
+        return weight, np.ones(len(value)) + 1 / weight
+    if recipe.weighting == "add":
+        return weight, np.ones(len(value))
+    if len(value) and weight.min() < 0:
+        raise DataError(
+            f"alpha times the values is {pull.min():g} at the least, below the weight alpha0={recipe.alpha0:g} of pairs that "
+            "were not seen, which it replaces: give a larger alpha or a smaller alpha0, or weighting='add'"
+        )
+    weight = np.maximum(weight, LIGHTEST)  # a weight of 0 pulls, too
+    return weight, pull / weight
 
 
 def _refuse_what_is_not_above_zero(value: NDArray[np.float64]) -> None:
@@ -314,9 +341,10 @@ class _ImplicitState(_State):
 
     def __init__(self, train: Ratings, recipe: ImplicitALS, seed: int, threads: int) -> None:
         self.alpha0 = 1.0 if recipe.alpha0 is None else float(recipe.alpha0)
-        # What is seen counts (1 + w) (1 - s)², of which all pairs have s² already: the rest is e (w e + 2) - 1, e = 1 - s.
-        # By the square of the target 1 + 1/w, as rows are solved for, it would be a difference of numbers near 1/w.
-        self.slope = 2.0 if recipe.alpha0 is None else 0.0
+        # What is seen counts (a + w) (1 - s)², a being alpha0, of which all pairs have a s² already: the rest is
+        # e (w e + 2 a) - a, e = 1 - s. By the square of the target 1 + a/w, as rows are solved for, it would be a
+        # difference of numbers near a/w.
+        self.slope = 2.0 * self.alpha0 if recipe.alpha0 is None or recipe.weighting == "replace" else 0.0
         super().__init__(
             train,
             lambda part: confidence(recipe, train.value[part])[0],
@@ -384,7 +412,8 @@ class ImplicitALS(Algorithm):
         Σ_seen alpha r (1 - p_u·q_i)² + alpha0 Σ_all (p_u·q_i)² + Σ_u λ_u |p_u|² + Σ_i λ_i |q_i|²
 
     where r is the count, and ``λ_u = regularization (n_u + alpha0 number of items)^nu``, for items likewise. With
-    ``alpha0=None``, the weights are those of Hu, Koren and Volinsky: ``1 + alpha r`` on what was seen, whose target is 1,
+    ``weighting="replace"``, the second sum is over the pairs that were not seen alone, so that the weight of what was seen
+    is alpha r in all: with ``alpha0=1, nu=0`` these are the weights of the library implicit. With ``alpha0=None``, the weights are those of Hu, Koren and Volinsky: ``1 + alpha r`` on what was seen, whose target is 1,
     and 1 on all else, whose target is 0 (in λ, alpha0 is then 1).
 
     An epoch solves for every user with the items fixed, then for every item. Both sides are first rotated into
@@ -439,6 +468,10 @@ class ImplicitALS(Algorithm):
         description="weight of every pair, seen or not; none for weights 1 + alpha r",
         json_schema_extra={"tune": [0.001, 1.0, "log"]},
     )
+    weighting: Literal["add", "replace"] = Field(
+        default="add",
+        description="whether the weight of what was seen is added to alpha0, or takes its place as in the library implicit",
+    )
     regularization: Literal["auto"] | Annotated[float, Field(gt=0, le=1e6)] = Field(
         default="auto",
         description="weight of the squared factors",
@@ -454,6 +487,12 @@ class ImplicitALS(Algorithm):
     )
     init_scale: InitScale = 0.1
     patience: Patience = None
+
+    @model_validator(mode="after")
+    def _weighted(self) -> ImplicitALS:
+        if self.alpha0 is None and self.weighting != "add":
+            raise ValueError("weighting='replace' needs an alpha0 to take the place of, and it is None")
+        return self
 
     @property
     def rounds(self) -> int:

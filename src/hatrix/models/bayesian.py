@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any, ClassVar, Literal, NamedTuple, final
 
@@ -369,8 +370,22 @@ def _bags(train: Ratings, recipe: BayesianMF) -> tuple[list[Bag], list[Bag]]:
         (USERS, "user_attributes", train.user_table),
         (ITEMS, "item_attributes", train.item_table),
     ):
-        if name in recipe.fields:
-            bags[side].extend(fields.attributes(table))
+        if name not in recipe.fields:
+            continue
+        what = name.removesuffix("_attributes")
+        if table is None:
+            raise DataError(
+                f"the field {name} needs the {what} table, and these ratings have none: give Ratings with {what}_table, such "
+                "as a named data set that has one, or leave the field out"
+            )
+        found = fields.attributes(table)
+        if not found:
+            columns = ", ".join(map(str, table.columns)) or "none"
+            warnings.warn(
+                f"the field {name} adds nothing: no column of the {what} table ({columns}) has values that {what}s share",
+                stacklevel=2,
+            )
+        bags[side].extend(found)
     names = "rated", "raters"
     if set(names) & set(recipe.fields):
         for side, bag in enumerate(fields.rated_together(train)):

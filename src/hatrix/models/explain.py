@@ -101,16 +101,18 @@ def explain(
     frame = _with_titles(frame, model)
     unseen = _unseen(model, user if known else -1, item)
     rank = _rank(scores, item, unseen)
+    seen = given is not None and bool((given.other == item).any())
     frame.attrs |= {
         "user": user_id,
         "item": model.items.decode(np.array([item])).tolist()[0],
         "score": float(scores[item]),
         "rank": rank,
+        "seen": seen,
         "fit": None if reasons is None else _fit(flat.user_factors[user], reasons, flat.item_factors),
         "without": None,
         "warnings": warnings,
     }
-    if given is not None and reasons is not None and rank <= n and removals:
+    if given is not None and reasons is not None and rank <= n and removals and not seen:
         frame.attrs["without"] = _without(model, user, item, given, reasons, unseen, scores, n, removals)
     return frame
 

@@ -23,7 +23,7 @@ from hatrix import _files
 from hatrix._threads import one_blas_thread
 from hatrix.data.ratings import Ratings
 from hatrix.errors import DataError, DivergenceError, ModelFileError, ParameterError
-from hatrix.models import progress
+from hatrix.models import SEED, progress
 from hatrix.models.container import refuse_unwritable
 from hatrix.models.model import UNFINISHED, FactorModel, Factors, Seen
 from hatrix.models.validation import hold_out, refuse_dislikes, validate
@@ -168,7 +168,7 @@ class Algorithm(BaseModel, ABC):
         train: Ratings,
         valid: Ratings | float | None = None,
         *,
-        seed: int = 42,
+        seed: int = SEED,
         threads: int | None = None,
         progress: bool = True,
         checkpoint: str | Path | Checkpoint | None = None,
@@ -219,7 +219,7 @@ class Algorithm(BaseModel, ABC):
         train: Ratings,
         valid: Ratings | float | None = None,
         *,
-        seed: int = 42,
+        seed: int = SEED,
         threads: int | None = None,
         after_epoch: Callable[[Mapping[str, float]], bool] | None = None,
     ) -> Trained:

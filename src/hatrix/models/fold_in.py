@@ -280,8 +280,8 @@ def given_of(model: FactorModel, side: int, ratings: Mapping[Any, float]) -> tup
     if likes and len(value) and (value.min() < 0 or (model.scale is None and value.min() == 0)):
         label = labels[np.argmin(value)]
         raise DataError(
-            f"the value of {name} {label!r} is {ratings[label]!r}, and {model.recipe.name} takes every {name} given as a sign "
-            f"of liking: give values {'above 0, such as 1' if model.scale is None else 'from 0 up'}, and leave out the rest"
+            f"the value of {name} {label!r} is {ratings[label]!r}, and {model.recipe.name} takes every {name} given as a "
+            f"sign of liking: give values {'above 0, such as 1' if model.scale is None else 'from 0 up'}, and leave out the rest"
         )
     rows = ids.encode(labels)
     known, notes = rows >= 0, []

@@ -87,9 +87,9 @@ def from_surprise(algorithm: Any) -> FactorModel:
         parts["item_terms"] = terms[of_items]
     recipe: Algorithm
     if kind == "BaselineOnly":
-        options = algorithm.bsl_options
-        damping = {"user_damping": options.get("reg_u"), "item_damping": options.get("reg_i")}
-        recipe = _recipe(Bias, damping if options.get("method", "als") == "als" else {})
+        recipe = _recipe(
+            Bias, _baselines(algorithm.bsl_options, len(rows) / len(users), len(rows) / len(items))
+        )
     else:
         shared = {
             "factors": P.shape[1],
@@ -107,6 +107,24 @@ def from_surprise(algorithm: Any) -> FactorModel:
         item_factors=np.asarray(Q, np.float64)[of_items],
         parts=parts,
     ))  # fmt: skip
+
+
+def _baselines(options: dict[str, Any], per_user: float, per_item: float) -> dict[str, Any]:
+    """The hyper-parameters of `Bias` that come to what Surprise's ``bsl_options`` ask for, its defaults filled in.
+
+    Its alternating least squares are ours. Its gradient descent with rate η and penalty λ takes a bias of n ratings, in
+    E epochs, the share ``(1 - (1 - η (1 + λ))^(n E)) / (1 + λ)`` of the way to their mean. The damping is the one that
+    comes to the same for as many ratings as a user, or an item, has on average.
+    """
+    if options.get("method", "als") == "als":
+        epochs, user, item = options.get("n_epochs", 10), options.get("reg_u", 15), options.get("reg_i", 10)
+        return {"epochs": epochs, "user_damping": float(user), "item_damping": float(item)}
+    rate, penalty = options.get("learning_rate", 0.005), options.get("reg", 0.02)
+    steps, damping = options.get("n_epochs", 20), []
+    for n in (per_user, per_item):
+        share = (1 - (1 - rate * (1 + penalty)) ** (n * steps)) / (1 + penalty)
+        damping.append(max(0.0, n * (1 / share - 1)))
+    return {"user_damping": damping[0], "item_damping": damping[1]}
 
 
 def from_implicit(
@@ -128,7 +146,7 @@ def from_implicit(
     -------
     FactorModel
         Its scores are implicit's, and so are the recommendations. Its recipe, by which new users fold in, is `ImplicitALS`
-        with ``alpha0=1`` and ``nu=0`` for ALS, and `BPR` for both others.
+        with ``alpha0=1, nu=0, weighting="replace"`` for ALS, and `BPR` for both others.
 
     Raises
     ------
@@ -139,8 +157,8 @@ def from_implicit(
 
     Notes
     -----
-    implicit's ALS gives what was seen the weight c = alpha times the value, and all else 1. `ImplicitALS` adds c to the
-    weight 1 of all pairs, so a row folded in is a little shorter than that of implicit's ``recalculate_user``.
+    implicit's ALS gives what was seen the weight alpha times the value, and all else 1. Rows that are folded in, updated
+    or explained are solved with these weights, so they are those of implicit's ``recalculate_user`` up to rounding.
     """
     from scipy.sparse import csr_matrix, issparse
 
@@ -187,7 +205,10 @@ def from_implicit(
     }
     recipe: Algorithm
     if kind == "AlternatingLeastSquares":
-        recipe = _recipe(ImplicitALS, {**shared, "alpha": float(model.alpha), "alpha0": 1.0, "nu": 0.0})
+        recipe = _recipe(
+            ImplicitALS,
+            {**shared, "alpha": float(model.alpha), "alpha0": 1.0, "nu": 0.0, "weighting": "replace"},
+        )
     else:
         recipe = _recipe(BPR, {**shared, "learning_rate": float(model.learning_rate), "sampling": "uniform"})
     return _model(recipe, train, f"implicit's {kind}", Factors(

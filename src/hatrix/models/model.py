@@ -207,8 +207,8 @@ class FactorModel(Answers):
         -------
         array or float, or Predicted
             One prediction per pair (a float for two scalars). An unknown or cold user or item falls back to
-            what is known: the training mean and the other side's bias; one warning says how many ids are unknown. With ``interval``, the predictions and the
-            low and the high ends of their intervals: ``rating, low, high``.
+            what is known: the training mean and the other side's bias. One warning a call says which ids are unknown.
+            With ``interval``, the predictions and the low and the high ends of their intervals: ``rating, low, high``.
 
         Raises
         ------

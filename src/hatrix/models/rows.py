@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 import numpy as np
 
 from hatrix.models.factors import USER
-from hatrix.models.terms import LEAST_PENALTY, Given, Row, implicit_ridge, implicit_weight, learned
+from hatrix.models.terms import LEAST_PENALTY, Given, Row, confident, implicit_ridge, implicit_weight, learned
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -79,7 +79,10 @@ def implicit_rows(model: FactorModel, many: Many, threads: int = 1) -> Rows:
     """Of ImplicitALS: rows of a sweep, in the coordinates where the Gram matrix of the other side is diagonal."""
     from hatrix.models.als import confidence
 
-    weight, target = confidence(model.recipe, many.value)  # type: ignore[arg-type]
+    recipe: Any = model.recipe
+    if recipe.weighting == "replace":  # weights may be negative, which only the dense equations bear
+        return one_by_one(lambda model, given: confident(model, given).row())(model, many, threads)
+    weight, target = confidence(recipe, many.value)
     values, vectors = model.fixed.rotation(1 - many.side)
     diagonal = implicit_weight(model) * np.maximum(values, 0)
     found = _regressed(

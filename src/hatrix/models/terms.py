@@ -230,15 +230,15 @@ def alternating(model: FactorModel, given: Given) -> Terms:
 
 def confident(model: FactorModel, given: Given) -> Terms:
     """Of ImplicitALS, whose regression is over all items."""
-    from hatrix.models.als import confidence
+    from hatrix.models.als import pulls
 
     recipe: Any = model.recipe
-    weight, target = confidence(recipe, given.value)
+    weight, pull = pulls(recipe, given.value)
     V = regressors(model, given)[1].astype(np.float64)
     values, vectors = model.fixed.rotation(1 - given.side)
     H = (vectors * (implicit_weight(model) * np.maximum(values, 0))) @ vectors.T + (V.T * weight) @ V
     H[np.diag_indices_from(H)] += implicit_ridge(model, given.side, len(given.other))
-    return _terms(without_bias((weight * target)[:, None] * np.linalg.solve(H, V.T).T))
+    return _terms(without_bias(pull[:, None] * np.linalg.solve(H, V.T).T))
 
 
 def implicit_weight(model: FactorModel) -> float:

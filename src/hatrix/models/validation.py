@@ -56,14 +56,14 @@ def refuse_dislikes(recipe: Algorithm, ratings: Ratings, what: str = "training r
         lowest = min(lowest, float(value.min(initial=0)))
     if below:
         raise DataError(
-            f"{below:,} of the {len(ratings):,} {what} are below 0, the lowest {lowest:g}, and {recipe.name} takes every row "
-            "as a sign that the user likes the item, so dislikes would be recommended: it needs values from 0 up. Leave "
+            f"{below:,} of the {len(ratings):,} {what} are below 0, the lowest {lowest:g}, and {recipe.name} takes every "
+            "row as a sign that the user likes the item, so dislikes would be recommended: it needs values from 0 up. Leave "
             "those rows out, or fit an algorithm that predicts ratings, such as biased-mf"
         )
     if zeros:
         warnings.warn(
-            f"{zeros:,} of the {len(ratings):,} {what} are 0, and {recipe.name} takes every row as a sign that the user likes "
-            "the item: leave them out if 0 says that nothing happened, or that the user did not like it",
+            f"{zeros:,} of the {len(ratings):,} {what} are 0, and {recipe.name} takes every row as a sign that the user "
+            "likes the item: leave them out if 0 says that nothing happened, or that the user did not like it",
             stacklevel=4,
         )
 

@@ -146,7 +146,7 @@ export function Parts({ told, rated }) {
   const shown = told.parts.filter((one) => kept.has(one) || !["rating", "other ratings"].includes(one.part));
   if (others.length) shown.push({ part: "other ratings", contribution: rest });
   const most = Math.max(...shown.map((one) => Math.abs(one.contribution)), 1e-9);
-  const isRated = rated?.has(String(told.item)) || ratings.some((one) => String(one.item) === String(told.item));
+  const isRated = told.seen;
   return html`<table><caption>Parts that add up to the score of ${number(told.score, 3)}${isRated
       ? `. The user has rated this item; if it were new, it would have rank ${rank(told)} among what is new to the user`
       : `, rank ${rank(told)} of what is new to the user`}</caption>

@@ -20,6 +20,7 @@ from hatrix.app.spark.java import need_the_extra
 from hatrix.app.staging import staged
 from hatrix.app.steps import load
 from hatrix.errors import ParameterError
+from hatrix.models import SEED
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -113,7 +114,7 @@ def fit(
         Literal["per_user", "random"],
         Parameter(help="of each user's ratings, or of all: the share to test on"),
     ] = "per_user",
-    seed: Seed = 42,
+    seed: Seed = SEED,
     blocks: Annotated[
         int | None,
         Parameter(converter=whole(1), help="parts into which MLlib deals users and items [default: 10]"),

@@ -16,6 +16,7 @@ from hatrix.app.spark.sessions import explained
 from hatrix.app.spark.shipping import retire, ship
 from hatrix.app.spark.sweeps import bare, sweep
 from hatrix.errors import DataError, DivergenceError, ParameterError
+from hatrix.models import SEED
 from hatrix.models.als import ALS, ImplicitALS
 
 if TYPE_CHECKING:
@@ -74,7 +75,7 @@ def fit(
     test: float | DataFrame | None = None,
     split: str = "per_user",
     k: int = 20,
-    seed: int = 42,
+    seed: int = SEED,
     blocks: int | None = None,
     checkpoint: str | None = None,
     path: str | None = None,
