@@ -612,8 +612,12 @@ def test_bags_of_another_recipe_are_refused(fields, because, model, tmp_path):
 def test_a_field_of_attributes_needs_its_table(field, what):
     bare, _ = hx.synthetic.make(30, 20, n_ratings=300, seed=1)
     recipe = hx.BayesianMF(factors=2, epochs=10, burn_in=2, draws=2, fields=("user", "item", field))
-    with pytest.raises(DataError, match=f"the field {field} needs the {what} table, and these ratings have none: give"):
+    with pytest.raises(
+        DataError, match=f"the field {field} needs the {what} table, and these ratings have none: give"
+    ):
         recipe.fit(bare, progress=False)
     unique = pd.DataFrame({"title": [f"no. {row}" for row in range(len(getattr(bare, f"{what}s")))]})
-    with pytest.warns(UserWarning, match=f"the field {field} adds nothing: no column of the {what} table .title. has values"):
+    with pytest.warns(
+        UserWarning, match=f"the field {field} adds nothing: no column of the {what} table .title. has values"
+    ):
         recipe.fit(replace(bare, **{f"{what}_table": unique}), progress=False)

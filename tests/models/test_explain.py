@@ -235,5 +235,7 @@ def test_an_item_that_the_user_has_rated_is_in_no_list(name, fitted):
 def test_ids_come_as_text(fitted):
     model = fitted("als")
     pd.testing.assert_frame_equal(model.explain("5", "3"), model.explain(5, 3))
-    with pytest.raises(DataError, match=r"item 'x' is unknown to the model \(its item ids are integers, such as 1\): give an"):
+    with pytest.raises(
+        DataError, match=r"item 'x' is unknown to the model \(its item ids are integers, such as 1\): give an"
+    ):
         model.explain(5, "x")

@@ -220,9 +220,9 @@ def test_among_and_exclude(model, bayesian, way, among, exclude, n, exclude_seen
         assert at == len(frame)
         strange = {x for x in [*(among or ()), *(exclude or ())] if not 0 <= x < ITEMS}
         unknown = [user for user in users if user >= USERS]
-        assert len(frame.attrs["warnings"]) == bool(set(among or ()) & strange) + bool(set(exclude or ()) & strange) + bool(
-            unknown
-        )
+        assert len(frame.attrs["warnings"]) == bool(set(among or ()) & strange) + bool(
+            set(exclude or ()) & strange
+        ) + bool(unknown)
         assert all("unknown to the model" in word for word in frame.attrs["warnings"])
 
 

@@ -33,7 +33,9 @@ def test_digits_find_integers_everywhere(model):
     np.testing.assert_array_equal(model.scores(["7"]), model.scores([7]))
     pd.testing.assert_frame_equal(model.recommend("7", 3), model.recommend(7, 3))
     among = [str(item) for item in model.items.labels[:9]]
-    pd.testing.assert_frame_equal(model.recommend(7, 3, among=among, exclude=["1"]), model.recommend(7, 3, among=among[1:]))
+    pd.testing.assert_frame_equal(
+        model.recommend(7, 3, among=among, exclude=["1"]), model.recommend(7, 3, among=among[1:])
+    )
     pd.testing.assert_frame_equal(model.explain("7", "3"), model.explain(7, 3))
     mine, texts = (model.fold_in({number(item): 4.0 for item in (3, 5)}) for number in (int, str))
     np.testing.assert_array_equal(mine.user_factors, texts.user_factors)
@@ -52,12 +54,15 @@ def test_text_ids_of_new_ratings_and_of_test_ratings_are_those_of_the_model(mode
     columns = [7, 8, 99], [3, 4, 98], [2.0, 3.0, 4.0]
     texts = [list(map(str, column)) for column in columns[:2]]
     told, wanted = (
-        model.update(hx.Ratings.from_columns(*ids, columns[2], scale=model.scale)) for ids in (texts, columns[:2])
+        model.update(hx.Ratings.from_columns(*ids, columns[2], scale=model.scale))
+        for ids in (texts, columns[:2])
     )
     assert told.users == wanted.users
     assert told.items == wanted.items
     np.testing.assert_array_equal(told.user_factors, wanted.user_factors)
-    with pytest.raises(DataError, match="the user id 'x9', and the user ids of the model are integers, such as 1: give such"):
+    with pytest.raises(
+        DataError, match="the user id 'x9', and the user ids of the model are integers, such as 1: give such"
+    ):
         model.update(hx.Ratings.from_columns(["7", "x9"], ["3", "4"], [2.0, 3.0], scale=model.scale))
     if model.task == "rating":
         test = [hx.Ratings.from_columns(*ids, columns[2], scale=model.scale) for ids in (texts, columns[:2])]
@@ -83,8 +88,12 @@ def test_predictions_for_unknown_ids_are_warned_of_once_a_call(model):
     with pytest.warns(UserWarning) as said:
         model.predict(["x", 7, "y", 999], [3, 3, 3, 998])
     [word] = [str(one.message) for one in said]
-    assert word.startswith("3 of 4 users are unknown to the model: 'x', 'y', 999 (its user ids are integers, such as 1); ")
-    assert "1 of 4 items are unknown to the model: 998: what is predicted for them is the training mean" in word
+    assert word.startswith(
+        "3 of 4 users are unknown to the model: 'x', 'y', 999 (its user ids are integers, such as 1); "
+    )
+    assert (
+        "1 of 4 items are unknown to the model: 998: what is predicted for them is the training mean" in word
+    )
     assert said[0].filename == __file__
     with pytest.warns(UserWarning, match="user 'x' is unknown") as said:
         model.scores("x")

@@ -153,7 +153,9 @@ def test_what_is_wrong_is_said(fitted, tmp_path):
     model = fitted("als")
     with pytest.raises(DataError, match="give Ratings"):
         model.update([1, 2])
-    with pytest.raises(DataError, match=r"the user id 'a', and the user ids of the model are integers, such as 1"):
+    with pytest.raises(
+        DataError, match=r"the user id 'a', and the user ids of the model are integers, such as 1"
+    ):
         model.update(hx.Ratings.from_columns(["a"], [1], [3.0]))
     with pytest.raises(DataError, match="run from 1 to 9"):
         model.update(hx.Ratings.from_columns([1, 2], [1, 2], [9.0, 1.0]))
