@@ -601,7 +601,7 @@ def test_several_fields_stand_with_commas_between(hatrix, ratings_file, tmp_path
         (
             ("user,item,rating", "1,2,3", "1,2,5", "2,2,4", "2,3,1"),
             "bias",
-            "1 repeated ratings gave way to the latest of their",
+            "1 repeated ratings gave way to the latest",
         ),
         (
             ("user,item", "1,2", "1,2", "2,2", "2,3"),
