@@ -109,7 +109,7 @@ def test_defaults_that_stand_in_a_text():
     assert f"[default: {k}]" in help_of(flags.Ranking, "k")
     assert commands.LENGTHS[0] == insight.LENGTHS[0] == k
     assert commands.LENGTHS == insight.LENGTHS
-    assert batches.N == inspect.signature(FactorModel.recommend).parameters["n"].default
+    assert inspect.signature(FactorModel.recommend).parameters["n"].default == batches.N
     assert (
         inspect.signature(FactorModel.recommend_all).parameters["memory"].default == recommend.DEFAULT_MEMORY
     )

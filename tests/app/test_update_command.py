@@ -91,7 +91,11 @@ def test_what_is_wrong_is_said(hatrix, folder):
     (folder / "wide.csv").write_text("user,item,rating\n1,3,50\n")
     refused(hatrix("update", "m.hatrix", "--ratings", "wide.csv", "--out", "x.hatrix"), "fit again")
     (folder / "text.csv").write_text("user,item,rating\nann,3,5\n")
-    refused(hatrix("update", "m.hatrix", "--ratings", "text.csv", "--out", "x.hatrix"), "are text")
+    refused(
+        hatrix("update", "m.hatrix", "--ratings", "text.csv", "--out", "x.hatrix"),
+        "the user id 'ann'",
+        "are integers",
+    )
     refused(hatrix("update", "m.hatrix", "--out", "x.hatrix"), "either --ratings FILE or --store URL")
     refused(
         hatrix("update", "m.hatrix", "--ratings", "new.csv", "--store", "f.db", "--out", "x.hatrix"),

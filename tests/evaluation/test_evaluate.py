@@ -44,7 +44,7 @@ def test_more_confidence_is_wider(model, split):
 
 
 def test_unknown_and_cold_ids_are_counted(model, split):
-    other = hx.Ratings.from_columns(["x", "y", "3"], ["1", "q", "q"], [5, 1, 3])
+    other = hx.Ratings.from_columns(["x", "y", "03"], ["1", "q", "q"], [5, 1, 3])
     found = hx.evaluate(model, other)
     assert found.fallbacks["unknown_users"] == 3
     assert found.fallbacks["share"] == 1.0

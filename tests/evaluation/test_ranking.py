@@ -150,7 +150,7 @@ def test_users_with_nothing_to_be_ranked_against_are_told_of_and_nobody_else_is_
     assert any(word.startswith("alone: 1 of 2 users") for word in said)
     whole = hx.evaluate_ranking(model, test, k=2, negatives={0: [3], 1: [1]}).warnings
     assert not any(word.startswith("alone") for word in whole)
-    for negatives in ({}, {"0": [1]}, {0: [99], 1: [2**40]}):
+    for negatives in ({}, {"00": [1]}, {0: [99], 1: [2**40]}):
         with pytest.raises(DataError, match="no user evaluated has a negative"):
             hx.evaluate_ranking(model, test, k=2, negatives=negatives)
 

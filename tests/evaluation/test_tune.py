@@ -18,7 +18,7 @@ import hatrix as hx
 from hatrix.errors import DataError, DivergenceError, MissingExtraError, ParameterError
 from hatrix.evaluation import ranges
 from hatrix.evaluation import tune as tune_module
-from hatrix.models import ALGORITHMS, algorithm
+from hatrix.models import ALGORITHMS, SEED, algorithm
 
 RECIPE = hx.BiasedMF(factors=4, epochs=8)
 SAME = ["number", "state", "value", "epochs", "learning_rate", "regularization"]
@@ -44,8 +44,8 @@ def test_it_finds_better_values_than_those_given_on_ratings_that_it_never_saw(pa
 
 
 def test_the_first_trial_is_the_recipe_itself(found, parts):
-    held = hx.split.random(parts.train, 0.1, seed=0)
-    model = RECIPE.fit(held.train, held.test, seed=0, progress=False)
+    held = hx.split.random(parts.train, 0.1, seed=SEED)
+    model = RECIPE.fit(held.train, held.test, seed=SEED, progress=False)
     assert found.trials["value"][0] == pytest.approx(model.history["valid_rmse"].min())
     assert found.trials["learning_rate"][0] == RECIPE.learning_rate
 
@@ -53,7 +53,7 @@ def test_the_first_trial_is_the_recipe_itself(found, parts):
 def test_weights_left_to_the_data_begin_a_search_and_those_not_searched_stay_so(parts, tmp_path):
     recipe = hx.ImplicitALS(factors=4, epochs=3)
     result = hx.tune(recipe, parts.train, trials=2, progress=False)
-    first, begun = result.trials.iloc[0], recipe.resolved(hx.split.random(parts.train, 0.1, seed=0).train)
+    first, begun = result.trials.iloc[0], recipe.resolved(hx.split.random(parts.train, 0.1, seed=SEED).train)
     assert set(result.space) == {"alpha0", "regularization"}
     for name in result.space:
         assert first[name] == float(f"{getattr(begun, name):.3g}")
@@ -78,7 +78,7 @@ def test_the_best_is_the_least_complete_trial_with_its_best_epoch(found):
 def test_the_model_is_the_best_recipe_fitted_to_all_training_ratings(found, parts):
     assert found.model.recipe == found.best
     assert found.model.fingerprint == parts.train.fingerprint
-    again = found.best.fit(parts.train, seed=0)
+    again = found.best.fit(parts.train, seed=SEED)
     np.testing.assert_array_equal(found.model.user_factors, again.user_factors)
 
 
@@ -182,8 +182,8 @@ def test_recipes_that_can_be_finished_anew_share_a_training(parts):
         assert block["offset"].nunique() == 1
         assert block["sharpness"].nunique() > 4
     top = result.trials.loc[result.trials["value"].idxmax()]
-    held = hx.split.random(parts.train, 0.1, seed=0)
-    alone = result.best.fit(held.train, held.test, seed=0, progress=False)
+    held = hx.split.random(parts.train, 0.1, seed=SEED)
+    alone = result.best.fit(held.train, held.test, seed=SEED, progress=False)
     assert alone.history["valid_ndcg"].iloc[-1] == pytest.approx(top["value"], rel=1e-6)
     assert result.best.epochs == 2
 
@@ -200,7 +200,7 @@ def test_clicks_are_searched_by_their_ranking(parts):
 def test_rankings_are_validated_on_no_more_users_than_needed(parts, monkeypatch):
     monkeypatch.setattr(tune_module, "MOST_RANKED", 20)
     result = hx.tune(hx.SpectralMF(factors=4), parts.train, trials=1, refit=False)
-    held = hx.split.random(parts.train, 0.1, seed=0)
+    held = hx.split.random(parts.train, 0.1, seed=SEED)
     assert result.n_valid < len(held.test) / 3
     assert result.n_train == len(held.train)
     assert hx.tune(RECIPE, parts.train, trials=1, refit=False).n_valid == len(held.test)

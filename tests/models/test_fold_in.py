@@ -98,7 +98,7 @@ def test_without_ratings_a_user_is_like_an_unknown_one(name, fitted):
 def test_what_is_wrong_is_said(name, side, fitted):
     model = fitted(name)
     fold = model.fold_in if side == "user" else model.fold_in_item
-    with pytest.raises(DataError, match="is unknown to the model.*: give ratings of at least one"):
+    with pytest.raises(DataError, match=r"is unknown to the model.*: give ratings of at least one"):
         fold({"nobody": 3.0})
     with pytest.raises(DataError, match="give a finite number"):
         fold({3: float("nan")})

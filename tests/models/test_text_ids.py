@@ -85,7 +85,7 @@ def test_tables_of_new_ratings_keep_their_lines(model):
 
 
 def test_predictions_for_unknown_ids_are_warned_of_once_a_call(model):
-    with pytest.warns(UserWarning) as said:
+    with pytest.warns(UserWarning, match="unknown") as said:
         model.predict(["x", 7, "y", 999], [3, 3, 3, 998])
     [word] = [str(one.message) for one in said]
     assert word.startswith(

@@ -307,8 +307,8 @@ def confidence(
         return weight, np.ones(len(value))
     if len(value) and weight.min() < 0:
         raise DataError(
-            f"alpha times the values is {pull.min():g} at the least, below the weight alpha0={recipe.alpha0:g} of pairs that "
-            "were not seen, which it replaces: give a larger alpha or a smaller alpha0, or weighting='add'"
+            f"alpha times the values is {pull.min():g} at the least, below the weight alpha0={recipe.alpha0:g} of pairs "
+            "that were not seen, which it replaces: give a larger alpha or a smaller alpha0, or weighting='add'"
         )
     weight = np.maximum(weight, LIGHTEST)  # a weight of 0 pulls, too
     return weight, pull / weight
@@ -413,8 +413,9 @@ class ImplicitALS(Algorithm):
 
     where r is the count, and ``λ_u = regularization (n_u + alpha0 number of items)^nu``, for items likewise. With
     ``weighting="replace"``, the second sum is over the pairs that were not seen alone, so that the weight of what was seen
-    is alpha r in all: with ``alpha0=1, nu=0`` these are the weights of the library implicit. With ``alpha0=None``, the weights are those of Hu, Koren and Volinsky: ``1 + alpha r`` on what was seen, whose target is 1,
-    and 1 on all else, whose target is 0 (in λ, alpha0 is then 1).
+    is alpha r in all: with ``alpha0=1, nu=0`` these are the weights of the library implicit. With ``alpha0=None``, the
+    weights are those of Hu, Koren and Volinsky: ``1 + alpha r`` on what was seen, whose target is 1, and 1 on all else,
+    whose target is 0 (in λ, alpha0 is then 1).
 
     An epoch solves for every user with the items fixed, then for every item. Both sides are first rotated into
     the eigenvectors of the fixed side's Gram matrix, which changes no score and makes the part of all pairs

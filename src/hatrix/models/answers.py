@@ -209,10 +209,11 @@ class Answers:
             the user's factors beyond that.
 
             In ``attrs``: ``score``; ``rank`` among what the user has not seen; ``seen``, whether the user has rated the item
-            in the training ratings, so that it is in no list (its rank is then the one that it would have); ``fit``, the share of the variance of the
-            user's factor scores over all items that the ratings account for (1 where no rest is left); ``without``, for
-            an item in the list of n, which no seen item is: the ``items`` whose ratings carry it, taken away one by one with all else
-            recomputed, the ``score`` and ``rank`` then, and whether it ``leaves`` the list.
+            in the training ratings, so that it is in no list (its rank is then the one that it would have); ``fit``, the
+            share of the variance of the user's factor scores over all items that the ratings account for (1 where no rest
+            is left); ``without``, for an item in the list of n, which no seen item is: the ``items`` whose ratings carry it,
+            taken away one by one with all else recomputed, the ``score`` and ``rank`` then, and whether it ``leaves`` the
+            list.
 
         Raises
         ------

@@ -375,8 +375,8 @@ def _bags(train: Ratings, recipe: BayesianMF) -> tuple[list[Bag], list[Bag]]:
         what = name.removesuffix("_attributes")
         if table is None:
             raise DataError(
-                f"the field {name} needs the {what} table, and these ratings have none: give Ratings with {what}_table, such "
-                "as a named data set that has one, or leave the field out"
+                f"the field {name} needs the {what} table, and these ratings have none: give Ratings with {what}_table, "
+                "such as a named data set that has one, or leave the field out"
             )
         found = fields.attributes(table)
         if not found:

@@ -281,7 +281,8 @@ def given_of(model: FactorModel, side: int, ratings: Mapping[Any, float]) -> tup
         label = labels[np.argmin(value)]
         raise DataError(
             f"the value of {name} {label!r} is {ratings[label]!r}, and {model.recipe.name} takes every {name} given as a "
-            f"sign of liking: give values {'above 0, such as 1' if model.scale is None else 'from 0 up'}, and leave out the rest"
+            f"sign of liking: give values {'above 0, such as 1' if model.scale is None else 'from 0 up'}, and leave out the "
+            "others"
         )
     rows = ids.encode(labels)
     known, notes = rows >= 0, []
