@@ -1,3 +1,4 @@
+# ruff: noqa: ARG005 - the changes of a forger are all called with arrays and header
 from __future__ import annotations
 
 import os
@@ -17,7 +18,7 @@ import numpy as np
 import pytest
 
 import hatrix as hx
-from hatrix.errors import DataError, DivergenceError, ParameterError
+from hatrix.errors import DataError, DivergenceError, ModelFileError, ParameterError
 from hatrix.models import container
 from hatrix.models.fit import Algorithm, State
 from hatrix.models.model import Factors
@@ -193,6 +194,49 @@ def test_a_finished_run_is_resumed_at_its_end(ratings, tmp_path, every):
     np.testing.assert_array_equal(whole.user_factors, again.user_factors)
     np.testing.assert_array_equal(whole.item_bias, again.item_bias)
     assert whole.history.train_mse.tolist() == again.history.train_mse.tolist()
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        lambda a, h: h.pop("history"),
+        lambda a, h: h.update(history=3),
+        lambda a, h: h.update(history=[{"epoch": 1}]),
+        lambda a, h: h.update(history=[[1]]),
+        lambda a, h: h["history"][0].update(seconds="1"),
+        lambda a, h: h.update(history=h["history"] * 100),
+        lambda a, h: h.update(best=[1.0]),
+        lambda a, h: h.update(best=[None, 1]),
+        lambda a, h: h.pop("best"),
+        lambda a, h: a.pop("state.user_factors"),
+        lambda a, h: a.update({"state.user_factors": a["state.user_factors"][:1]}),
+        lambda a, h: a.update({"state.user_bias": a["state.user_bias"].astype(np.float64)}),
+        lambda a, h: a.pop("best.user_bias"),
+        lambda a, h: a.update({"state.more": np.zeros(3)}),
+    ],
+)
+def test_a_checkpoint_that_contradicts_itself_is_refused(ratings, tmp_path, change):
+    path, recipe = tmp_path / "state.hatrix", hx.BiasedMF(factors=2, epochs=3, patience=2)
+    recipe.fit(ratings, valid=0.2, checkpoint=path)
+    arrays, header = container.read(path)
+    arrays = {name: array.copy() for name, array in arrays.items()}
+    change(arrays, header)
+    container.write(path, arrays, header)
+    with pytest.raises(
+        ModelFileError, match="is not consistent: its history or its arrays are not those of this fit"
+    ):
+        recipe.fit(ratings, valid=0.2, resume=path)
+
+
+def test_too_little_memory_for_a_fit_ends_in_a_typed_error(ratings, monkeypatch):
+    def init(*_, **__):
+        return np.empty((2**40, 2**20), np.int8)
+
+    monkeypatch.setattr(hx.BiasedMF, "init", init)
+    with pytest.raises(
+        DataError, match=r"not enough memory to fit biased-mf .*Unable to allocate 1.00 EiB .*take fewer"
+    ):
+        hx.BiasedMF().fit(ratings)
 
 
 def test_resume_without_a_file_starts_anew(ratings, tmp_path):

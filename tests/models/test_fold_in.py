@@ -540,3 +540,12 @@ def test_a_baseline_with_factors_folds_in():
     item = model.items.labels[0].item()
     assert np.isfinite(model.fold_in({item: 3.0}).scores(["new user"])).all()
     assert model.fold_in({item: 3.0}).explain("new user", item)["contribution"].notna().all()
+
+
+def test_a_new_item_of_bpr_whose_slope_is_zero_at_once():
+    clicks = hx.Ratings.from_columns([1, 1, 2, 2, 3], [1, 2, 2, 3, 1])
+    model = hx.BPR(factors=2, epochs=2).fit(clicks, progress=False)
+    nothing = replace(
+        model, user_factors=np.zeros_like(model.user_factors), item_bias=np.full(3, 1e33, np.float32)
+    )
+    assert np.isfinite(nothing.fold_in_item({1: 1.0, 2: 1.0, 3: 1.0}).item_factors).all()

@@ -353,3 +353,13 @@ def test_a_model_that_stopped_early_is_updated_without_validation():
     updated = model.update(ratings.take(slice(0, 5)))
     assert len(updated.history) == model.history["valid_ndcg"].argmax() + 1
     assert updated.recipe.patience == 1
+
+
+def test_sweeps_that_leave_the_finite_numbers_end_in_a_typed_error(monkeypatch):
+    ratings, _ = hx.synthetic.make(30, 20, n_ratings=300, seed=1)
+    model = hx.ALS(factors=3, epochs=3).fit(ratings, progress=False)
+    monkeypatch.setattr(
+        hx.ALS, "step", lambda _, state, epoch: state.variables["item_factors"].fill(np.nan * epoch)
+    )
+    with pytest.raises(DataError, match="numbers beyond"):
+        model.forget(1, refit=True)

@@ -336,7 +336,14 @@ class _Loop:
 
     def _run(self, after_epoch: Callable[[Mapping[str, float]], bool] | None) -> Trained:
         started = time.perf_counter()
-        state = self.recipe.init(self.train, seed=self.seed, threads=self.threads)
+        try:
+            state = self.recipe.init(self.train, seed=self.seed, threads=self.threads)
+        except MemoryError as error:
+            raise DataError(
+                f"there is not enough memory to fit {self.recipe.name} to {len(self.train):,} ratings of "
+                f"{len(self.train.users):,} users and {len(self.train.items):,} items ({error}): take fewer factors, or "
+                "read the ratings with memory="
+            ) from None
         if self.resume is not None and Path(self.resume).exists():
             self._restore(state)
         spent = self.history[-1]["seconds"] if self.history else 0.0
@@ -443,11 +450,27 @@ class _Loop:
                     f"{self.resume} belongs to another run: its {key} is {header.get(key)!r}, "
                     f"here {wanted!r}; resume with the same data, recipe and seed, or start anew"
                 )
-        self.history = list(header["history"])
-        _copy_into(state.variables, _under("state.", arrays))
-        if header["best"] is not None:
-            rmse, epoch = header["best"]
-            self.best = rmse, epoch, _under("best.", arrays)
+        present, best = _under("state.", arrays), _under("best.", arrays)
+        try:
+            self.history = [dict(row) for row in header["history"]]
+            kept = None if header["best"] is None else (float(header["best"][0]), int(header["best"][1]))
+            sound = all(
+                {"epoch", "seconds"} <= row.keys()
+                and all(type(value) in (int, float) for value in row.values())
+                for row in self.history
+            )
+        except (KeyError, TypeError, ValueError, AttributeError, IndexError, OverflowError):
+            sound = False
+        shapes = {name: (array.shape, array.dtype) for name, array in state.variables.items()}
+        for given in [present] if not sound or kept is None else [present, best]:
+            sound = sound and {name: (array.shape, array.dtype) for name, array in given.items()} == shapes
+        if not sound or len(self.history) > self.recipe.rounds:
+            raise ModelFileError(
+                f"{self.resume} is not consistent: its history or its arrays are not those of this fit; start anew"
+            )
+        _copy_into(state.variables, present)
+        if kept is not None:
+            self.best = *kept, best
 
     def model(self, factors: Factors, recipe: Algorithm, *, history: bool = True) -> FactorModel:
         rows, seen = (self.history, self.seen) if history else (None, None)

@@ -173,7 +173,7 @@ def _rest(task: _Task) -> Matrix:
         for _ in range(STEPS):
             slope, hessian = _slopes(task, x - step * move)
             past = -float(slope @ move)
-            if past < 0.5 * ahead:
+            if past <= 0.5 * ahead:  # both are 0 where the slope is
                 break
             step *= ahead / (ahead + past)
         x = x - step * move

@@ -197,7 +197,14 @@ def _swept(model: FactorModel, ratings: Ratings) -> FactorModel:
         array[(slice(None), *map(slice, rows.shape[1:]))] = rows
     for epoch in range(SWEEPS):
         model.recipe.step(state, epoch)
-    return replace(model, **model.recipe.finish(state)._asdict())
+    learned = model.recipe.finish(state)
+    for array, largest in zip(
+        (learned.user_bias, learned.item_bias, learned.user_factors, learned.item_factors),
+        (LARGEST, LARGEST, LARGEST_FACTOR, LARGEST_FACTOR),
+        strict=True,
+    ):
+        in_type(array, array.dtype, largest)
+    return replace(model, **learned._asdict())
 
 
 def training_ratings(model: FactorModel) -> Ratings:
