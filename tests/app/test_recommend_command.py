@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import json
 import os
+import subprocess
+import sys
 from dataclasses import replace
 from pathlib import Path
 
@@ -252,3 +254,12 @@ def test_reasons_for_an_item_that_is_rated_say_so(hatrix, models):
 @pytest.mark.parametrize("text", ["007", "+7", "7.0", "seven"])
 def test_a_text_that_no_integer_is_written_as_is_refused(hatrix, text):
     refused(hatrix("recommend", "m.hatrix", "--user", text), text, "the ids of this model are whole numbers")
+
+
+def test_an_id_that_is_no_utf8_text_is_refused_in_one_line(tmp_path):
+    model = hx.Bias().fit(hx.Ratings.from_columns(["ann", "bob"], ["x", "y"], [1.0, 2.0]), progress=False)
+    model.save(tmp_path / "m.hatrix")
+    command = [sys.executable, "-m", "hatrix", "recommend", str(tmp_path / "m.hatrix"), "--user", b"caf\xe9"]
+    ran = subprocess.run(command, capture_output=True, text=True, check=False)
+    assert (ran.returncode, ran.stdout) == (2, "")
+    assert ran.stderr.splitlines()[-1].startswith("error: --user 'caf\\udce9': this id is not UTF-8 text")

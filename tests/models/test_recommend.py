@@ -411,3 +411,10 @@ def test_a_permutation_of_rows_changes_no_list(model):
         a, b = model.recommend(int(user), 6), moved.recommend(place, 6)
         assert a.title.tolist() == b.title.tolist()
         np.testing.assert_allclose(a.score, b.score, rtol=1e-12)
+
+
+def test_users_whose_labels_are_no_unicode_text_are_unknown():
+    model = hx.Bias().fit(hx.Ratings.from_columns(["ann", "bob"], ["x", "y"], [1.0, 2.0]), progress=False)
+    lists = model.recommend(["caf\udce9", "ann"], n=1)
+    assert lists["user"].tolist() == ["caf\udce9", "ann"]
+    assert lists.attrs["fallback"]["caf\udce9"] == "bias"

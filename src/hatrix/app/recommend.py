@@ -14,6 +14,7 @@ import hatrix
 from hatrix.app.flags import Output, above_zero, dumps, file_path, whole
 from hatrix.app.staging import refuse_unwritable, staged
 from hatrix.app.steps import aligned, write_parquet
+from hatrix.data.ids import is_unicode
 from hatrix.errors import ParameterError
 
 if TYPE_CHECKING:
@@ -264,7 +265,11 @@ def ids_in(ids: Ids, tokens: Sequence[str], flag: str) -> list[Any]:
 
 
 def id_of(ids: Ids, text: str, flag: str, but: str = "") -> Any:
-    """The text as an id of the model's type."""
+    """Return the text as an id of the model's type."""
+    if not is_unicode(text):
+        raise ParameterError(
+            f"{flag} {text!a}: this id is not UTF-8 text, so no rating has it: type it in a terminal that uses UTF-8"
+        )
     label = ids.label_of(text)
     if label is None:
         such = f", such as {ids.labels[0]}" if len(ids) else ""

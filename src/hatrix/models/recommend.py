@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from contextlib import suppress
 from dataclasses import dataclass, field
 from numbers import Real
 from typing import TYPE_CHECKING, Any, NamedTuple
@@ -88,7 +89,10 @@ def recommend(
     item = lists.items[filled]
     columns: dict[str, Any] = {"item": model.items.decode(item), "score": lists.scores[filled]}
     if not single:
-        columns = {"user": pd.Series(np.repeat(labels, lists.length)).infer_objects(), **columns}
+        users = pd.Series(np.repeat(labels, lists.length), dtype=object)
+        with suppress(UnicodeEncodeError):  # a label that is not Unicode text stays an object of Python
+            users = users.infer_objects()
+        columns = {"user": users, **columns}
     frame = with_attributes(pd.DataFrame(columns), model.item_table, item)
     names = labels.tolist()
     frame.attrs |= {
