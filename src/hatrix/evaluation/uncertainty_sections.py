@@ -43,7 +43,7 @@ def section(evaluation: Evaluation, unit: str) -> Section:
 def _words(found: Uncertainty) -> str:
     figures, parts = found.figures, found.by_activity["covered"]
     constant = figures["constant_score"]
-    compared = "those of one width for all need no width here, since every prediction is exact"
+    compared = "and intervals of no width would do, since every prediction is exact"
     if constant > 0:
         narrower = 1 - figures["score"] / constant
         compared = (
@@ -54,7 +54,7 @@ def _words(found: Uncertainty) -> str:
     return (
         f"Of the test ratings, {figures['covered']:.1%} lie inside their {LEVEL:.0%} interval, from {parts.min():.1%} to "
         f"{parts.max():.1%} in parts by the activity of the user. The intervals are {figures['width']:.2f} wide on average; "
-        f"their interval score (width, and a penalty for each rating outside) is {figures['score']:.3f}; {compared}."
+        f"their interval score (width, and a penalty for each rating outside) is {figures['score']:.3f}, {compared}."
         + (f" They were calibrated on {held:,} held-out ratings." if held else "")
     )
 

@@ -64,11 +64,9 @@ def _errors(batches: Iterable[pa.RecordBatch], name: str) -> Iterator[pa.RecordB
         raw = model.predict_rows(user, item)
         error = raw - batch["value"].to_numpy()
         clipped = error if model.scale is None else np.clip(raw, *model.scale) - batch["value"].to_numpy()
-        squares = [
-            np.square(clipped).sum(),
-            np.square(error).sum(),
-        ]  # no BLAS, whose rounding depends on its threads
-        sums = [len(user), squares[0], np.abs(clipped).sum(), squares[1], np.abs(error).sum()]
+        sums = [len(user)]
+        for wrong in (clipped, error):  # not by BLAS, whose rounding depends on its threads
+            sums += [np.square(wrong).sum(), np.abs(wrong).sum()]
         sums.append(model.is_fallback(user, item).sum())
         yield pa.RecordBatch.from_arrays([pa.array([float(x)]) for x in sums], names=list(SUMS))
 
