@@ -12,9 +12,6 @@ import pytest
 import hatrix as hx
 from hatrix.errors import DownloadError
 
-signal.signal(
-    signal.SIGINT, signal.default_int_handler
-)  # shells have background jobs ignore Ctrl-C; tests send it
 hypothesis.settings.register_profile("hatrix", deadline=None)  # a busy machine is no failure
 hypothesis.settings.load_profile("hatrix")
 
