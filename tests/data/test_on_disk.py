@@ -14,6 +14,7 @@ import uuid
 from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
+from unittest.mock import Mock
 
 import numpy as np
 import pandas as pd
@@ -447,8 +448,10 @@ class TestTheFolder:
         assert sorted(entry.name for entry in folder.iterdir()) == [
             "item", "items", "ratings.json", "time", "user", "users", "users-end", "value",
         ]  # fmt: skip
-        monkeypatch.setattr("hatrix.data.read.store", lambda *_, **__: "read again")
-        assert hx.read(path, memory=MEMORY, folder=folder, scale=(0, 10)) == "read again"
+        again = Mock(wraps=stored.store)
+        monkeypatch.setattr("hatrix.data.read.store", again)
+        assert hx.read(path, memory=MEMORY, folder=folder, scale=(0, 10)).scale == (0, 10)
+        again.assert_called_once()
         monkeypatch.undo()
         path.write_text("user,item,rating\n1,2,3\n")
         equal(hx.read(path, memory=MEMORY, folder=folder), hx.read(path))
