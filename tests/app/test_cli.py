@@ -594,12 +594,12 @@ def test_several_fields_stand_with_commas_between(hatrix, ratings_file, tmp_path
         (
             ("user,item,rating", "1,2,3", "1,2,5", "2,2,4", "2,3,1"),
             "bias",
-            "1 repeated ratings gave way to the latest",
+            "1 repeated rating gave way to the latest of its user and item",
         ),
         (
             ("user,item", "1,2", "1,2", "2,2", "2,3"),
             "popular",
-            "1 repeated rows were added up, to one count for each user",
+            "1 repeated row of the same user and item was added to the first",
         ),
     ],
 )
@@ -627,3 +627,12 @@ def test_dislikes_are_refused_by_what_ranks(hatrix, tmp_path):
     ):
         refused(hatrix(*command), "below 0, the lowest -1", "biased-mf")
     refused(hatrix("compare", "thumbs.csv", "popular", "bpr"), "below 0, the lowest -1", "biased-mf")
+
+
+def test_a_warning_never_ends_a_command(tmp_path: Path) -> None:
+    (tmp_path / "r.csv").write_text("user,item,rating\n1,1,3\n1,2,4\n2,1,5\n2,3,1\n")
+    command = [sys.executable, "-W", "error::UserWarning", "-m", "hatrix"]
+    for tokens in (["fit", "r.csv", "bias", "--out", "m.hatrix"], ["evaluate", "m.hatrix", "r.csv"]):
+        ran = subprocess.run([*command, *tokens], cwd=tmp_path, capture_output=True, text=True, check=False)
+        assert ran.returncode == 0, ran.stderr
+    assert "warning: the model was trained on 4 of these 4 ratings" in ran.stderr

@@ -159,6 +159,9 @@ def _warnings_in_a_line() -> Iterator[None]:
             print(f"warning: {_one_line(str(message))}", file=sys.stderr)
 
     with warnings.catch_warnings():
+        warnings.simplefilter(
+            "default", UserWarning
+        )  # whatever PYTHONWARNINGS says: a warning never ends a command
         warnings.showwarning = show
         yield
 
