@@ -130,9 +130,8 @@ class Ids:
         column = np.fromiter(texts, object, len(texts))
         try:
             return np.asarray(self._index.get_indexer(column))
-        except (
-            UnicodeEncodeError
-        ):  # half a character (a lone surrogate) is in no id, and pandas cannot look it up
+        except UnicodeEncodeError:
+            # A lone surrogate is half a character: it is in no id, and pandas cannot look it up.
             sound = [text if text.isascii() or is_unicode(text) else "" for text in texts]
             return np.asarray(self._index.get_indexer(np.fromiter(sound, object, len(sound))))
 

@@ -282,10 +282,8 @@ def _row(model: FactorModel, given: Given) -> Row:
 
     if len(given.other) == 0 and model.posterior is None:
         return Row(*(np.zeros(array.shape[1:]) for array in learned(model, given.side)))
-    with (
-        one_blas_thread(),
-        solvable(len(given.other)),
-    ):  # small products: more threads would wait for each other
+    # The products are small: more threads would wait for each other.
+    with one_blas_thread(), solvable(len(given.other)):
         return FOLDS[model.recipe.name].row(model, given)
 
 

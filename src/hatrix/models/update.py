@@ -378,10 +378,8 @@ def _solved(
             many = _ratings_of(ratings, side, rows, known[1 - side])
             many = many._replace(attributes=partial(_attributes_of, Attributes(model, side, rows), rows))
             model.__dict__["fixed"] = Fixed(model, base)
-            with (
-                one_blas_thread(),
-                solvable(len(many.other)),
-            ):  # its threads would change the bits, and ours are enough
+            # Threads of BLAS would change the bits, and ours are enough.
+            with one_blas_thread(), solvable(len(many.other)):
                 solved = solve(model, many, threads)
             arrays: dict[str, Any] = {}
             for kind, largest in (("bias", LARGEST), ("factors", LARGEST_FACTOR)):
