@@ -253,7 +253,10 @@ def test_days_come_back_from_the_file(small, tmp_path):
         (lambda d: d._replace(start=d.start[:-1]), "not divided among the users"),
         (lambda d: d._replace(start=d.start + 1), "not divided among the users"),
         (lambda d: d._replace(start=np.append(d.start[:-1], 1)), "not divided among the users"),
-        (lambda d: d._replace(start=d.start[[0, 2, 1, *range(3, len(d.start))]]), "not in order"),
+        (
+            lambda d: d._replace(start=d.start[[0, 2, 1, *range(3, len(d.start))]]),
+            "not divided among the users",
+        ),
         (lambda d: d._replace(day=d.day[::-1].copy()), "not in order"),
         (lambda d: d._replace(day=d.day * 0), "not in order"),
         (lambda d: d._replace(bias=d.bias[:-1]), "biases of shape"),

@@ -135,12 +135,12 @@ class Algorithm(BaseModel, ABC):
 
     def __setattr__(self, name: str, value: Any) -> None:
         raise ParameterError(
-            f"{name} cannot be set, since a recipe does not change: make another one with "
+            f"{name} cannot be set, since a recipe is frozen: make another one with "
             f"recipe.replace({name}={value!r})"
         )
 
     def __delattr__(self, name: str) -> None:
-        raise ParameterError(f"{name} cannot be deleted, since a recipe does not change")
+        raise ParameterError(f"{name} cannot be deleted, since a recipe is frozen")
 
     def resolved(self, train: Ratings) -> Algorithm:  # noqa: ARG002
         """The recipe with numbers where it leaves them to the training part; `init`, `step` and `finish` need them."""
