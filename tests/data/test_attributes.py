@@ -122,12 +122,20 @@ def test_columns_by_other_names():
         (pd.concat([FILMS, FILMS]), {}, "two lines for item 30, the first at line 0"),
         (FILMS.assign(item=[1, 2, 3]), {}, "none of the 3 item ids: its ids begin with 1, 2, 3"),
         (FILMS[:0], {}, "none of the 3 item ids"),
-        (5, {}, "cannot read ratings from a int"),
     ],
 )
 def test_tables_that_cannot_be_joined(table, how, because):
     with pytest.raises(DataError, match=because):
         rated("item").with_items(table, **how)
+
+
+@pytest.mark.parametrize("table", [None, 5, [1, 2], {"item": [10], "title": ["Ten"]}])
+def test_what_is_no_table_is_refused(table):
+    because = (
+        f"cannot read a table of items from a {type(table).__name__}: give a pandas, polars or Arrow table"
+    )
+    with pytest.raises(DataError, match=because):
+        rated("item").with_items(table)
 
 
 def test_recommendations_have_the_titles_of_their_items():

@@ -10,6 +10,7 @@ import subprocess
 import sys
 import tempfile
 import threading
+import time
 import zipfile
 from pathlib import Path
 from types import SimpleNamespace
@@ -400,6 +401,22 @@ class TestPipes:
         del ratings
         gc.collect()
         assert [path.name for path in tmp_path.iterdir()] == ["pipe.csv"]
+
+    def test_the_copy_that_a_killed_process_left_goes_with_the_next(self, tmp_path):
+        program = "import hatrix as hx; print(len(hx.read('/dev/stdin', skip_bad_rows=True)))"
+        command, place = [sys.executable, "-c", program], os.environ | {"TMPDIR": str(tmp_path)}
+        killed = subprocess.Popen(command, stdin=subprocess.PIPE, env=place)
+        killed.stdin.write(self.CONTENT)
+        killed.stdin.flush()
+        while not (left := [path for path in tmp_path.iterdir() if path.is_dir()]):
+            assert killed.poll() is None
+            time.sleep(0.05)
+        killed.kill()
+        killed.wait()
+        killed.stdin.close()
+        assert left[0].exists()
+        subprocess.run(command, input=self.CONTENT, env=place, check=True, capture_output=True)
+        assert [path for path in tmp_path.iterdir() if path.is_dir()] == []
 
     def test_a_pipe_among_files(self, pipe, tmp_path):
         other = written(tmp_path, "user,item,rating\n5,6,1\n", "other.csv")

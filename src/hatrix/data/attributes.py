@@ -20,7 +20,6 @@ if TYPE_CHECKING:
 
 __all__ = ["check_table", "joined_table", "read_table"]
 
-_INTEGER = re.compile(r"-?[1-9][0-9]{0,18}|0")
 _NUMBER = re.compile(r"-?(?:[1-9][0-9]{0,17}|0)(?:\.[0-9]+)?")
 _WITH_GAPS = {"i": "Int64", "u": "UInt64", "b": "boolean"}
 """Kinds of columns that can have missing values, by those that cannot."""
@@ -105,7 +104,7 @@ def joined_table(
 
     from hatrix.data.ratings import frame_of
 
-    table = frame if isinstance(frame, pd.DataFrame) else frame_of(frame).to_pandas()
+    table = frame if isinstance(frame, pd.DataFrame) else frame_of(frame, f"a table of {side}s").to_pandas()
     found = _id_columns(table, side) if id_column is None else [id_column]
     if id_column is None and not found and not _is_plain(table.index):
         labels = np.asarray(table.index, object)
@@ -125,10 +124,6 @@ def joined_table(
                 f"the table of {side}s has columns {name!r} and {given!r} for {name}: drop or rename one of them"
             )
     table = table.rename(columns={given: name for name, given in names.items() if given is not None})
-    if ids.kind == "int":  # text files give text
-        labels = np.array(
-            [int(x) if isinstance(x, str) and _INTEGER.fullmatch(x) else x for x in labels], object
-        )
     rows = ids.encode(labels)
     known = np.flatnonzero(rows >= 0)
     if not len(known):

@@ -446,8 +446,8 @@ class Ratings:
         return len(self.value)
 
 
-def frame_of(frame: Any) -> Any:
-    """The frame as narwhals sees it."""
+def frame_of(frame: Any, what: str = "") -> Any:
+    """The frame as narwhals sees it; ``what`` says what it should be, by default ratings, which a file can have, too."""
     import narwhals as nw
     from narwhals.exceptions import NarwhalsError
 
@@ -455,10 +455,13 @@ def frame_of(frame: Any) -> Any:
         return nw.from_native(frame, eager_only=True)
     except TypeError:
         raise DataError(
-            f"cannot read ratings from a {type(frame).__name__}: give a path, or a pandas, polars or Arrow table"
+            f"cannot read {what or 'ratings'} from a {type(frame).__name__}: give {'' if what else 'a path, or '}a pandas, "
+            "polars or Arrow table"
         ) from None
     except NarwhalsError as error:
-        raise DataError(f"cannot read ratings from this table: {' '.join(str(error).split())}") from None
+        raise DataError(
+            f"cannot read {what or 'ratings'} from this table: {' '.join(str(error).split())}"
+        ) from None
 
 
 def frame_column(table: Any, name: str) -> NDArray[Any]:

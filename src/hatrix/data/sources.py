@@ -11,6 +11,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
+from hatrix import _files
 from hatrix.errors import DataError
 
 if TYPE_CHECKING:
@@ -75,8 +76,8 @@ def source_of(given: str | PathLike[str] | Sequence[str | PathLike[str]]) -> Ite
     if not piped:
         yield source
         return
-    with tempfile.TemporaryDirectory(prefix="hatrix-") as folder:
-        copies = {path: _copied(path, Path(folder) / str(number)) for number, path in enumerate(piped)}
+    with _files.scratch() as folder:
+        copies = {path: _copied(path, folder / str(number)) for number, path in enumerate(piped)}
         pipes = {copy: str(path) for path, copy in copies.items()}
         yield source._replace(files=[copies.get(path, path) for path in files], pipes=pipes)
 
