@@ -1,9 +1,9 @@
-"""Files that appear whole or not at all, locks between processes, and the removal of what killed processes left.
+"""Atomic file replacement, locks between processes, and removal of the files that killed processes left behind.
 
 A file is written under a temporary name in the folder of its target and renamed when it is safely on disk. Temporary
 files and folders are called ``.hatrix-….tmp``, and their process holds a lock (``flock``) on each. The system releases
-the lock when the process ends, however it ends. So the next writer can tell what is in use from what a killed process
-left, and removes the latter. Where the system or the file system has no such locks, nothing is refused or removed.
+the lock when the process ends, however it ends. So the next writer can tell files in use from files that a killed process
+left, and removes only the latter. Where the system or the file system has no such locks, nothing is refused or removed.
 """
 
 from __future__ import annotations
@@ -34,14 +34,14 @@ OURS = re.compile(r"\.hatrix-.+\.tmp", re.DOTALL)
 LONGEST_NAME = 200
 """Bytes of a target's name that fit into the name of its folder; a longer name is replaced by its digest."""
 TRIES, PAUSE = 30, 0.05
-"""How often a lock that is taken is asked for, and how many seconds apart: a sweep holds it for a moment only."""
+"""Attempts to take a lock that others hold, and the seconds between them; a sweep holds a lock for a moment only."""
 
 
 @contextmanager
 def replacing(
     path: str | os.PathLike[str], *, durable: bool = True, private: bool = False
 ) -> Iterator[BinaryIO]:
-    """Open a file that takes the place of another when the block ends without an error.
+    """Open a file that replaces the target when the block ends without an error.
 
     A replaced file keeps its permissions, and its owner where the system allows it. A symbolic link stays, and its
     target is replaced. A new file gets the permissions that the umask leaves.
@@ -76,7 +76,7 @@ def replacing(
 
 @contextmanager
 def temporary(folder: Path, *, private: bool = False) -> Iterator[tuple[BinaryIO, Path]]:
-    """Open a new file in a folder under a temporary name, which is removed in the end unless it was renamed."""
+    """Open a new file under a temporary name in a folder; remove it in the end unless it was renamed."""
     sweep(folder)
     while True:
         name = folder / _name()
@@ -93,7 +93,7 @@ def temporary(folder: Path, *, private: bool = False) -> Iterator[tuple[BinaryIO
 
 
 def move(source: Path, target: str | os.PathLike[str]) -> None:
-    """Put a finished file in the place of another, as `replacing` does; or a finished folder where there is nothing.
+    """Move a finished file to the target, as `replacing` does, or a finished folder to a path that does not exist yet.
 
     Raises
     ------
@@ -133,10 +133,10 @@ def scratch(home: Path | None = None) -> Iterator[Path]:
 
 @contextmanager
 def claimed(target: str | os.PathLike[str]) -> Iterator[Path]:
-    """Keep other processes from claiming the same target, and make a folder beside it for what is in the making.
+    """Keep other processes from claiming the same target, and make a folder beside it for unfinished files.
 
-    The folder is empty at first and is removed in the end. Its name depends on the target alone, so that what a killed
-    process left there is removed by the next one.
+    The folder is empty at first and is removed in the end. Its name depends on the target alone, so the next
+    process removes what a killed process left there.
 
     Raises
     ------
@@ -161,7 +161,7 @@ def claimed(target: str | os.PathLike[str]) -> Iterator[Path]:
 def holding(
     folder: Path, *, of: Path | None = None, own: bool = True, shared: bool = False, wait: bool = False
 ) -> Iterator[bool]:
-    """Hold a folder, which is made where it does not exist.
+    """Lock a folder while the block runs, and make it first if it does not exist.
 
     Parameters
     ----------
@@ -286,7 +286,7 @@ def _sweep(path: Path) -> None:
 
 
 def _name(target: str = "") -> str:
-    """The name of a temporary file or folder: of one target, or that no other has."""
+    """Return the name of a temporary file or folder: the fixed name for a target, or a random one without a target."""
     if len(os.fsencode(target)) > LONGEST_NAME:
         target = hashlib.sha256(os.fsencode(target)).hexdigest()
     return f".hatrix-{target or os.urandom(8).hex()}.tmp"
@@ -322,7 +322,7 @@ def _holder(descriptor: int) -> str:
 
 
 def _is_same(descriptor: int, path: Path) -> bool:
-    """Whether an open file or folder is still the one of that name."""
+    """Return whether an open file or folder still has that name."""
     try:
         return os.path.samestat(os.fstat(descriptor), os.lstat(path))
     except FileNotFoundError:
@@ -330,7 +330,7 @@ def _is_same(descriptor: int, path: Path) -> bool:
 
 
 def _replaceable(target: Path) -> os.stat_result | None:
-    """The status of the file that is to be replaced; None where there is none."""
+    """Return the status of the file to be replaced, or None if there is none yet."""
     try:
         found = target.stat()
     except FileNotFoundError:
@@ -347,7 +347,7 @@ def _replaceable(target: Path) -> os.stat_result | None:
 
 
 def _keep(descriptor: int, before: os.stat_result) -> None:
-    """Give a file the owner, where that is allowed, and the permissions of the one that it replaces."""
+    """Copy the permissions, and where allowed the owner, of the replaced file to the new one."""
     if not hasattr(os, "fchmod"):  # Windows
         return
     now = os.fstat(descriptor)
@@ -373,5 +373,5 @@ def _sync(folder: Path) -> None:
 
 
 def _flag(name: str) -> int:
-    """A flag of `os.open` that not every system has."""
+    """Return a flag of `os.open`, or 0 on a system that does not have it."""
     return int(getattr(os, name, 0))

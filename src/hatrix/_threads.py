@@ -1,8 +1,8 @@
-"""BLAS held at one thread, in whatever threads of ours compute.
+"""A lock that limits BLAS to one thread while hatrix computes, in any of its threads.
 
-How BLAS divides work among its own threads, and so how it rounds, depends on their number. Everything in hatrix that
-calls BLAS or LAPACK therefore holds it at one thread: results have the same bits on every machine, and no idle BLAS
-threads spin for the sake of small matrices. Our own threads (`hatrix.kernels.schedule`) use the other cores.
+BLAS divides its work by the number of its threads, so its rounding depends on that number. All code in hatrix that calls
+BLAS or LAPACK therefore limits it to one thread: results have the same bits whatever the number of cores, and no BLAS
+threads wait busily beside small matrices. Our own threads (`hatrix.kernels.schedule`) use the other cores.
 """
 
 from __future__ import annotations
@@ -19,10 +19,10 @@ __all__ = ["one_blas_thread"]
 
 @contextmanager
 def one_blas_thread() -> Iterator[None]:
-    """Hold BLAS at one thread until the last of those who asked for it (in any thread) is done.
+    """Limit BLAS to one thread until the last caller, in any thread, leaves its block.
 
-    It is a decorator, too: ``@one_blas_thread()`` holds BLAS while the function runs. The limit is one for the whole
-    process, so holders are counted: the first sets it, whoever leaves last lifts it, in whatever order they leave.
+    It is a decorator, too: ``@one_blas_thread()`` limits BLAS while the function runs. The limit applies to the whole
+    process, so its holders are counted: the first one sets it, and the last one to leave lifts it.
     """
     _hold.enter()
     try:
@@ -74,10 +74,10 @@ class _Hold:
         self._forget()
 
     def _find(self) -> None:
-        """Find the BLAS libraries that are loaded, again whenever modules were imported that may have brought one."""
+        """Find the loaded BLAS libraries; look again after new modules were imported, as they may have loaded one."""
         if self.libraries is not None and self.modules == len(sys.modules):
             return
-        import scipy.linalg  # noqa: F401 - it brings an OpenBLAS of its own, which must not appear while BLAS is held
+        import scipy.linalg  # noqa: F401 - it loads its own OpenBLAS, which must not appear while BLAS is held
         from threadpoolctl import ThreadpoolController
 
         found = ThreadpoolController().lib_controllers
@@ -86,7 +86,7 @@ class _Hold:
 
     @staticmethod
     def _forget() -> None:
-        """Let any thread change the limit: from version 3.7 on, threadpoolctl obeys the first one alone."""
+        """Let any thread change the limit: from version 3.7 on, threadpoolctl obeys only the first thread."""
         from threadpoolctl import OpenBLASController
 
         getattr(OpenBLASController, "clear_controlling_thread", lambda **_: None)(force=True)

@@ -263,7 +263,7 @@ def test_continuous_ratings_are_cut_into_tenths():
         assert table["count"].sum() == 900
 
 
-@pytest.mark.parametrize("values", [[7.0], [1e9, 1e9 + 1e-6], [1e150, -1e150], [1e-300, 2e-300], [0.0, 0.0]])
+@pytest.mark.parametrize("values", [[7.0], [1e9, 1e9 + 1e-6], [1e30, -1e30], [1e-300, 2e-300], [0.0, 0.0]])
 def test_ratings_at_the_edge_of_numbers(values):
     n = len(values)
     ratings = hx.Ratings.from_columns(np.arange(n), np.arange(n), values)

@@ -114,7 +114,7 @@ async def answered(
     handler: Callable[[Ask, Body], Response],
     limiter: CapacityLimiter | None = None,
 ) -> Response:
-    """Read the body, then check it and handle it in a thread: neither holds up other requests.
+    """Read the body, then check and handle it in a thread, so that other requests need not wait.
 
     ``limiter`` bounds how many threads do so at once; by default all handlers share one bound.
     """
@@ -137,7 +137,7 @@ async def answered(
 async def known_parameters(request: Request) -> None:
     """Refuse a query parameter that the operation does not have, or one that is given twice.
 
-    A misspelt filter would otherwise be left out without a word, and of two users one.
+    Otherwise a misspelt filter, or one of two users, would be ignored silently.
     """
     if not request.scope["query_string"]:
         return
@@ -158,7 +158,7 @@ async def known_parameters(request: Request) -> None:
 
 @cache
 def _query_of(endpoint: Callable[..., Any]) -> Mapping[str, bool]:
-    """The query parameters of a handler, and whether they may be repeated."""
+    """Return the query parameters of a handler, and whether each may be repeated."""
     found = {}
     for name, parameter in inspect.signature(endpoint, eval_str=True).parameters.items():
         kind, *marks = get_args(parameter.annotation) or (parameter.annotation,)
@@ -235,10 +235,10 @@ def _refuse_without_token(request: Request, service: Service) -> None:
 
 
 def _refuse_pages(request: Request) -> None:
-    """Where no token is needed, any page in a browser on this machine could write: those of other origins may not.
+    """Refuse writes from pages of other origins: without a token, any page in a browser on this machine could write.
 
-    Browsers send Sec-Fetch-Site to the loopback and over TLS alone, and Origin with every request that writes. A proxy may
-    change Host, so that Origin looks foreign: a browser that says "same-origin" knows better.
+    Browsers send Sec-Fetch-Site only to the loopback and over TLS, and Origin with every request that writes. A proxy may
+    change Host, so that Origin looks foreign. So a Sec-Fetch-Site of "same-origin" is believed first.
     """
     service: Service = request.app.state.service
     site, origin = request.headers.get("sec-fetch-site"), request.headers.get("origin")
@@ -252,7 +252,7 @@ def _refuse_pages(request: Request) -> None:
 
 
 def _address(url: str) -> tuple[str | None, int | None]:
-    """The host and the port, None where the port is the usual one."""
+    """Return the host and the port; the port is None if it is the usual one."""
     try:
         found = urlsplit(url)
         port = found.port

@@ -119,7 +119,7 @@ class Batches:
             return range(len(asked))
         try:
             feedback.refresh()
-            # In this order: a user who is deleted in between counts as deleted.
+            # The order matters: a user who is deleted in between then counts as deleted.
             return [
                 at for at, (user, _) in enumerate(asked) if not (feedback.of(user) or feedback.deleted(user))
             ]
@@ -208,7 +208,7 @@ def plainly_asked(served: Served, query: bytes) -> Asked | None:
 
 
 def is_plain(served: Served, user: int | str) -> bool:
-    """Whether the lists of a user can leave out seen items, by the model alone, and the user's id is of the model's kind."""
+    """Return whether the model alone knows the user's seen items, and the id is of the model's kind."""
     return served.model.seen is not None and isinstance(user, str) == (served.model.users.kind == "str")
 
 

@@ -131,7 +131,7 @@ def _similar(
 
 @router.get("/users", response_model=schemas.Users, responses=responses(), summary="Search users")
 def users(ask: Asked, q: Text = "", n: Length = 20, offset: Offset = 0) -> Response:
-    """Users whose id has `q` in it, active ones first. Feedback counts at once, and so do the users that it brings."""
+    """Return users whose id contains `q`, the most active first. New feedback and its new users count at once."""
     shelf, model, feedback = ask.shelf, ask.model, ask.feedback
     rows = shelf.find_users(q) if q.strip() else shelf.active.tolist()
     new: list[Any] = []
@@ -151,7 +151,7 @@ def users(ask: Asked, q: Text = "", n: Length = 20, offset: Offset = 0) -> Respo
 
 
 def _new_users(ask: Ask, feedback: Feedback, q: str) -> list[Any]:
-    """Users of the feedback alone whose id has all words of `q`."""
+    """Return users that only the feedback has and whose id contains all words of `q`."""
     words = folded(q).split()
     labels = [label for label in feedback.users if all(word in folded(str(label)) for word in words)]
     rows = ask.model.users.encode(labels).tolist() if labels else []
@@ -159,7 +159,7 @@ def _new_users(ask: Ask, feedback: Feedback, q: str) -> list[Any]:
 
 
 def _size(ask: Ask, label: Any, row: int = -1) -> int:
-    """How many items of the model a user has rated in the feedback, and not in training where ``row`` is theirs."""
+    """Count the items of the model that a user rated only in the feedback; ``row`` is the user's training row, if any."""
     new = None if ask.feedback is None else ask.feedback.of(label)
     if not new:
         return 0
@@ -186,7 +186,7 @@ def user(
         rated = {item: (value, "training") for item, value in values}
     known = ask.model.items.encode(list(person.new)).tolist() if person.new else []
     for item, value in zip(known, person.new.values(), strict=True):
-        if item >= 0:  # the row that was folded in has counts of training and of feedback added up
+        if item >= 0:  # a folded-in row counts the ratings of training and of the feedback together
             rated[item] = (rated[item][0] if person.folded else value), "feedback"
     order = sorted(rated, key=lambda item: (-rated[item][0], shelf.place[item]))
     history = [{**shelf.item(item), "rating": rated[item][0], "source": rated[item][1]} for item in order[:n]]

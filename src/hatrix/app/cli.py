@@ -130,7 +130,7 @@ def _before_end(tokens: list[str]) -> list[str]:
 
 @contextmanager
 def _sigterm_as_ctrl_c(terminated: threading.Event) -> Iterator[None]:
-    """Handle SIGTERM as SIGINT is handled at that moment, and remember it for the exit status."""
+    """Treat SIGTERM as SIGINT would be treated at that moment, and remember it for the exit status."""
     if threading.current_thread() is not threading.main_thread():
         yield
         return

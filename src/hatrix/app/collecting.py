@@ -140,7 +140,7 @@ async def reload(request: Request) -> Response:
     try:
         changed = await live.reload()
     except (HatrixError, OSError) as error:
-        if not isinstance(error, HatrixError):  # others are logged where they are met
+        if not isinstance(error, HatrixError):  # all others are logged where they occur
             log.warning("the model file was not taken: %s", error)
         why = without_places(error, live.path)
         raise Problem(

@@ -213,7 +213,7 @@ def fit(
         model.save(stage / out.name, seen=not training.no_seen)
         if (
             on_disk is not None
-        ):  # which a run that is broken off leaves, so that the next one need not read again
+        ):  # an interrupted run leaves it, so that the next run need not read the files again
             _files.discard(on_disk)
     facts = {**facts_of(model), "n_train": len(ratings), "train_seconds": seconds, "model": str(out)}
     output.result(facts, f"model: {out}")
@@ -348,7 +348,7 @@ def _unseen(model: FactorModel, ratings: Ratings) -> Ratings:
 
 
 def _measured(model: FactorModel, test: Ratings, ranking: Ranking, threads: int | None = None) -> Any:
-    """The evaluation that fits the model and the flags; its draws have the seed of `hatrix.evaluate`, as in Python."""
+    """Run the evaluation that suits the model and the flags; its draws use the seed of `hatrix.evaluate`, as in Python."""
     if not ranking.applies(model.recipe):
         return hatrix.evaluate(model, test)
     k = ranking.k or LENGTHS[0]

@@ -145,9 +145,9 @@ class Feedback:
         return found is not None and found.deleted
 
     def with_training(self, user: Any, found: OfUser | None = None) -> dict[Any, float]:
-        """All that counts as a user's ratings: the model's training rows, and on top of them what came since.
+        """Return all ratings of a user: the training ratings of the model, updated by the feedback since.
 
-        ``found`` is what `get` has said of the user; by default it is asked for.
+        ``found`` is the result of `get` for the user; by default it is looked up.
         """
         model, found = self.model, self.get(user) if found is None else found
         row = int(model.users.encode([user])[0])
@@ -194,7 +194,7 @@ class Feedback:
 
     @property
     def users(self) -> list[Any]:
-        """Users who have ratings beyond the model."""
+        """Return the users whose feedback the model does not have yet."""
         return [user for user, found in list(self._users.items()) if found.ratings]
 
     def ratings(self) -> Ratings | None:

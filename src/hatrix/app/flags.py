@@ -198,7 +198,7 @@ class Protocol(Enum):
 
 
 class Draw(Enum):
-    """How `hatrix.data.split.per_user` draws a user's test ratings."""
+    """Methods by which `hatrix.data.split.per_user` draws the test ratings of a user."""
 
     independent = "independent"
     notebook = "notebook"
@@ -361,7 +361,7 @@ class Training:
 
     @property
     def hint(self) -> str:
-        """How to go on after a training that was stopped."""
+        """Return a hint on how to continue a training that was stopped."""
         return "; --resume goes on from the checkpoint" if self.checkpoint is not None else ""
 
     def fit(self, recipe: Algorithm, train: Ratings, *, progress: bool) -> FactorModel:

@@ -1,4 +1,4 @@
-"""What stands before the application: who is let in, how much is taken in, what is counted and logged."""
+"""An ASGI layer before the application that checks hosts, limits bodies and load, and counts and logs replies."""
 
 from __future__ import annotations
 
@@ -32,15 +32,15 @@ __all__ = [
 
 LOOPBACK = ("localhost", "127.0.0.1", "[::1]")
 LARGEST = 1 << 20
-"""Bytes of a body."""
+"""Maximum bytes of a body."""
 BODY_SECONDS = 10.0
-"""Until a body must be there."""
+"""Seconds until a body must be complete."""
 HELD = 1 << 24
 """Bytes that bodies, unfinished heads and unread replies may hold together, in one process."""
 RETRY_AFTER = 1
 CLOSE = (b"connection", b"close")
 GONE = 499
-"""What is logged and counted for a client that left before its request was complete."""
+"""The status in logs and metrics for a client that left before its request was complete."""
 POLICY = (
     "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self' data:; connect-src 'self'; "
     "font-src 'self'; base-uri 'none'; form-action 'none'; frame-ancestors 'none'"
@@ -54,9 +54,9 @@ SECURITY = [
     (b"x-frame-options", b"DENY"),
 ]
 REFUSED = "hatrix.refused"
-"""In the scope of a request that was refused for lack of room."""
+"""Key that is set in the scope of a request that was refused because the service is overloaded."""
 ANSWERED = "hatrix.answered"
-"""In the scope of a request that the connection has refused before its body was complete: the status of that reply."""
+"""Key in the scope of a request that the connection refused before its body was complete: the status of the reply."""
 PROBES = ("/health/live", "/health/ready")
 KNOWN_HOSTS = 256
 Headers = list[tuple[bytes, bytes]]
@@ -66,7 +66,7 @@ log = logging.getLogger("hatrix.serve")
 
 
 def problem(status: int, code: str, detail: str) -> bytes:
-    """The body of an error (see `hatrix.app.problems`)."""
+    """Return the body of an error reply (see `hatrix.app.problems`)."""
     said = {
         "type": "about:blank",
         "title": HTTPStatus(status).phrase,
@@ -89,7 +89,7 @@ class _Refused(Exception):
 
 
 class _Full(Exception):
-    """There is no room for the request now."""
+    """Raised when the service has no room for a request now."""
 
     def __init__(self, *, in_body: bool = False) -> None:
         super().__init__()
@@ -101,7 +101,7 @@ class _Gone(Exception):
 
 
 class Budget:
-    """Bytes that requests and replies may hold in memory together, so that many slow clients cost no more than a few.
+    """A limit on the bytes that all requests and replies hold in memory, so that many slow clients cannot fill it.
 
     Examples
     --------
@@ -115,12 +115,12 @@ class Budget:
         self.limit, self.held = limit, 0
 
     def share(self) -> Share:
-        """A part of the budget; it is empty at first."""
+        """Return a new share of the budget, which holds no bytes yet."""
         return Share(self)
 
 
 class Share:
-    """What one request or connection holds of a budget."""
+    """The bytes of a budget that one request or connection holds."""
 
     __slots__ = ("_budget", "held")
 
@@ -128,7 +128,7 @@ class Share:
         self._budget, self.held = budget, 0
 
     def hold(self, size: int) -> bool:
-        """Hold this many bytes from now on; False, and nothing changes, if that is more than there are."""
+        """Hold this many bytes from now on; if the budget has too few, change nothing and return False."""
         more = size - self.held
         if more > 0 and self._budget.held + more > self._budget.limit:
             return False
@@ -138,7 +138,7 @@ class Share:
 
 
 class Ledger:
-    """Counts each reply, and writes a line of the log for it."""
+    """The account of replies: it counts each reply and logs a line for it."""
 
     def __init__(self, metrics: Metrics | None = None, access_log: AccessLog | None = None) -> None:
         self.metrics, self.access_log = metrics, access_log
@@ -146,7 +146,7 @@ class Ledger:
     def write(
         self, client: str | None, method: str, path: str, route: str, status: int, size: int, seconds: float
     ) -> None:
-        """Keep account of a reply with so many bytes after so many seconds."""
+        """Count and log a reply of ``size`` bytes that took this many seconds."""
         if self.metrics is not None:
             self.metrics.count(method, route, status, seconds)
         if self.access_log is not None:
@@ -164,7 +164,7 @@ class Ledger:
 
 
 class Guard:
-    """Checks each request, has the application answer it, and keeps account of it.
+    """The ASGI layer that checks each request, passes it to the application, and records the reply.
 
     HEAD is answered as GET is, without the body.
 
@@ -176,15 +176,15 @@ class Guard:
         Names that the Host header may give. The address that the connection was made to is always one: a foreign page
         can make a browser send its own name here (DNS rebinding), but not an address.
     max_concurrent
-        Requests worked on at once. One more is refused with 503 and Retry-After, which costs next to nothing; probes of
-        health never are, and their bodies are not read.
+        Maximum requests worked on at once. One more is refused with 503 and Retry-After, which costs next to nothing.
+        Health probes are never refused, and their bodies are not read.
     metrics, access_log
         Told of each request.
     largest, body_seconds
         The most bytes of a body, and the seconds until it must be complete. A request is let in when its body is here.
     budget
-        The bytes that all bodies may hold together, from their first byte to the reply. One that does not fit is refused as
-        one request too many is.
+        The bytes that all bodies may hold together, from their first byte to the reply. One that does not fit is
+        refused with 503, as a request beyond ``max_concurrent`` is.
     """
 
     def __init__(
@@ -243,7 +243,7 @@ class Guard:
                 await self._let_in(asked, await self._with_body(scope, receive, body), reply)
         except _Full as full:
             scope[REFUSED] = True
-            if full.in_body:  # what is left of it is not read
+            if full.in_body:  # the rest of the body is not read
                 more = [*SECURITY, CLOSE]
             await _refuse(reply, 503, OVERLOADED, (b"retry-after", b"%d" % RETRY_AFTER))
         except _Gone:
@@ -305,7 +305,7 @@ class Guard:
             self._known.add((given[0], here))
 
     def _length_of_body(self, scope: Scope) -> int:
-        """The bytes of a body, 0 if there is none, and -1 if the head does not tell."""
+        """Return the bytes of the body: 0 if there is none, and -1 if the head does not say."""
         length = 0
         for name, value in scope["headers"]:
             if name == b"content-length":
@@ -315,7 +315,7 @@ class Guard:
         return length
 
     async def _with_body(self, scope: Scope, receive: Receive, share: Share) -> Receive:
-        """What the application receives: a body that is complete and not too large."""
+        """Return the channel from which the application receives a body that is complete and not too large."""
         length = self._length_of_body(scope)
         if not length:
             return receive
@@ -369,7 +369,7 @@ class AccessLog:
 
 
 async def _nothing_to_read() -> Message:
-    """Receives an empty body, whatever the client sends."""
+    """Return an empty body, whatever the client sends."""
     return {"type": "http.request", "body": b"", "more_body": False}
 
 

@@ -65,9 +65,9 @@ def printable(text: str) -> str:
 
 
 def without_places(error: object, path: Path | None) -> str:
-    """The message of an error about a file, for readers who need not know where the file lies.
+    """Return the message of an error about a file without the file's path.
 
-    A message that may name some other place is replaced by a pointer to the log.
+    A message that may contain another path is replaced by a reference to the log.
     """
     text = str(error) if path is None else str(error).replace(str(path), "the file")
     return "the log of the service says why" if "/" in text or "\\" in text else text
@@ -114,7 +114,7 @@ def install(app: FastAPI) -> None:
     @app.exception_handler(HTTPException)
     async def _http(_: Request, error: HTTPException) -> JSONResponse:
         code, headers = OF_STATUS.get(error.status_code, "bad-request"), dict(error.headers or {})
-        if "GET" in headers.get("Allow", ""):  # which the guard has HEAD answered by
+        if "GET" in headers.get("Allow", ""):  # the guard answers HEAD as GET
             headers["Allow"] += ", HEAD"
         return reply(error.status_code, code, str(error.detail), headers)
 

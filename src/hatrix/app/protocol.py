@@ -1,8 +1,8 @@
 """HTTP/1.1 connections that limit every part of a message in size and time; uvicorn's parser reads them.
 
 A connection waits for a message (idle), for its head, or for the rest of it: the body and its end. The parser gets at most
-one message more than has been answered, so that a client that sends thousands of requests at once costs no more than the
-bytes of one read.
+one message more than has been answered. So a client that sends thousands of requests at once costs no more memory than
+the bytes of one read.
 """
 
 from __future__ import annotations
@@ -22,17 +22,17 @@ from hatrix.app.guard import ANSWERED, REFUSED, RETRY_AFTER, SECURITY, Budget, L
 __all__ = ["Patient", "Shared"]
 
 READ_BYTES = 1 << 14
-"""Bytes of one read of a connection."""
+"""Maximum bytes of one read from a connection."""
 UNSENT_BYTES = 1 << 14
-"""Bytes of a reply that may wait in memory before the connection counts as one that does not read."""
+"""Bytes of a reply that may wait in memory before the client counts as not reading."""
 EMPTY_LINE = re.compile(rb"\n\r?\n")
 LEAST = 64
-"""Bytes of a body that the parser gets at once at least, however many empty lines they have."""
+"""Minimum bytes of a body for one call of the parser, however many empty lines they have."""
 IDLE, HEAD, REST = range(3)
 
 
 class _Fault(NamedTuple):
-    """Why a message is refused."""
+    """The reason why a message is refused: the status, code and detail of the reply."""
 
     status: int
     code: str
@@ -51,7 +51,7 @@ def _too_large(status: int, part: str, most: int) -> _Fault:
 
 @dataclass
 class Shared:
-    """What the connections of one server share: the buffer that they read into, the bytes they may hold, and the books."""
+    """State that the connections of one server share: the read buffer, the budget of bytes, and the ledger of replies."""
 
     budget: Budget = field(default_factory=Budget)
     ledger: Ledger = field(default_factory=Ledger)
@@ -59,28 +59,28 @@ class Shared:
 
 
 class Patient(HttpToolsProtocol, asyncio.BufferedProtocol):
-    """A connection whose client has no more time and room than a sound one needs; errors are problems in JSON."""
+    """A connection with limits of time and size for each part of a request; its error replies are JSON problems."""
 
     HEAD_SECONDS = 10.0
-    """Until the head of a request must be complete, from the start of the connection or the head's first byte."""
+    """Seconds for the head of a request, from the start of the connection or from the first byte of the head."""
     HEAD_BYTES = 1 << 16
     HEADERS = 100
     REST_SECONDS = 12.0
-    """From the head of a request to its end. The guard's limit of a body is shorter, so that its reply comes first."""
+    """Seconds from the head of a request to its end. The guard's limit is shorter, so its reply comes first."""
     REST_BYTES = 1 << 21
-    """As they are sent, with the sizes of chunks. The guard limits the body itself."""
+    """Bytes of the body as it is sent, with the sizes of chunks. The guard limits the body itself."""
     READ_SECONDS = 20.0
-    """For which a reply may lie unread."""
+    """Seconds for which a reply may stay unread."""
     LINGER_SECONDS = 2.0
-    """Until a connection that was refused is cut. Cut at once, the client might lose the reply that says why."""
+    """Seconds until a refused connection is cut. A cut at once might lose the reply with the reason."""
     PAUSE_SECONDS = 0.2
-    """For which nothing is read from who was refused: clients that ask again at once take no time from others."""
+    """Seconds without a read after a refusal, so that clients that try again at once take no time from others."""
     CONNECTIONS = 4096
 
     _part = IDLE
     _bytes = 0
     _rest = b""
-    """Bytes that the parser gets once what came before them is answered."""
+    """Bytes that the parser gets once the requests before them are answered."""
     _ended = False
     _fault: _Fault | None = None
     _timer: asyncio.TimerHandle | None = None
@@ -122,7 +122,7 @@ class Patient(HttpToolsProtocol, asyncio.BufferedProtocol):
             self._read_on()
 
     def _read_on(self) -> None:
-        """Give the parser what has come, up to the end of a message that has to be answered first."""
+        """Give the parser the received bytes, up to the end of a message that has to be answered first."""
         while self._rest and not self._owes():
             before = self._part
             if before == IDLE:
@@ -130,7 +130,7 @@ class Patient(HttpToolsProtocol, asyncio.BufferedProtocol):
                 if not self._rest:
                     break
                 self._unset_keepalive_if_required()
-            # Each head ends with an empty line, so what is cut behind the first of them ends one head at most.
+            # Each head ends with an empty line, so the bytes up to the first one complete at most one head.
             found = EMPTY_LINE.search(self._rest, LEAST if before == REST else 0)
             end = found.end() if found else len(self._rest)
             data, self._rest = self._rest[:end], self._rest[end:]
@@ -152,13 +152,13 @@ class Patient(HttpToolsProtocol, asyncio.BufferedProtocol):
             self._refuse(OVERLOADED)
 
     def _owes(self) -> bool:
-        """Whether a reply has to be given before the parser goes on."""
+        """Return whether the parser has to wait for a reply."""
         if self.cycle is None or self.cycle.response_complete:
             return False
         return self._part != REST or bool(self.pipeline)
 
     def _parse(self, data: bytes) -> bool:
-        """Whether the parser takes the bytes."""
+        """Give bytes to the parser; return False if they are not HTTP/1.1."""
         try:
             self.parser.feed_data(data)
         except httptools.HttpParserUpgrade as upgrade:
@@ -230,7 +230,7 @@ class Patient(HttpToolsProtocol, asyncio.BufferedProtocol):
             self._read_on()
 
     def _hold(self) -> bool:
-        """Take the bytes that this connection holds out of what all may hold; False if they are too many."""
+        """Charge the bytes that this connection holds to the shared budget; return False if they exceed it."""
         held = len(self._rest)
         if self._part == HEAD:
             held += self._bytes
@@ -250,7 +250,7 @@ class Patient(HttpToolsProtocol, asyncio.BufferedProtocol):
 
     def _late(self) -> None:
         self._timer = None
-        if self.flow.read_paused or self._owes():  # the client waits for us
+        if self.flow.read_paused or self._owes():  # the server is late, not the client
             self._start_timer()
             return
         part, seconds = ("rest", self.REST_SECONDS) if self._part == REST else ("head", self.HEAD_SECONDS)
@@ -280,7 +280,7 @@ class Patient(HttpToolsProtocol, asyncio.BufferedProtocol):
                 return
             cycle.scope[ANSWERED] = fault.status  # type: ignore[literal-required]
             cycle.disconnected = True
-            cycle.message_event.set()  # the guard keeps account of it
+            cycle.message_event.set()  # the guard counts and logs the reply
         else:
             client = None if self.client is None else self.client[0]
             self._shared.ledger.write(client, "other", "", "other", fault.status, len(body), 0.0)
@@ -298,16 +298,16 @@ class Patient(HttpToolsProtocol, asyncio.BufferedProtocol):
         self._linger()
 
     def _end_after_reply(self) -> None:
-        """End the connection as the reply says."""
+        """End the connection after a reply that says it closes."""
         if self._part == REST and not self.pipeline:
             self._linger()
         else:
             self._close()
 
     def _linger(self) -> None:
-        """Send no more, and read for a while what is of no use any more.
+        """Send no more, and read and discard bytes for a while.
 
-        To cut the connection while the client is still sending would throw away the reply on its way.
+        If the connection were cut while the client is still sending, the client might lose the reply.
         """
         self._drop()
         if not self.transport.is_closing():
@@ -316,7 +316,7 @@ class Patient(HttpToolsProtocol, asyncio.BufferedProtocol):
             self._cut_after(self.LINGER_SECONDS)
 
     def _close(self) -> None:
-        """End the connection once the client has read what it was sent, or has had the time to."""
+        """End the connection once the client has read the reply, or its time to read is over."""
         self._drop()
         self.transport.close()
         self._cut_after(self.READ_SECONDS)

@@ -14,7 +14,6 @@ import hatrix
 from hatrix.app.flags import Output, above_zero, dumps, file_path, whole
 from hatrix.app.staging import refuse_unwritable, staged
 from hatrix.app.steps import aligned, write_parquet
-from hatrix.data.ids import is_unicode
 from hatrix.errors import ParameterError
 
 if TYPE_CHECKING:
@@ -266,6 +265,8 @@ def ids_in(ids: Ids, tokens: Sequence[str], flag: str) -> list[Any]:
 
 def id_of(ids: Ids, text: str, flag: str, but: str = "") -> Any:
     """Return the text as an id of the model's type."""
+    from hatrix.data.ids import is_unicode  # which needs NumPy; `hatrix --help` does without
+
     if not is_unicode(text):
         raise ParameterError(
             f"{flag} {text!a}: this id is not UTF-8 text, so no rating has it: type it in a terminal that uses UTF-8"

@@ -56,7 +56,7 @@ async def docs_file(request: Request, name: str) -> Response:
 
 @cache
 def _file(name: str, kind: str) -> assets.Text:
-    """A file of the page, in memory."""
+    """Return a file of the page, and keep it in memory."""
     return assets.Text((FOLDER / name).read_bytes(), kind)
 
 
@@ -69,7 +69,7 @@ def describe(app: FastAPI) -> dict[str, Any]:
         _, extra = models_json_schema(wanted, ref_template="#/components/schemas/{model}")  # type: ignore[arg-type]
         for name, schema in extra["$defs"].items():
             kept.setdefault(name, schema)
-        # Relative to this document, so that requests find their way behind a proxy that serves it under a prefix.
+        # The address is relative to this document, so that it also works under the prefix of a proxy.
         found["servers"] = [{"url": "."}]
         found["components"]["securitySchemes"] = {"token": {"type": "http", "scheme": "bearer"}}
         app.openapi_schema = found

@@ -39,13 +39,13 @@ __all__ = ["Service", "create_app", "service_of"]
 
 
 THREADS = 4
-"""Threads that answer what is no plain request for a list. Most of that work holds the interpreter's lock, so that more
+"""Threads that answer all requests except plain ones for a list. Most of that work holds the interpreter's lock, so more
 threads would be no quicker, and the event loop, which answers probes, would wait for each of them in turn."""
 
 WRITERS = 40
-"""Threads that write feedback: they wait for the disk, which takes many commits in one go."""
+"""Threads that write feedback. They mostly wait for the disk, which takes many commits together."""
 COMPLAINTS = 10.0
-"""Seconds between lines of the log about a store that fails."""
+"""Minimum seconds between log lines about a store that fails."""
 
 logger = logging.getLogger("hatrix.serve")
 
@@ -94,7 +94,7 @@ class Service:
         return found
 
     def complain(self, error: StoreError) -> None:
-        """Log why the store fails, which replies do not tell; not more often than every few seconds."""
+        """Log why the store fails, since replies do not say it, but at most once every few seconds."""
         now = time.monotonic()
         if now > self._complained + COMPLAINTS:
             self._complained = now
@@ -126,7 +126,7 @@ def create_app(
     access_log: bool = False,
     writes: bool = True,
 ) -> FastAPI:
-    """The application.
+    """Build the application.
 
     Parameters
     ----------
@@ -139,7 +139,7 @@ def create_app(
     allowed_hosts
         Names that the Host header may give; by default those of this machine's loopback.
     allowed_origins
-        Origins of pages elsewhere that may use the API in a browser, such as ``https://shop.example.org``.
+        Origins of other sites whose pages may use the API in a browser, such as ``https://shop.example.org``.
     max_concurrent
         Requests worked on at once; more are refused with 503.
     test

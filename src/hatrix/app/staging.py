@@ -16,7 +16,7 @@ __all__ = ["refuse_unwritable", "staged"]
 
 @contextmanager
 def staged(folder: Path, names: Sequence[str], source: str) -> Iterator[Path]:
-    """Make a hidden folder for files of these names, which move to ``folder`` when all went well, and only then.
+    """Make a hidden folder for files of these names, and move them to ``folder`` only if the block succeeds.
 
     Until then no other process can stage files whose first name is the same: two runs never mix their files.
     """
@@ -37,7 +37,7 @@ def staged(folder: Path, names: Sequence[str], source: str) -> Iterator[Path]:
 
 
 def _remove_empty(folders: Sequence[Path]) -> None:
-    """Remove the folders that nothing was put into, the innermost first."""
+    """Remove the folders that are still empty, the innermost first."""
     with suppress(OSError):
         for folder in folders:
             folder.rmdir()

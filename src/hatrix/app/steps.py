@@ -118,7 +118,7 @@ def load(
 
 
 def _repeats(count: int, *, adds: bool) -> str:
-    """Say what became of rows whose user and item another row has, too: counts are added up, ratings replaced."""
+    """Say what became of repeated pairs of user and item: counts are added up, and ratings are replaced."""
     rows = f"{count:,} repeated {'row' if adds else 'rating'}{'' if count == 1 else 's'}"
     if adds:
         return f"{rows} of the same user and item {'was' if count == 1 else 'were'} added to the first"
@@ -137,9 +137,9 @@ def train(recipe: Algorithm, train: Ratings, training: Training, output: Output)
 
 
 def leave_unfinished(model: FactorModel, out: Path, *, seen: bool, hint: str = "") -> NoReturn:
-    """Save a model whose training was stopped beside the file that it was to be, and end the command as Ctrl-C does.
+    """Save a model whose training was stopped beside the target ``out``, and end the command as Ctrl-C does.
 
-    What is at ``out`` stays: a good model never gives way to an unfinished one.
+    The file at ``out`` stays: an unfinished model never replaces a good one.
     """
     from hatrix.models.model import UNFINISHED
 

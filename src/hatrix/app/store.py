@@ -99,7 +99,7 @@ class Store:
 
     @classmethod
     def open(cls, url: str | os.PathLike[str], *, users: Kind, items: Kind, make: bool = True) -> Store:
-        """The store in a database, made where there is none yet.
+        """Open the store in a database, and create it if there is none yet.
 
         Parameters
         ----------

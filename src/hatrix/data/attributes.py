@@ -1,4 +1,4 @@
-"""Tables of items and of users: checked against the ids whose lines they are, or joined to them."""
+"""Tables of item and user attributes: functions that check them against the ids, or join them by id."""
 
 from __future__ import annotations
 
@@ -22,13 +22,13 @@ __all__ = ["check_table", "joined_table", "read_table"]
 
 _NUMBER = re.compile(r"-?(?:[1-9][0-9]{0,17}|0)(?:\.[0-9]+)?")
 _WITH_GAPS = {"i": "Int64", "u": "UInt64", "b": "boolean"}
-"""Kinds of columns that can have missing values, by those that cannot."""
+"""For each NumPy kind without missing values, the pandas type that has them."""
 
 
 def check_table(table: Any, ids: Ids, side: str) -> None:
-    """Refuse a table of attributes whose lines are not those of the ids, in their order.
+    """Refuse a table of attributes whose lines do not match the ids one by one, in their order.
 
-    Lines are told by a column that is named as ids are (``"item"``, ``"movieId"``, ``"id"``, ...) and has ids in it, or by
+    The ids of the lines come from a column with a usual name for ids (``"item"``, ``"movieId"``, ``"id"``, ...), or from
     an index that is not just 0, 1, 2, .... Without either, only the number of lines can be checked.
 
     Parameters
@@ -82,7 +82,7 @@ def check_table(table: Any, ids: Ids, side: str) -> None:
 def joined_table(
     frame: Any, ids: Ids, side: str, id_column: str | None, names: dict[str, str | None]
 ) -> pd.DataFrame:
-    """A table of any order with a line for each id, found by a column of ids, and missing values where it has none.
+    """Return a table with one line for each id, in the order of the ids; ids without a line get missing values.
 
     Parameters
     ----------
@@ -91,9 +91,9 @@ def joined_table(
     ids, side
         As for `check_table`.
     id_column
-        Its column of ids; None for one that is named as ids are, or is the index.
+        Its column of ids; None to use a column with a usual name for ids, or the index.
     names
-        Columns to call by another name, as ``{"title": "film_name"}``.
+        Columns to rename, each new name with the present one: ``{"title": "film_name"}``.
 
     Raises
     ------
@@ -139,14 +139,14 @@ def joined_table(
         raise DataError(
             f"the table of {side}s has two lines for {side} {labels[again]!s}, the first at line {again}: give one for each"
         )
-    if (lines < 0).any():  # a gap would make floats of NumPy's whole numbers
+    if (lines < 0).any():  # missing values would turn NumPy integers into floats
         kinds = {name: kind.kind for name, kind in table.dtypes.items() if isinstance(kind, np.dtype)}
         table = table.astype({name: _WITH_GAPS[kind] for name, kind in kinds.items() if kind in _WITH_GAPS})
     return table.take(np.maximum(lines, 0)).reset_index(drop=True).where(pd.Series(lines >= 0), axis=0)
 
 
 def read_table(path: Path) -> pd.DataFrame:
-    """A table of attributes from a Parquet file, or a text file with a header; there the ids stay text.
+    """Read a table of attributes from a Parquet file or a text file with a header; ids in a text file stay text.
 
     Raises
     ------
@@ -186,7 +186,7 @@ def _is_number(text: str) -> bool:
 
 
 def _is_plain(index: Any) -> bool:
-    """Whether an index only counts the lines."""
+    """Return whether an index only counts the lines."""
     import pandas as pd
 
     if isinstance(index, pd.RangeIndex):

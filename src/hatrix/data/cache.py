@@ -124,10 +124,10 @@ _Fill = Callable[[Path, Path], _Files]
 def _sources(
     entry: DataSet, packed: Path | None, failures: Sequence[str], progress: bool
 ) -> Iterator[tuple[str, _Fill]]:
-    """Yield each place to get it from, with a function that takes it from there.
+    """Yield each source of the data set, with a function that fetches it from there.
 
-    The function gets two folders, one for the archive and one for the files. ``failures`` grows while the places
-    are tried; the note about the mirror repeats them.
+    The function gets two folders, one for the archive and one for the files. Failed sources are
+    added to ``failures``, and the note about the mirror lists them.
     """
     if packed:
         yield str(packed), lambda _, into: _from_zip(entry, packed, into)
@@ -145,7 +145,7 @@ def _sources(
 
 
 def _says_where_from(entry: DataSet, mirror: Mirror, failures: Sequence[str]) -> str:
-    """Name the mirror, and the reason why it stands in for the origin."""
+    """Name the mirror, and the reason why it is used instead of the origin."""
     package = f"the package {mirror.package} ({mirror.filename}) of the package index, checked by its SHA-256"
     if not failures:
         return f"downloading {entry.name} from {package}"

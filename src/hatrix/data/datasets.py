@@ -65,7 +65,7 @@ def table() -> list[Row]:
 
 
 def get(name: str, *, progress: bool = True) -> Path:
-    """The folder of a data set, which is downloaded if it is not on this machine.
+    """Return the folder of a data set; download it first if it is not on this machine.
 
     Parameters
     ----------

@@ -152,7 +152,7 @@ class Disk:
             mapped += [self.mapped(name, dtype) for name, dtype in zip(names, dtypes, strict=True)]
         finally:
             for name in names:
-                with suppress(OSError):  # elsewhere than on POSIX they stay until the folder goes
+                with suppress(OSError):  # outside POSIX they stay until the folder is removed
                     self.path(name).unlink()
 
     def pieces(self, name: str, dtype: DTypeLike, rows: int) -> Iterator[NDArray[Any]]:

@@ -93,7 +93,7 @@ class Files:
             self._refuse_change(path)
 
     def _noted(self, found: Columns) -> Columns:
-        """The columns with a report that says what was taken for what."""
+        """Return the columns with a report that gives the role of each column."""
         assert self._first is not None
         _, _, names, width = self._first[1]
         return found._replace(report=replace(found.report, columns=taken(self._places, names, width)))
@@ -101,7 +101,7 @@ class Files:
     def _files(self) -> list[Path]:
         """Return the files to read: all of them, but no Parquet file without rows if another one has some.
 
-        Writers give the columns of a file without rows any type, so its types say nothing about the layout.
+        A file without rows can have any column types, so its types say nothing about the layout.
         """
         files = self.source.files
         if not self.source.parquet or len(files) == 1:

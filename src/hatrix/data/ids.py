@@ -108,8 +108,8 @@ class Ids:
         """Row numbers of labels; -1 where the label is unknown or missing.
 
         An integer and the text of its digits are the same label, as in a mixed column: ``"7"`` finds 7 and 7 finds
-        ``"7"``, since forms and URLs carry text. Texts that no integer is written as (``"007"``, ``"7.0"``, ``" 7"``)
-        find no integer. A whole float is an integer.
+        ``"7"``, since forms and URLs carry text. Other texts (``"007"``, ``"7.0"``, ``" 7"``) match no
+        integer. A whole float is an integer.
 
         Examples
         --------
@@ -145,7 +145,7 @@ class Ids:
             return np.asarray(self._index.get_indexer(np.fromiter(sound, object, len(sound))))
 
     def label_of(self, given: int | str) -> int | str | None:
-        """A label as one of this kind, known or not; None where it cannot be one.
+        """Return a label converted to this kind of id, known or not; None if it cannot be converted.
 
         Examples
         --------
@@ -196,7 +196,7 @@ class Ids:
 
 
 def is_unicode(text: str) -> bool:
-    """Whether UTF-8 can hold a text: whether it has no lone surrogate, which is half a character."""
+    """Return whether UTF-8 can hold a text, that is, whether it has no lone surrogate (half a character)."""
     try:
         text.encode()
     except UnicodeEncodeError:
@@ -246,7 +246,7 @@ def coded(column: NDArray[Any]) -> tuple[NDArray[np.intp], list[Any]]:
 
 
 def are_labels(column: NDArray[Any]) -> NDArray[np.bool_]:
-    """Which elements of a column can be labels: numbers and Unicode text, neither missing nor empty."""
+    """Return a mask of the elements that can be labels: numbers and Unicode text, neither missing nor empty."""
 
     def is_label(element: Any) -> bool:
         try:
@@ -320,11 +320,11 @@ def _in_order(distinct: list[int | str]) -> tuple[NDArray[Any], NDArray[np.int32
 
 
 _DIGITS = re.compile(r"0|-?[1-9][0-9]{0,18}")
-"""Texts that integers are written as."""
+"""Texts as Python writes integers."""
 
 
 def _integer(label: Any) -> int | None:
-    """The integer id that a label is or is the text of, None where it is none."""
+    """Return the integer id that a label is, or whose text it is; None if there is none."""
     if isinstance(label, str):
         label = int(label) if _DIGITS.fullmatch(label) else None
     return label if _is_int64(label) else None

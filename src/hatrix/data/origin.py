@@ -1,4 +1,4 @@
-"""How ratings were made, as Python code, so that a report can print what makes them again.
+"""Records of how ratings were made, as Python code that a report can print to make them again.
 
 Examples
 --------
@@ -26,29 +26,29 @@ P = ParamSpec("P")
 R = TypeVar("R")
 
 NO_DIFFERENCE = frozenset({"progress", "threads", "memory", "folder"})
-"""Parameters that do not change what is made."""
+"""Parameters that do not change the result."""
 ALWAYS_SAID = frozenset({"test", "seed", "folds"})
-"""Parameters that are written down where they are the defaults, too."""
+"""Parameters that are always written down, even with their default value."""
 LONGEST = 1000
-"""Characters of an argument that is written down."""
+"""Maximum characters of an argument in the code; a longer one counts as unknown."""
 
 
 @dataclass(frozen=True)
 class Origin:
-    """How one piece of data was made.
+    """The call that made ratings or a split, and the origin of its input.
 
     Attributes
     ----------
     call
-        The call that made it, with ``{0}`` for what it was made from.
+        The call, with ``{0}`` in the place of its input.
     name
-        What the result of the call is called in code.
+        The name of the variable that holds the result.
     part
-        What was taken of the result, such as ``.train``.
+        The part of the result that these ratings are, such as ``.train``.
     of
-        How that was made which it was made from; None if it was made in memory, in a way that is not known.
+        The origin of the input; None if the input was made in memory, in an unknown way.
     rows
-        Of a part of a split: how many training rows the split has.
+        For a part of a split, the number of training ratings of the split; else None.
     """
 
     call: str
@@ -59,17 +59,17 @@ class Origin:
 
     @property
     def is_split(self) -> bool:
-        """Whether this is a part of a split."""
+        """Tell whether this is a part of a split."""
         return self.rows is not None
 
     @property
     def expression(self) -> str:
-        """What these ratings are called after `lines`."""
+        """Return the expression that stands for these ratings after `lines`."""
         return self.name + self.part
 
     @property
     def is_known(self) -> bool:
-        """Whether the code makes the ratings from nothing, so that it needs nothing in memory."""
+        """Tell whether the code is complete, so that it needs nothing that was made in memory."""
         return "{0}" not in self.call or (self.of is not None and self.of.is_known)
 
     def lines(self) -> list[str]:
@@ -80,7 +80,7 @@ class Origin:
 
 
 def code_of(value: Any) -> str | None:
-    """Return a value as Python code; None for one that code cannot say in a line."""
+    """Return a value as Python code, or None if it cannot be written in one line."""
     if isinstance(value, np.generic):
         value = value.item()
     if isinstance(value, os.PathLike):
@@ -106,8 +106,8 @@ def _arguments_of(
 ) -> dict[str, str | None]:
     """Return the code of the arguments that are not the defaults, by parameter, after the first few.
 
-    The names of parameters that have no default begin with a star. None stands for what code cannot say
-    in a line.
+    The names of parameters that have no default begin with a star. None stands for a value that
+    cannot be written in one line.
     """
     bound = signature.bind(*args, **kwargs)
     bound.apply_defaults()
@@ -125,7 +125,7 @@ def _arguments_of(
 
 
 def recorded(name: str) -> Callable[[Callable[P, R]], Callable[P, R]]:
-    """Decorate a function that makes ratings, or splits them, so that its results know the call."""
+    """Decorate a function that makes or splits ratings, so that its results record the call."""
 
     def decorate(function: Callable[P, R]) -> Callable[P, R]:
         signature = inspect.signature(function)
@@ -141,7 +141,7 @@ def recorded(name: str) -> Callable[[Callable[P, R]], Callable[P, R]]:
 
 
 def remembered(*, skip: int) -> Callable[[Callable[P, R]], Callable[P, R]]:
-    """Decorate a function whose result has ``options``: the code of its arguments after the first few."""
+    """Decorate a function so that ``options`` of its result holds the code of its arguments after the first ``skip``."""
 
     def decorate(function: Callable[P, R]) -> Callable[P, R]:
         signature = inspect.signature(function)
@@ -158,7 +158,7 @@ def remembered(*, skip: int) -> Callable[[Callable[P, R]], Callable[P, R]]:
 
 
 def _marked(found: Any, name: str, signature: inspect.Signature, args: Any, kwargs: Any) -> Any:
-    """The result with its origin, as far as that can be said."""
+    """Return the result with its origin; without one if an argument cannot be written as code."""
     from hatrix.data.ratings import Ratings
     from hatrix.data.split import Folds, Split
 

@@ -40,7 +40,7 @@ __all__ = [
 SLICE = 1 << 20
 """Rows that are gone through at once."""
 LARGEST = 1e32
-"""Largest value without its sign: sums of values fit into single precision, whose numbers end at 3.4e38."""
+"""Largest absolute value of a rating: sums of ratings then fit into float32, which ends at 3.4e38."""
 
 
 class Csr(NamedTuple):
@@ -55,11 +55,11 @@ class Csr(NamedTuple):
 
 @dataclass(frozen=True)
 class ReadReport:
-    """What became of every record of a source: ``accepted + rejected + blank + header == records``.
+    """A count of what became of every record of a source: ``accepted + rejected + blank + header == records``.
 
     ``duplicates`` counts accepted rows that gave way to another row of the same user and item (or, for implicit
     data, were added to it). ``errors`` keeps the first rejected rows as (file, line number, reason). ``columns`` says of
-    each column of a file or table what it was taken for, as (``"user"``, ``"item"``, ``"rating"``, ``"time"`` or
+    each column of a file or table which role it has, as (``"user"``, ``"item"``, ``"rating"``, ``"time"`` or
     ``"unused"``, its name, or its position from 0 in a file without a header).
     """
 
@@ -101,7 +101,7 @@ class Ratings:
     disk
         Where the columns are if they are mapped from files, since they do not fit into memory; None in memory.
     origin
-        The calls that made these ratings, for reports; None where they are not known.
+        The calls that made these ratings, for reports; None if they are not known.
     """
 
     user: NDArray[np.int32]
@@ -273,7 +273,7 @@ class Ratings:
         )
 
     def made_by(self, origin: Origin) -> Ratings:
-        """Return the same ratings, which know how they were made."""
+        """Return the same ratings with a record of how they were made."""
         return replace(self, origin=origin)
 
     def with_items(
@@ -285,7 +285,7 @@ class Ratings:
         year: str | None = None,
         genres: str | None = None,
     ) -> Ratings:
-        """The same ratings with a table of the items, whose lines are found by their ids.
+        """Return the same ratings with a table of the items, joined by id.
 
         Parameters
         ----------
@@ -293,10 +293,10 @@ class Ratings:
             Any DataFrame (pandas, polars, Arrow), in any order. Lines of items without ratings are left out; an item
             without a line has missing values.
         id
-            Its column of item ids. By default the one column that is named as ids are, such as ``"item"`` or
+            The column of item ids. By default the one column with a usual name for ids, such as ``"item"`` or
             ``"movieId"``, or the index, if that is not just 0, 1, 2, ....
         title, year, genres
-            Its columns of these, where they have other names. All other columns are kept as they are.
+            The columns that hold these, if they have other names. All other columns are kept as they are.
 
         Raises
         ------
@@ -315,14 +315,14 @@ class Ratings:
         return replace(self, item_table=joined_table(frame, self.items, "item", id, names))
 
     def with_users(self, frame: Any, *, id: str | None = None) -> Ratings:
-        """The same ratings with a table of the users, whose lines are found by their ids.
+        """Return the same ratings with a table of the users, joined by id.
 
         Parameters
         ----------
         frame
             Any DataFrame, in any order.
         id
-            Its column of user ids; by default as for `with_items`.
+            The column of user ids; the default is that of `with_items`.
 
         Raises
         ------
@@ -518,7 +518,7 @@ def one_per_pair(
 
 
 def check_scale(scale: Any, span: tuple[float, float] | None) -> None:
-    """Refuse values that are too large, and a scale that is none or that the lowest and highest value are outside of."""
+    """Refuse values that are too large, and a scale that is invalid or does not contain all values."""
     if span is not None and max(-span[0], span[1]) > LARGEST:
         raise DataError(
             f"the values run from {span[0]:g} to {span[1]:g}, and models compute with values up to {LARGEST:g}: correct "

@@ -49,7 +49,7 @@ def read(
     folder: str | PathLike[str] | None = None,
     progress: bool = True,
 ) -> Ratings:
-    """Ratings from text files, Parquet files or a DataFrame.
+    """Read ratings from text files, Parquet files or a DataFrame.
 
     Parameters
     ----------
@@ -57,12 +57,12 @@ def read(
         A path to separated text (also packed: gzip, or a zip with one file in it) or Parquet, several of these (a list,
         a pattern such as ``"part-*.csv"``, or a folder of Parquet or ``part-`` files) of one layout, which are read as
         one after another, or any DataFrame that narwhals knows (pandas, polars, Arrow). A pipe, as ``/dev/stdin`` often
-        is, is copied to a temporary file first, which may take half of the room there; set TMPDIR for another place.
+        is, is copied to a temporary file first, which may take half of the free space; set TMPDIR for another folder.
     user, item, rating, time
         Columns by name, or by position from 0. By default usual names are looked for in the header; without a
         header the order is user, item, rating, time, and a column that is not named is the time only if its first fields
         are all dates, or numbers that are times from 1990 to 2099. A file without ratings has one event a row.
-        ``ratings.report.columns`` says which column was taken for what.
+        ``ratings.report.columns`` gives the role of each column.
     separator
         What stands between fields, of any length; found by default.
     header
@@ -140,7 +140,7 @@ def read(
 
 
 def _whole(given: Source, how: How, scale: tuple[float, float] | None, name: str) -> Ratings:
-    """All of the files in memory."""
+    """Read all files into memory."""
     files = Files(given, how)
     parts = list(files.whole())
     if not parts:
@@ -160,7 +160,7 @@ def _on_disk(
     *,
     progress: bool,
 ) -> Ratings:
-    """The files piece by piece, in columns that are mapped from a folder."""
+    """Read the files chunk by chunk, into memory-mapped columns in a folder."""
     files = Files(given, how)
     is_new = folder is not None and not os.path.exists(folder)
     disk = open_disk(folder, size_in_bytes(memory))

@@ -12,7 +12,7 @@ from hatrix.errors import DataError
 __all__ = ["counts_events", "known_names", "places_of", "taken"]
 
 FIRST, LAST = 631_152_000, 4_102_444_800
-"""Numbers look like times from 1990 to the end of 2099."""
+"""The range of Unix seconds that look like times: from 1990 to the end of 2099."""
 
 COUNTS = ("count", "counts", "plays", "playcount", "clicks", "weight")
 KNOWN = {
@@ -43,7 +43,7 @@ def places_of(
     implicit: bool | None,
     sample: list[list[str]] | None = None,
 ) -> dict[str, int]:
-    """Which column is which: as chosen, else by its name, else by position where there is no header.
+    """Assign the roles to columns: as chosen, else by name, else by position if there is no header.
 
     By position a column is the time only if all its fields in the ``sample`` of records look like times.
     """
@@ -85,7 +85,7 @@ def places_of(
 
 
 def _look_like_times(texts: list[str]) -> bool:
-    """Whether all texts are dates, or numbers that are times from 1990 to 2099 in seconds, or in parts of them."""
+    """Return whether all texts are dates, or numbers that are times from 1990 to 2099 in seconds, ms, µs or ns."""
     column = np.fromiter(texts, object, len(texts))
     dates = np.fromiter(("-" in text.strip()[1:] for text in texts), bool, len(texts))
     found = times(column)
@@ -93,7 +93,7 @@ def _look_like_times(texts: list[str]) -> bool:
 
 
 def taken(places: dict[str, int], names: list[Any] | None, width: int) -> tuple[tuple[str, str], ...]:
-    """What each column is taken for, by its name, or its position where there is no header."""
+    """Return the role of each column, with its name, or its position if there is no header."""
     roles = {place: role for role, place in places.items()}
     return tuple(
         (roles.get(place, "unused"), str(names[place] if names else place)) for place in range(width)

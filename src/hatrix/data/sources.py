@@ -26,9 +26,9 @@ AT_ONCE = 1 << 20
 
 
 class Source(NamedTuple):
-    """Files of one kind and layout, in order, and what their data are called.
+    """Files of one kind and layout, in order, and the name of their data.
 
-    ``pipes`` has, for each file that is the copy of a pipe, the path of the pipe.
+    ``pipes`` maps each file that is a copy of a pipe to the path of the pipe.
     """
 
     files: list[Path]
@@ -38,7 +38,7 @@ class Source(NamedTuple):
     pipes: dict[Path, str]
 
     def named(self, path: Path) -> str:
-        """The path of one of the files as the caller gave it, for messages."""
+        """Return the path of one of the files as the caller gave it, for messages."""
         return self.pipes.get(path, str(path))
 
 
@@ -50,7 +50,7 @@ def is_path(source: Any) -> bool:
 
 @contextmanager
 def source_of(given: str | PathLike[str] | Sequence[str | PathLike[str]]) -> Iterator[Source]:
-    """The files of a path, a folder of part files, a pattern such as ``part-*.csv``, or a list of these.
+    """Yield the files of a path, a folder of part files, a pattern such as ``part-*.csv``, or a list of these.
 
     A pipe can be read once only, and files are read several times, so it is copied to a temporary file.
 
@@ -83,7 +83,7 @@ def source_of(given: str | PathLike[str] | Sequence[str | PathLike[str]]) -> Ite
 
 
 def _is_pipe(path: Path) -> bool:
-    """Whether the file is a pipe, and not one that can be read again; a device or a socket is refused."""
+    """Return whether the file is a pipe, which can be read only once; refuse a device or a socket."""
     try:
         mode = path.stat().st_mode
     except OSError as error:
@@ -97,7 +97,7 @@ def _is_pipe(path: Path) -> bool:
 
 
 def _copied(pipe: Path, folder: Path) -> Path:
-    """The path of a file with all that comes out of a pipe."""
+    """Copy all that comes out of a pipe to a file, and return its path."""
     try:
         folder.mkdir()
         most = shutil.disk_usage(folder).free // 2

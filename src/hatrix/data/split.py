@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 __all__ = ["Folds", "Split", "by_time", "k_fold", "last", "official", "per_user", "random"]
 
 DRAWS = ("independent", "notebook")
-"""How `per_user` draws a user's test ratings."""
+"""Methods by which `per_user` draws the test ratings of a user."""
 
 
 @dataclass(frozen=True, repr=False)
@@ -42,7 +42,7 @@ class Split:
     protocol: str
 
     def made_by(self, call: str, of: Origin | None) -> Split:
-        """Return the split whose parts know which call made it, and of what."""
+        """Return the split with a record, in both parts, of the call and the ratings that it came from."""
         train, test = (
             part.made_by(Origin(call, "split", name, of, len(self.train)))
             for part, name in ((self.train, ".train"), (self.test, ".test"))
@@ -73,7 +73,7 @@ class Folds(Sequence[Split]):
         self._call: tuple[str, Origin | None] | None = None
 
     def made_by(self, call: str, of: Origin | None) -> Folds:
-        """Return the folds whose splits know which call made them, and of what."""
+        """Return the folds with a record, in each split, of the call and the ratings that they came from."""
         folds = Folds(self._ratings, self._fold, self._folds, self._how)
         folds._call = call, of
         return folds
@@ -119,11 +119,11 @@ def per_user(
     seed
         0 .. 2**32 - 1; the same seed gives the same split.
     draw
-        ``"independent"`` draws for each user alone, each rating with the same chance. It does not depend on the order of
-        the rows. ``"notebook"`` takes the rows that ``frame.sample(frac=1, random_state=seed).tail(n_test)`` of each
-        user's rows takes in pandas, as the notebook that this project began with does. There, users with equally many
-        ratings give the same positions, so data sorted by item lose whole items from the training part. Use it to
-        reproduce figures that were made so.
+        ``"independent"`` makes a separate draw for each user, in which each rating has the same chance. It does not
+        depend on the order of the rows. ``"notebook"`` takes the rows that
+        ``frame.sample(frac=1, random_state=seed).tail(n_test)`` takes of each user's rows in pandas, as the teaching
+        notebook does. There, users with equally many ratings give the same positions, so data sorted by item lose whole
+        items from the training part. Use it only to reproduce the figures of that notebook.
 
     Raises
     ------
@@ -149,7 +149,7 @@ def per_user(
         if kept == size:
             continue
         if draw == "notebook":
-            # This draw depends on the seed and the number of rows alone: one serves all users with that number.
+            # This draw depends only on the seed and the number of rows, so users with that number share it.
             chosen[rows[:, np.random.RandomState(seed).permutation(size)[kept:]]] = True
             continue
         at_once = max(1, SLICE // size)
@@ -440,12 +440,12 @@ def _part(ratings: Ratings, chosen: NDArray[np.bool_], protocol: str) -> Split:
 
 
 def _chance(seed: int, user: NDArray[np.int32], item: NDArray[np.int32]) -> NDArray[np.uint64]:
-    """Random numbers that depend on the seed, the user and the item alone; a user's are all different."""
+    """Return random numbers that depend only on the seed, the user and the item; those of one user all differ."""
     return _mixed(_mixed(_mixed(np.array([seed])) + user.astype(np.uint64)) + item.astype(np.uint64))
 
 
 def _mixed(numbers: NDArray[Any]) -> NDArray[np.uint64]:
-    """Each number as another one that looks random, one to one (splitmix64: Steele, Lea and Flood, 2014)."""
+    """Map each number one to one to a number that looks random (splitmix64: Steele, Lea and Flood, 2014)."""
     mixed = numbers.astype(np.uint64) + np.uint64(0x9E3779B97F4A7C15)
     mixed = (mixed ^ (mixed >> np.uint64(30))) * np.uint64(0xBF58476D1CE4E5B9)
     mixed = (mixed ^ (mixed >> np.uint64(27))) * np.uint64(0x94D049BB133111EB)

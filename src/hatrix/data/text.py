@@ -1,27 +1,27 @@
-"""Separated text, read and checked a file or a piece of one at a time.
+"""A reader of separated text that checks a file, or a chunk of one, at a time.
 
-DuckDB parses a file in one go. Where its counts of lines, separators and good fields do not add up to a file without a
-flaw, or where the file has something that DuckDB reads in another way than the grammar below, the records are read once
-more one by one, so that each bad one is named with line and reason. Both ways give the same ratings.
+DuckDB parses a file in one go. If the counts of lines, separators and good fields do not show a file without faults, or
+if the file has something that DuckDB reads differently from the grammar below, Python reads the records again one by one
+and names each bad one with its line and the reason. Both ways give the same ratings.
 
 The grammar
 -----------
-- The text is UTF-8, or in the encoding given. Byte order marks at its start are dropped; elsewhere one is a character.
+- The text is UTF-8, or in the encoding given. Byte order marks are dropped at its start only.
 - A line ends with a line feed, a carriage return, or both. It has at most `LONGEST` bytes: a longer one is refused at
-  once, since a file without line ends is no table. A line of nothing but white space is blank, and counted as such.
+  once, since a file without line ends is no table. A line of only white space is blank, and counted as such.
 - A record is one line, and one more for each line end inside quotes, which reads as a line feed. A record with a NUL
-  byte, or with more or fewer fields than the first record, is a bad one.
-- Fields are parted by the separator. *Blanks* are spaces and tabs, unless one of them is the separator.
+  byte, or with more or fewer fields than the first record, is bad.
+- The separator stands between fields. *Blanks* are spaces and tabs, unless one of them is the separator.
 - A field whose first character after any blanks is ``"`` is quoted: it goes to the next ``"`` that is not doubled, and
   only blanks may stand between that and the separator. Inside, ``""`` is one ``"``, and separators and line ends are
-  characters. A quote that is not closed within `LONGEST_QUOTE` more lines makes its line a bad one.
-- A quote anywhere else is a character. With a separator of several characters every quote is one.
-- Blanks around the text of a field, quoted or not, are not part of it. No other white space is taken off.
-- An id is the text of its field. Ids are integers if all of a column are written as int64 numbers are in Python
-  (``7``, ``-7``; never ``+7``, ``007``, ``7.0``, ``-0`` or ``1e3``); else all of them are text.
+  ordinary characters. A quote that is not closed within `LONGEST_QUOTE` more lines makes its line a bad one.
+- A quote anywhere else is an ordinary character. With a separator of several characters, every quote is.
+- Blanks around the text of a field do not belong to it, even if it is quoted. All other white space does.
+- An id is the text of its field. Ids are integers if all ids of a column are written as Python writes int64 numbers
+  (``7``, ``-7``; never ``+7``, ``007``, ``7.0``, ``-0`` or ``1e3``). Otherwise all of them are text.
 - A rating is a finite decimal number in ASCII digits: an optional sign, digits with at most one point, an optional
   exponent (``4``, ``+4.5``, ``.5``, ``5.``, ``1e3``); never ``nan``, ``inf``, ``0x10``, ``1_000``, ``4,5``.
-- A time is such a number, exact to int64 where it has digits only, or a date; `hatrix.data.values` has both.
+- A time is such a number, exact in int64 if it has only digits, or a date; see `hatrix.data.values`.
 """
 
 from __future__ import annotations
@@ -69,24 +69,24 @@ __all__ = [
 
 SEPARATORS = ("::", "\t", ",", ";", "|", " ")
 PIECE = 1 << 23
-"""Bytes of a file that are looked at together."""
+"""Bytes of a file that are scanned together."""
 RECORDS_AT_ONCE = 20_000
 LONGEST = 1 << 23
 """Bytes that a line may have, and characters that a record may have; at least `PIECE`."""
 LONGEST_QUOTE = 100
-"""Further lines that the fields of a record may go on for."""
+"""Maximum number of further lines that a record may span."""
 EXACT = 2**53
-"""The size from which on double precision passes over whole numbers."""
+"""The size from which float64 no longer holds every integer."""
 _INTEGER = re.compile(r"-?[1-9][0-9]{0,18}|0")
 _DECIMAL_COMMA = re.compile(r"(?<=[0-9]),(?=[0-9])")
 _DATE = re.compile(
     r"[0-9]{4}-[0-9]{2}-[0-9]{2}([T ]([01][0-9]|2[0-3]):[0-9]{2}(:[0-9]{2}([.][0-9]{1,6})?)?Z?)?"
 )
-"""The dates that DuckDB reads as `hatrix.data.values` does; of others each is read by that."""
+"""The dates that DuckDB reads as `hatrix.data.values` does; the latter reads all other dates one by one."""
 
 
 class Layout(NamedTuple):
-    """How a text file is laid out: its separator, header line or None, and number of columns."""
+    """The layout of a text file: its separator, its header or None, its number of columns, and its first records."""
 
     separator: str
     header: list[str] | None
@@ -96,9 +96,9 @@ class Layout(NamedTuple):
 
 @contextmanager
 def plain_file(path: Path, named: str, encoding: str | None, beside: Path | None = None) -> Iterator[Path]:
-    """The file as UTF-8 text without byte order mark: itself, or a temporary copy, unpacked and decoded.
+    """Yield the path of the file as UTF-8 text without byte order mark: itself, or an unpacked and decoded copy.
 
-    The copy is in the folder ``beside``, or where the system has its temporary files.
+    The temporary copy is in the folder ``beside``, or in the system's folder of temporary files.
     """
     try:
         with _opened(path, named) as packed:
@@ -120,14 +120,14 @@ def plain_file(path: Path, named: str, encoding: str | None, beside: Path | None
 
 def _is_utf8(encoding: str | None) -> bool:
     try:
-        "".encode(encoding or "utf-8")  # which refuses codecs that are not of text
+        "".encode(encoding or "utf-8")  # encode refuses codecs that are not for text
         return encoding is None or codecs.lookup(encoding).name in ("utf-8", "utf-8-sig")
     except (LookupError, ValueError):
         raise DataError(f"there is no encoding {encoding!r}: give one such as utf-8 or latin-1") from None
 
 
 def packing(path: Path) -> str:
-    """How the file is packed, which its name need not tell."""
+    """Return how the file is packed (gzip, zip or not), even if its name does not say so."""
     with open(path, "rb") as file:
         start = file.read(4)
     if start[:2] == b"\x1f\x8b" or path.suffix.lower() == ".gz":
@@ -164,7 +164,7 @@ def _opened(path: Path, named: str) -> Iterator[IO[bytes]]:
 
 
 def _copy(named: str, packed: IO[bytes], plain: IO[bytes], encoding: str | None) -> None:
-    """Copy text as UTF-8 without the byte order marks at its start; a line without end is refused as soon as it is one."""
+    """Copy text as UTF-8 without the byte order marks at its start; refuse a line as soon as it is too long."""
     decoder = codecs.getincrementaldecoder(encoding)() if encoding else None
     lines = unended = 0
     starts = True
@@ -191,7 +191,7 @@ def _decoded(named: str, decoder: codecs.IncrementalDecoder, piece: bytes, encod
 
 
 def too_long(named: str, line: int) -> DataError:
-    """The refusal of a line that is longer than any rating."""
+    """Return the error for a line that is longer than `LONGEST`."""
     return DataError(
         f"{named}, line {line}: longer than {LONGEST / 1e6:,.0f} MB, the most a line may have: give a file with a rating "
         "a line"
@@ -199,18 +199,18 @@ def too_long(named: str, line: int) -> DataError:
 
 
 def _line_ends(text: bytes) -> int:
-    """How many lines end in the text, by a line feed, a carriage return or both."""
+    """Count the line ends in the text: line feeds, carriage returns, or both together."""
     ends = _count(text, b"\n")
     return ends + _count(text, b"\r") - text.count(b"\r\n") if b"\r" in text else ends
 
 
 def _after_last_end(text: bytes) -> int:
-    """Where the last line that surely ends in the text does; 0 if none does. A line feed may follow the last byte."""
+    """Return the end of the last line that is surely complete, or 0: a line feed may still follow the last byte."""
     return max(text.rfind(b"\n"), text.rfind(b"\r", 0, len(text) - 1)) + 1
 
 
 def _whole_lines(file: IO[bytes], named: str, before: int) -> Iterator[bytes]:
-    """The file in pieces of whole lines, none of them too long."""
+    """Yield the file in chunks of whole lines, and refuse a line that is too long."""
     rest = b""
     while block := file.read(PIECE):
         rest += block
@@ -269,7 +269,7 @@ def sniff(
 
 
 def is_blank(path: Path) -> bool:
-    """Whether the file has nothing but empty lines."""
+    """Return whether the file has nothing but white space."""
     with open(path, "rb") as file:
         while piece := file.read(PIECE):
             if piece.strip():
@@ -282,7 +282,7 @@ def _numeric(cells: list[str]) -> bool:
 
 
 def parsed(path: Path, named: str, layout: Layout, places: dict[str, int], before: int = 0) -> Columns:
-    """The sound rows of a plain file, or of a piece of one that ``before`` lines precede, and the report on all."""
+    """Return the good rows of a plain file, or of a chunk of one after ``before`` lines, with a report on all rows."""
     found = _at_once(path, named, layout, places, before)
     return _one_by_one(path, named, layout, places, before) if found is None else found
 
@@ -299,7 +299,7 @@ def refuse_bad(report: ReadReport, named: str) -> None:
 
 
 class _Counts(NamedTuple):
-    """What a scan over the bytes of a file finds; ``plain`` if DuckDB reads all of them as the grammar has it."""
+    """Counts from a scan over the bytes of a file; ``plain`` is True if DuckDB reads it as the grammar says."""
 
     lines: int
     separators: int
@@ -327,7 +327,7 @@ def _scan(path: Path, named: str, separator: str, before: int) -> _Counts:
             if b"\r" in piece:
                 returns += _count(piece, b"\r")
                 pairs += piece.count(b"\r\n")
-            # DuckDB takes a vertical tab and a form feed off numbers, too.
+            # DuckDB also strips vertical tabs and form feeds from numbers.
             plain = plain and b"\0" not in piece and b"\v" not in piece and b"\f" not in piece
             if plain and len(separator) == 1 and b'"' in piece:
                 plain = (
@@ -337,9 +337,9 @@ def _scan(path: Path, named: str, separator: str, before: int) -> _Counts:
 
 
 def _are_quotes_around(piece: bytes, mark: bytes) -> bool:
-    """Whether each quote begins or ends a field; this costs less than a look at each record.
+    """Return whether each quote begins or ends a field, at less cost than a check of each record.
 
-    It supposes that no quoted field has a separator or a line end in it, since DuckDB's counts of fields and records tell.
+    It assumes that no quoted field holds a separator or a line end; if one does, DuckDB's counts differ.
     """
     around = piece.count(mark + b'"') + piece.count(b'\n"') + piece.startswith(b'"')
     around += piece.count(b'"' + mark) + piece.count(b'"\n') + piece.count(b'"\r\n') + piece.endswith(b'"')
@@ -349,7 +349,7 @@ def _are_quotes_around(piece: bytes, mark: bytes) -> bool:
 
 @lru_cache(maxsize=16)
 def plain_records(separator: str) -> re.Pattern[bytes]:
-    """Whole records of one line each, in which DuckDB reads all quotes as the grammar has it."""
+    """Return a pattern of one-line records in which DuckDB reads all quotes as the grammar says."""
     mark = re.escape(separator.encode())
     blanks, space = _blanks(separator).encode(), b"" if separator == " " else b" *+"
     quoted = rb'%s"[^"\r\n]*+(?:""[^"\r\n]*+)*+"%s(?=%s|[\r\n]|\Z)' % (space, space, mark)
@@ -370,7 +370,7 @@ def _count(piece: bytes, mark: bytes) -> int:
 
 
 def _at_once(path: Path, named: str, layout: Layout, places: dict[str, int], before: int) -> Columns | None:
-    """The columns by DuckDB, or None where anything about the file is not as it should be."""
+    """Return the columns that DuckDB parsed, or None if anything in the file needs the slower reader."""
     counts = _scan(path, named, layout.separator, before)
     records = counts.lines - (layout.header is not None)
     if not counts.plain or counts.separators != counts.lines * (layout.width - 1) or not records:
@@ -392,7 +392,7 @@ def _at_once(path: Path, named: str, layout: Layout, places: dict[str, int], bef
 def _with_duckdb(
     connection: duckdb.DuckDBPyConnection, path: Path, layout: Layout, places: dict[str, int], records: int
 ) -> Any:
-    """Columns of a flawless file; a column whose first fields are integers is read anew where later ones are not."""
+    """Return the columns of a file without faults; parse again if a column that began with integers goes on otherwise."""
     connection.execute("SET enable_progress_bar = false")
     kinds = {role: _kind(layout.sample, place, role) for role, place in places.items()}
     while True:
@@ -425,7 +425,7 @@ def _parse(
     places: dict[str, int],
     kinds: dict[str, str],
 ) -> dict[str, int] | None:
-    """Parse the columns into a table; how many records there are, and fields of each role; None if any was rejected."""
+    """Parse the columns into a table; return the numbers of records and of fields per role; None if any was rejected."""
     quote = '"' if len(layout.separator) == 1 else ""
     source = (
         "read_csv($path, auto_detect=false, strict_mode=true, header=$header, delim=$separator, quote=$quote, "
@@ -462,7 +462,7 @@ def _kind(sample: list[list[str]], place: int, role: str) -> str:
 
 
 def _field(column: str, kind: str) -> str:
-    """SQL that is NULL where the text is not of the kind."""
+    """Return SQL that reads a column as this kind, and is NULL where the text is of another kind."""
     if kind == "integer":
         number = f"TRY_CAST({column} AS BIGINT)"
         return f"CASE WHEN {number}::VARCHAR = {column} THEN {number} END"
@@ -472,7 +472,7 @@ def _field(column: str, kind: str) -> str:
         return f"CASE WHEN isfinite({number}) AND NOT ({odd}) THEN {number} END"
     if kind == "date":
         moment = f"epoch(date_trunc('second', TRY_CAST({column} AS TIMESTAMP)))"
-        sound = f"{column} >= '0001' AND regexp_full_match({column}, '{_DATE.pattern}')"  # a cast passes over zones
+        sound = f"{column} >= '0001' AND regexp_full_match({column}, '{_DATE.pattern}')"  # a cast ignores time zones
         return f"CASE WHEN {sound} THEN {moment} END"
     return f"nullif(trim({column}, ' ' || chr(9)), '')"
 
@@ -497,13 +497,13 @@ def _ids(connection: duckdb.DuckDBPyConnection, name: str, kind: str) -> tuple[I
 
 
 def _of_texts(texts: list[str]) -> tuple[Ids, NDArray[np.int32]]:
-    """Ids of distinct texts: integers if every one is written as an integer is (7, never 007 or 7.0)."""
+    """Return ids for distinct texts: integers if every text is written as one (7, never 007 or 7.0)."""
     whole = all(_INTEGER.fullmatch(text) and -(2**63) <= int(text) < 2**63 for text in texts)
     return Ids.from_labels([int(text) for text in texts] if whole else texts)
 
 
 def _one_by_one(path: Path, named: str, layout: Layout, places: dict[str, int], before: int) -> Columns:
-    """The columns record by record: every bad one is counted, and the first ones named."""
+    """Read the columns record by record; count every bad record, and report the first ones."""
     labels: dict[str, dict[str, int]] = {"user": {}, "item": {}}
     parts: dict[str, list[NDArray[Any]]] = {role: [] for role in places}
     bad: list[tuple[str, int, str]] = []
@@ -547,7 +547,7 @@ def _checked(
     parts: dict[str, list[NDArray[Any]]],
     reasons: list[tuple[int, str]],
 ) -> int:
-    """Keep the records whose fields can be read, as numbers in ``parts``; returns how many."""
+    """Append the records whose fields can be read to ``parts``, as numbers, and return how many they are."""
     if not good:
         return 0
     texts = {role: [cells[place].strip(" \t") for _, cells in good] for role, place in places.items()}
@@ -584,7 +584,7 @@ def _checked(
 
 
 def records(lines: Iterator[str], separator: str) -> Iterator[tuple[int, list[str], str]]:
-    """Records as (line number, cells, what is wrong); no cells for a blank one. A quoted field may span lines."""
+    """Yield records as (line number, cells, fault); a blank record has no cells. A quoted field may span lines."""
     waiting: list[str] = []
     number = 0
     while True:
@@ -616,7 +616,7 @@ def records(lines: Iterator[str], separator: str) -> Iterator[tuple[int, list[st
 
 
 def _cells(text: str, separator: str) -> tuple[list[str], str] | None:
-    """The cells of a record and what is wrong with it; None where a quote is still open."""
+    """Return the cells of a record and its fault, or None while a quote is still open."""
     if len(separator) > 1 or '"' not in text:
         return text.split(separator), ""
     cells: list[str] = []
@@ -636,7 +636,7 @@ def _cells(text: str, separator: str) -> tuple[list[str], str] | None:
 
 @lru_cache(maxsize=16)
 def _cell(separator: str) -> re.Pattern[str]:
-    """A quoted cell, with the quote that closes it, or a plain one, and the separator or the end behind it."""
+    """Return a pattern of one cell, quoted or plain, and of the separator or end of the record after it."""
     mark, blank = re.escape(separator), f"[{_blanks(separator)}]*+"
     quoted = rf'{blank}"([^"]*+(?:""[^"]*+)*+)("?){blank}'
     return re.compile(rf"(?:{quoted}|([^{mark}]*+))({mark}|\Z)?")

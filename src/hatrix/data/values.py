@@ -27,7 +27,7 @@ _DATE = re.compile(
     r"[0-9]{4}-[0-9]{2}-[0-9]{2}"
     r"(?:[T ][0-9]{2}:[0-9]{2}(?::[0-9]{2}(?:[.,][0-9]+)?)?(?: ?(?:Z|UTC|([+-][0-9]{2}(?::?[0-9]{2})?)))?)?"
 )
-"""Only an offset from UTC is a group; all before it stands at fixed places."""
+"""The only group is an offset from UTC; all parts before it stand at fixed places."""
 
 
 def number(text: str) -> float:
@@ -44,7 +44,7 @@ def number(text: str) -> float:
 
 
 def numbers(column: NDArray[Any]) -> NDArray[np.float64]:
-    """A column of numbers, or of texts that spell them, as finite numbers; NaN for the others. True is 1, False 0."""
+    """Return a column of numbers, or of their texts, as finite floats; NaN for the others. True is 1, False is 0."""
     if column.dtype.kind in "biuf":
         values = column.astype(np.float64)
         values[~np.isfinite(values)] = np.nan
@@ -56,7 +56,7 @@ def numbers(column: NDArray[Any]) -> NDArray[np.float64]:
 
 
 def times(column: NDArray[Any]) -> NDArray[np.int64]:
-    """A column of dates, of numbers, or of texts that spell them, as whole Unix seconds, rounded down.
+    """Return a column of dates, of numbers, or of their texts, as whole Unix seconds, rounded down.
 
     A date is ``2018-01-31``, with a blank or ``T`` and the time of day if there is one: ``12:30``, ``12:30:15`` or
     ``12:30:15.25``, and then ``Z``, ``UTC`` or an offset, as ``+02``, ``+0200`` or ``+02:00``, also after a blank. Dates
@@ -100,7 +100,7 @@ def _spelled(texts: Iterable[str]) -> NDArray[np.int64]:
 
 
 def _dates(matches: list[re.Match[str]]) -> NDArray[np.int64]:
-    """The seconds of dates, a fraction being cut off; `NO_TIME` for a day or a time of day that does not exist."""
+    """Return dates as whole seconds, without the fraction; `NO_TIME` for a day or a time that does not exist."""
     letters = (
         np.array([match[0] for match in matches], "U19").view(np.uint32).reshape(-1, 19).astype(np.int64)
     )
@@ -126,7 +126,7 @@ def _dates(matches: list[re.Match[str]]) -> NDArray[np.int64]:
 
 
 def _shift(zone: str | None) -> int:
-    """The seconds that a zone is ahead of UTC; a day if there is no such zone."""
+    """Return the seconds that a zone is ahead of UTC, or a whole day if there is no such zone."""
     if zone is None:
         return 0
     hours, minutes = int(zone[1:3]), int(zone[3:].lstrip(":") or 0)

@@ -72,7 +72,7 @@ def compare(
     bootstrap, confidence
         Draws behind the intervals of the figures, and the coverage of these and of those of differences.
     seed, threads, progress
-        As `Algorithm.fit` takes them. What is drawn for the figures has the seed of `hatrix.evaluate`, whatever this one is.
+        As `Algorithm.fit` takes them. Random draws for the figures use the seed of `hatrix.evaluate` instead.
 
     Returns
     -------
@@ -245,7 +245,7 @@ def _fitted(
     cost.warm_up(model, train, threads=threads)
     started = time.perf_counter()
     fitted = model.fit(train, valid, seed=seed, threads=threads, progress=progress)
-    if fitted.unfinished:  # half a training would be compared with whole ones
+    if fitted.unfinished:  # a partial training must not be compared with complete ones
         raise KeyboardInterrupt
     return fitted, time.perf_counter() - started
 

@@ -69,7 +69,7 @@ class Entry:
 
 @dataclass(frozen=True, eq=False, repr=False)
 class Comparison:
-    """Models side by side; `hatrix.compare` makes it.
+    """A comparison of models; `hatrix.compare` makes it.
 
     Attributes
     ----------

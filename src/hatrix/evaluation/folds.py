@@ -275,7 +275,7 @@ class _Job:
             split.train, self.valid, seed=self.seed, threads=self.threads, progress=self.progress
         )
         spent = time.perf_counter() - started
-        if model.unfinished:  # half a training would be averaged with whole ones
+        if model.unfinished:  # a partial training must not be averaged with complete ones
             raise KeyboardInterrupt
         row: dict[str, Any] = {
             "protocol": split.protocol,

@@ -4,7 +4,7 @@ Altair's own display asks a content-delivery network for Vega. Charts of this pr
 report uses, compressed, in a frame of their own. The frame works in Jupyter, VS Code and Colab, and in pages that
 nbconvert makes. An output takes about 370 kB.
 
-Whoever chooses another of Altair's renderers (``alt.renderers.enable("png")``, say) gets that one. Importing this module
+If you choose another of Altair's renderers, such as ``alt.renderers.enable("png")``, it is used. Importing this module
 registers the renderer ``"hatrix"``, so that ``alt.renderers.enable("hatrix")`` shows any Altair chart without a network.
 
 Examples
@@ -36,7 +36,7 @@ __all__ = ["RENDERER", "HConcatChart", "LayerChart", "offline", "render"]
 
 RENDERER = "hatrix"
 LEAST = 120
-"""Height in pixels of a frame until its chart is drawn."""
+"""Height of a frame in pixels before its chart is drawn."""
 
 STYLE = """
 body { margin: 0; padding: 4px 0; font: 14px system-ui, -apple-system, "Segoe UI", Roboto, "Liberation Sans", sans-serif; }
@@ -85,7 +85,7 @@ SCRIPT = """
 
 @cache
 def _libraries() -> tuple[list[str], str]:
-    """The scripts that draw a chart, as they are and compressed."""
+    """Return the scripts that draw a chart, as a list and as one compressed text."""
     from pydantic_core import to_json
 
     scripts = [report.library(name) for name in report.LIBRARIES]
@@ -108,7 +108,7 @@ def page(spec: Mapping[str, Any]) -> str:
 
 
 def render(spec: Mapping[str, Any], **_: Any) -> dict[str, str]:
-    """Return what a notebook shows of a chart: a frame with all that it needs, and words for a terminal.
+    """Return what a notebook shows for a chart: a frame with all that it needs, and a line of text for a terminal.
 
     Parameters
     ----------
@@ -132,7 +132,7 @@ alt.renderers.register(RENDERER, render)
 
 
 class _Offline:
-    """A chart that notebooks show without a network, unless another renderer was chosen."""
+    """A mixin for charts that notebooks show without a network, unless another renderer was chosen."""
 
     def _repr_mimebundle_(self, *args: Any, **options: Any) -> Any:
         chosen = alt.renderers.active
@@ -141,11 +141,11 @@ class _Offline:
 
 
 class LayerChart(_Offline, alt.LayerChart):
-    """Layers in one frame."""
+    """A layered chart that needs no network."""
 
 
 class HConcatChart(_Offline, alt.HConcatChart):
-    """Charts side by side."""
+    """A chart of charts side by side that needs no network."""
 
 
 OFFLINE = {alt.LayerChart: LayerChart, alt.HConcatChart: HConcatChart}
@@ -153,6 +153,6 @@ OFFLINE = {alt.LayerChart: LayerChart, alt.HConcatChart: HConcatChart}
 
 def offline(chart: Any) -> Any:
     """Return the chart as one that notebooks show without a network."""
-    # Altair's functions build charts of its own classes, and take any attribute that is set for a part of the chart.
+    # Altair's functions build charts of Altair's classes, and a chart treats each attribute that is set as a part of it.
     object.__setattr__(chart, "__class__", OFFLINE[type(chart)])
     return chart

@@ -458,7 +458,7 @@ def _intervals(
 
 
 def _of_dislikes(test: Ratings, relevant_from: float | None) -> list[str]:
-    """Warn where held-out rows that are hardly likes count as relevant."""
+    """Warn if held-out ratings that are hardly likes count as relevant."""
     if relevant_from is not None and relevant_from > 0:
         return []
     least = -np.inf if relevant_from is None else float(relevant_from)

@@ -51,11 +51,11 @@ def write(
         Evaluations of other models on the same test part to compare with, by name. With predicted ratings, always
         predicting the training mean is compared in any case.
     protocol
-        How the test part was made (`Split.protocol`), to be told.
+        How the test part was made (`Split.protocol`); the report prints it.
     command
         The command that did all this, for the part on reproducing it.
     model_file
-        The file that the model was loaded from, if the report is of a model that was not trained here.
+        The file of the model, if it was loaded and not trained in this process.
 
     Raises
     ------
@@ -168,7 +168,7 @@ def library(name: str) -> str:
 
 
 def policy(style: str, scripts: list[str]) -> str:
-    """Return a content policy under which nothing loads, and only these very texts style and run."""
+    """Return a content policy under which nothing is loaded, and only this style and these scripts take effect."""
     return "; ".join(
         [
             "default-src 'none'",

@@ -143,7 +143,7 @@ def intervals(
     if line is not None:
         rule = inline([{"value": line}]).mark_rule(strokeDash=[5, 4], strokeWidth=1.5)
         layers.append(rule.encode(x="value:Q"))
-    if any(row.get("low") is not None for row in drawn):  # Vega warns of an interval of nothing
+    if any(row.get("low") is not None for row in drawn):  # Vega warns of an empty interval
         known = chart.transform_filter("isValid(datum.low) && isValid(datum.high)")
         layers.append(known.mark_rule(strokeWidth=2).encode(x=alt.X("low:Q", scale=x), x2="high:Q"))
     layers += [

@@ -408,7 +408,7 @@ def _costly(costly: pd.DataFrame) -> list[Part]:
 
 
 def reproduce(code: str, command: str | None) -> Section:
-    """The command, and the same in Python."""
+    """Return the section with the command, and with the same in Python."""
     shown = [("On the command line", command)] if command else []
     shown.append(("In Python", code))
     words = (

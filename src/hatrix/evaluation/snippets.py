@@ -1,7 +1,7 @@
-"""Python code that makes a result again, for the part of each report on how to reproduce it.
+"""Python code that reproduces a result, for the section of each report on how to do so.
 
-The code is complete where the data came from a file, a data set or `hatrix.synthetic`. What was made in memory in another
-way cannot be written down: a comment then says what a name in the code stands for.
+The code is complete where the data came from a file, a data set or `hatrix.synthetic`. Data that were made in
+memory in another way cannot be written down: a comment then says what a name in the code stands for.
 """
 
 from __future__ import annotations
@@ -31,7 +31,7 @@ WIDE = 100
 def of_evaluation(
     evaluation: Evaluation | RankingEvaluation, function: str, *, model: str | None = None
 ) -> str:
-    """Return the code that trains or loads a model and measures it; ``model`` is the file that it was loaded from."""
+    """Return the code that trains a model, or loads it from the file ``model``, and evaluates it."""
     fitted, origin = evaluation.model, evaluation.test.origin
     training = None if model or origin is None else _training(fitted, origin)
     options, unknown = _options(evaluation.options)
@@ -97,7 +97,7 @@ def of_search(result: Tuning) -> str:
 
 
 def recipe_in_code(recipe: Algorithm) -> str:
-    """Return a recipe with the hyper-parameters that are not the defaults."""
+    """Return a recipe as code, with the hyper-parameters that differ from their defaults."""
     default = type(recipe)()
     changed = {
         name: value
@@ -108,7 +108,7 @@ def recipe_in_code(recipe: Algorithm) -> str:
 
 
 def _training(model: FactorModel, origin: Origin) -> tuple[str, list[str]] | None:
-    """The call that trained the model on the training part of a split, and what it needs; None if it did not."""
+    """Return the call that trained the model on its part of a split, and the unknown names in it; None if none did."""
     if not origin.is_split or origin.rows is None:
         return None
     held, unknown, valid = origin.rows - int(model.user_count.sum()), [], ""
@@ -128,13 +128,13 @@ def _training(model: FactorModel, origin: Origin) -> tuple[str, list[str]] | Non
 
 
 def _options(given: Mapping[str, str | None]) -> tuple[dict[str, str], list[str]]:
-    """The options as code; those that code cannot say go by their names, and a comment says so."""
+    """Return the options as code, and comments on those that appear by name as they cannot be written as code."""
     unknown = [f"{name}: as you gave it" for name, code in given.items() if code is None]
     return {name: code or name for name, code in given.items()}, unknown
 
 
 def _call(function: str, arguments: list[str], options: Mapping[str, str]) -> str:
-    """A call in one line, or with an argument a line where that would be too wide."""
+    """Return a call in one line, or with one argument per line if it would be too wide."""
     said = [*arguments, *(f"{name}={code}" for name, code in options.items())]
     line = f"{function}({', '.join(said)})"
     return line if len(line) <= WIDE else "\n".join([f"{function}(", *(f"    {one}," for one in said), ")"])

@@ -100,12 +100,12 @@ class Study:
 
 @contextmanager
 def claimed_study(path: str | os.PathLike[str]) -> Iterator[None]:
-    """Keep other processes from working with the study meanwhile: both would make the same trials.
+    """Keep other processes from using the study while the block runs: both would make the same trials.
 
     Raises
     ------
     ParameterError
-        If another process does so now, or the path cannot be that of a study.
+        If another process uses the study now, or the path cannot be that of a study.
     """
     place = Path(path)
     if place.is_dir():
@@ -140,7 +140,7 @@ def _opened(path: Path, marks: Mapping[str, Any], direction: str) -> Any:
         )
         file = optuna.create_study(storage=storage, study_name=NAME, direction=direction, load_if_exists=True)
         if MARK not in file.user_attrs and not file.trials and file.direction.name.lower() == direction:
-            # new, or a process was killed before it came to this line
+            # the study is new, or a process was killed before it wrote this
             file.set_user_attr(MARK, wanted)
     except (SQLAlchemyError, RuntimeError) as error:
         said = str(getattr(error, "orig", None) or error).splitlines()[0]

@@ -73,7 +73,7 @@ class Tuning:
     interrupted
         Whether Ctrl-C ended the search before all trials were made.
     origin
-        The calls that made the training ratings, for reports; None where they are not known.
+        The calls that made the training ratings, for reports; None if they are not known.
     options
         The arguments that the function was called with, as code, for reports.
     """

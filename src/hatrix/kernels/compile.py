@@ -49,7 +49,7 @@ def inlined(function: Callable[..., Any]) -> Any:
 
 
 def _jit(function: Callable[..., Any], **options: Any) -> Any:
-    if config.DISABLE_JIT:  # kernels use vector instructions, which Python has no way to run
+    if config.DISABLE_JIT:  # kernels use vector instructions, which plain Python cannot run
         raise ParameterError(
             "NUMBA_DISABLE_JIT is set, and hatrix cannot run without compiled kernels: unset it in the environment. To "
             "measure coverage or to debug, switch compilation off for your own functions alone, by their py_func"
@@ -59,10 +59,10 @@ def _jit(function: Callable[..., Any], **options: Any) -> Any:
 
 @lru_cache
 def _cache_folder() -> Path | None:
-    """The folder of compiled code for this version of the kernels' source; None where there can be no safe one.
+    """Return the folder of compiled code for this version of the kernels' source, or None if there is no safe one.
 
-    It is in ``NUMBA_CACHE_DIR`` or the user's cache; where that cannot be written, among the system's temporary files.
-    Numba reads the code with pickle, so that whoever can write there can run code in this process. A folder that others
+    It is in ``NUMBA_CACHE_DIR`` or the user's cache. If that cannot be written, it is among the system's temporary files.
+    Numba reads the code with pickle, so whoever can write there can run code in this process. A folder that others
     can write to is therefore not used.
     """
     import platformdirs
@@ -100,7 +100,7 @@ def _cache_folder() -> Path | None:
 
 
 def _fault(folder: Path) -> str | None:
-    """Say why code in a folder cannot be trusted. Our own folder is closed to others, if it was open to them."""
+    """Return why code in a folder cannot be trusted, or None; take write access to our own folder from others."""
     found = folder.lstat()
     if not stat.S_ISDIR(found.st_mode):
         return f"{folder} is not a folder of its own"
@@ -114,12 +114,12 @@ def _fault(folder: Path) -> str | None:
 
 
 def _user() -> int | None:
-    """The number of the user; None on Windows, where folders of a user are closed to others."""
+    """Return the user's number, or None on Windows, where a user's folders are closed to others."""
     return os.geteuid() if hasattr(os, "geteuid") else None
 
 
 class _Locator(_CacheLocator):
-    """Stands for numba's search for a folder, which `_cache_folder` has done."""
+    """A locator for numba that returns the folder which `_cache_folder` has found."""
 
     def get_cache_path(self) -> str:
         return str(_cache_folder())
@@ -136,10 +136,10 @@ class _Locator(_CacheLocator):
 
 
 class _Files(IndexDataCacheFile):
-    """One file per key: numba's index can pair a key with another's code when two processes write at once.
+    """A cache with one file per key: numba's own index can mix up keys when two processes write at once.
 
-    A file is numba's own with the SHA-256 of it at its end, which pickle does not read. What is damaged or not ours is
-    removed and compiled anew.
+    A file has numba's format and ends with its own SHA-256, which pickle does not read. A file that is damaged or not
+    ours is removed, and the kernel is compiled again.
     """
 
     def _name(self, key: Any) -> str:
@@ -163,7 +163,7 @@ class _Files(IndexDataCacheFile):
                 return self._load_data(name)
         except FileNotFoundError:
             return None
-        except Exception:  # whatever pickle raises: the cache is never a reason to fail
+        except Exception:  # pickle can raise anything, and the cache must never be a reason to fail
             pass
         with suppress(OSError):
             os.unlink(path)
@@ -171,7 +171,7 @@ class _Files(IndexDataCacheFile):
 
 
 def _is_sound(path: str) -> bool:
-    """Whether a file of compiled code is whole, and nobody else can have written it."""
+    """Return whether a file of compiled code is complete, and nobody else can have written it."""
     with open(path, "rb") as file:
         found = os.fstat(file.fileno())
         code = file.read()

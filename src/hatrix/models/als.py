@@ -273,7 +273,7 @@ class ALS(Algorithm):
 
 
 def pulls(recipe: ImplicitALS, value: NDArray[np.float64]) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
-    """Weight of each count beyond the weight of every pair, whose target is 0; and how hard it pulls the score up.
+    """Return the weight that each count adds to the weight of every pair, and how hard it pulls the score up.
 
     The pull is the weight on the target 1, which stands in for the unseen target 0: the right-hand side of the regression.
     With ``weighting="replace"``, the weight beyond that of every pair is negative where ``alpha r < alpha0``.
@@ -285,7 +285,7 @@ def pulls(recipe: ImplicitALS, value: NDArray[np.float64]) -> tuple[NDArray[np.f
             f"alpha times the values runs from {weight.min():g} to {weight.max():g}: single precision carries "
             f"weights from {LIGHTEST:g} to {HEAVIEST:g}; rescale the values, or change alpha"
         )
-    if recipe.alpha0 is None:  # Hu, Koren, Volinsky weigh what was seen 1 + alpha r, all else 1
+    if recipe.alpha0 is None:  # Hu, Koren, Volinsky: seen items have the weight 1 + alpha r, all others 1
         return weight, 1 + weight
     return (weight - float(recipe.alpha0) if recipe.weighting == "replace" else weight), weight
 
@@ -293,12 +293,12 @@ def pulls(recipe: ImplicitALS, value: NDArray[np.float64]) -> tuple[NDArray[np.f
 def confidence(
     recipe: ImplicitALS, value: NDArray[np.float64]
 ) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
-    """Weight and target of each count, beside the weight of every pair, as kernels take them: as `pulls`, weights above 0.
+    """Return weight and target of each count as kernels take them: as `pulls`, but with weights above 0.
 
     Raises
     ------
     DataError
-        If ``alpha`` times a value is less than the ``alpha0`` that it replaces, which the kernels cannot solve.
+        If ``alpha`` times a value is less than the ``alpha0`` that it replaces: the kernels cannot solve that.
     """
     weight, pull = pulls(recipe, value)
     if recipe.alpha0 is None:
@@ -310,7 +310,7 @@ def confidence(
             f"alpha times the values is {pull.min():g} at the least, below the weight alpha0={recipe.alpha0:g} of pairs "
             "that were not seen, which it replaces: give a larger alpha or a smaller alpha0, or weighting='add'"
         )
-    weight = np.maximum(weight, LIGHTEST)  # a weight of 0 pulls, too
+    weight = np.maximum(weight, LIGHTEST)  # a pair of weight 0 can pull, too
     return weight, pull / weight
 
 
@@ -405,7 +405,7 @@ class _ImplicitState(_State):
 
 @final
 class ImplicitALS(Algorithm):
-    """Factors of clicks, plays or purchases: what was not seen counts too, with little weight.
+    """Matrix factorization of clicks, plays or purchases: unseen items count too, with little weight.
 
     With ``alpha0``, minimises (Rendle et al.'s iALS) ::
 
@@ -414,7 +414,7 @@ class ImplicitALS(Algorithm):
     where r is the count, and ``λ_u = regularization (n_u + alpha0 number of items)^nu``, for items likewise. With
     ``weighting="replace"``, the second sum is over the pairs that were not seen alone, so that the weight of what was seen
     is alpha r in all: with ``alpha0=1, nu=0`` these are the weights of the library implicit. With ``alpha0=None``, the
-    weights are those of Hu, Koren and Volinsky: ``1 + alpha r`` on what was seen, whose target is 1, and 1 on all else,
+    weights are those of Hu, Koren and Volinsky: ``1 + alpha r`` on seen items, whose target is 1, and 1 on all others,
     whose target is 0 (in λ, alpha0 is then 1).
 
     An epoch solves for every user with the items fixed, then for every item. Both sides are first rotated into

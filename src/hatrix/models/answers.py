@@ -35,7 +35,7 @@ class Answers:
         where: str | None = None,
         risk: float | None = None,
     ) -> pd.DataFrame:
-        """The n items with the highest scores, exactly; of equal ones, the first in id order.
+        """Return the n items with the highest scores, exactly; of equal ones, the first in id order.
 
         Parameters
         ----------
@@ -100,7 +100,7 @@ class Answers:
         threads: int | None = None,
         progress: bool = True,
     ) -> pd.DataFrame | Streamed:
-        """The n best items of every user, exactly.
+        """Return the n best items of every user, exactly.
 
         Parameters
         ----------
@@ -108,8 +108,8 @@ class Answers:
             Length of the lists.
         path
             A ``.parquet`` or ``.csv`` file to write them to, block by block, instead of returning them. It appears when it
-            is whole. The blocks of a run that broke off are kept beside it, and the same call goes on after them. One run
-            at a time writes to a path.
+            is complete. The blocks of an interrupted run are kept beside it, and the same call continues after them. One
+            run at a time writes to a path.
         memory
             What may be used besides the items and, without a path, the frame returned. A quarter of it is, so that it is
             a limit of the whole process where that and the items fit into the rest. Training rows and factors of users
@@ -130,7 +130,7 @@ class Answers:
         Raises
         ------
         ParameterError, DataError
-            As in `recommend`; and if the file cannot be written, or another run writes it now.
+            As in `recommend`; also if the file cannot be written, or another run writes it now.
         """
         from hatrix.models.recommend_all import recommend_all
 
@@ -208,10 +208,10 @@ class Answers:
             would be folded in (see `fold_in`), which are linear in the ratings; ``rest`` is what training has put into
             the user's factors beyond that.
 
-            In ``attrs``: ``score``; ``rank`` among what the user has not seen; ``seen``, whether the user has rated the item
-            in the training ratings, so that it is in no list (its rank is then the one that it would have); ``fit``, the
-            share of the variance of the user's factor scores over all items that the ratings account for (1 where no rest
-            is left); ``without``, for an item in the list of n, which no seen item is: the ``items`` whose ratings carry it,
+            In ``attrs``: ``score``; ``rank`` among unseen items; ``seen``, whether the user has rated the item in the
+            training ratings, so that it is in no list (its rank is then the one it would have otherwise); ``fit``, the
+            share of the variance of the user's factor scores over all items that the ratings account for (1 if no rest is
+            left); ``without``, for an item in the list of n, which no seen item is: the ``items`` whose ratings carry it,
             taken away one by one with all else recomputed, the ``score`` and ``rank`` then, and whether it ``leaves`` the
             list.
 

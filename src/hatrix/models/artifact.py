@@ -41,7 +41,7 @@ SMALLEST = 1e-33
 """Smallest standard deviation."""
 MOST_RATINGS = 1 << 53
 MOST_COLUMNS, MOST_IN_HISTORY = 10_000, 100
-"""Columns of a table of items or users, and of the history."""
+"""Maximum columns of a table of items or users, and of the history."""
 
 Columns = list[tuple[str | int, str]]
 Table = Annotated[Columns, Field(max_length=MOST_COLUMNS)]
@@ -360,7 +360,7 @@ def _faults(model: FactorModel, *, contents: bool) -> Iterator[str]:
 
 
 def _faults_of_numbers(model: FactorModel) -> Iterator[str]:
-    """What is so large that scores, sums and squares of it leave the finite numbers."""
+    """Yield a fault for each array so large that its scores, sums or squares would not be finite."""
     factors: dict[str, NDArray[Any]] = {
         "user_factors": model.user_factors,
         "item_factors": model.item_factors,
@@ -470,7 +470,7 @@ def _in_order(start: NDArray[np.int64], day: NDArray[np.int64]) -> bool:
 
 
 def _are_precisions(matrices: NDArray[np.float64]) -> bool:
-    """Whether they are symmetric, up to rounding, and positive definite, so that samplers can take their roots."""
+    """Return whether all are symmetric, up to rounding, and positive definite, so that samplers can take roots."""
     with np.errstate(over="ignore", invalid="ignore"):
         length = np.sqrt(np.diagonal(matrices, axis1=1, axis2=2))
         scaled = matrices / (length[:, :, None] * length[:, None, :])

@@ -38,7 +38,7 @@ __all__ = ["draw", "freedom", "mean_terms"]
 ROUNDS = 25
 """Turns of an ordered probit: hidden numbers of five stars tell nearly as much as real ones, so few are enough."""
 ARRAYS = 6
-"""Arrays with a number for each rating, draw and factor that exist at once."""
+"""Number of arrays, with a value for each rating, draw and factor, that exist at once."""
 WEIGHTS = np.geomspace(0.01, 30, 128)
 """Where the density of a user's relative precision is worked out."""
 

@@ -36,9 +36,9 @@ __all__ = ["is_partition", "pieces", "read", "refuse_unwritable", "take", "write
 
 FORMAT = 1
 LONGEST_HEADER = 32_000_000
-"""Bytes before the arrays. Those of checkpoints are the longest: they hold a history of up to 100,000 epochs."""
+"""Maximum bytes of a header. Those of checkpoints are the longest: they hold a history of up to 100,000 epochs."""
 MOST_VALUES = 2_000_000
-"""Values in the JSON there, counted before it is parsed: each costs up to a hundred bytes of memory."""
+"""Maximum values in its JSON, counted before it is parsed: each costs up to a hundred bytes of memory."""
 MOST_ARRAYS, MOST_AXES, LONGEST_NAME = 40_000, 8, 200
 ALIGNMENT = 64
 AT_ONCE = 1 << 22
@@ -186,7 +186,7 @@ def take(arrays: dict[str, NDArray[Any]], name: str, *dtypes: str, axes: int = 1
 def is_partition(start: NDArray[Any], n: int) -> bool:
     """Return whether ``start`` rises from 0 to n, so that owner u has the entries from ``start[u]`` to ``start[u + 1]``.
 
-    Neighbours are compared: their differences can wrap around and look sound.
+    Neighbours are compared, since their differences could wrap around and look valid.
     """
     return bool(
         start.ndim == 1
@@ -342,7 +342,7 @@ def _manifest_text(data: NDArray[np.uint8]) -> tuple[str, int]:
 
 
 def _values(text: bytes) -> int:
-    """At least as many as the values of a JSON text: each but the first of a list or object comes after a comma."""
+    """Return an upper bound for the values in a JSON text: each but the first of a list or object follows a comma."""
     return sum(map(text.count, (b",", b"[", b"{")))
 
 

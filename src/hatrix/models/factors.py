@@ -17,9 +17,9 @@ if TYPE_CHECKING:
 __all__ = ["LARGEST", "LARGEST_FACTOR", "NO_PARTS", "Factors", "Posterior", "TimeBlock"]
 
 LARGEST = 1e33
-"""Largest bias, mean or noise, without its sign: ten times the largest rating (`hatrix.data.ratings.LARGEST`)."""
+"""Largest absolute bias, mean or noise: ten times the largest rating (`hatrix.data.ratings.LARGEST`)."""
 LARGEST_FACTOR = 1e17
-"""Largest factor: the product of two vectors of thousands of these fits into single precision."""
+"""Largest absolute factor: the product of two vectors of thousands of these fits into float32."""
 
 PAIRS_AT_ONCE, NUMBERS_AT_ONCE = 1 << 16, 1 << 24
 USER, ITEM = 0, 1

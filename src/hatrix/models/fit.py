@@ -77,7 +77,7 @@ class Algorithm(BaseModel, ABC):
     parts: ClassVar[Mapping[str, str]] = {}
     """Named arrays that `finish` gives besides the factors, each with its axes: u users, i items, k factors."""
     extras: ClassVar[frozenset[str]] = frozenset()
-    """Blocks that its models can have: ``time``, ``days``, and ``posterior``, which they then do have."""
+    """Blocks that its models can have: ``time``, ``days``, and ``posterior``, which they always have if it is named."""
 
     def __init__(self, /, **hyper_parameters: Any) -> None:
         try:
@@ -86,7 +86,7 @@ class Algorithm(BaseModel, ABC):
             raise ParameterError(_explain(type(self), error)) from None
 
     def replace(self, /, **changes: Any) -> Self:
-        """Return the recipe with some hyper-parameters changed, checked as those of a new recipe are.
+        """Return the recipe with some hyper-parameters changed; they are checked as in a new recipe.
 
         Parameters
         ----------
@@ -108,7 +108,7 @@ class Algorithm(BaseModel, ABC):
         return type(self)(**(present | changes))
 
     def __replace__(self, /, **changes: Any) -> Self:
-        """Serve ``copy.replace`` of Python 3.13."""
+        """Return the recipe with some changes, for ``copy.replace`` of Python 3.13."""
         return self.replace(**changes)
 
     def model_copy(self, *, update: Mapping[str, Any] | None = None, deep: bool = False) -> Self:
@@ -121,7 +121,7 @@ class Algorithm(BaseModel, ABC):
 
     @classmethod
     def model_construct(cls, _fields_set: set[str] | None = None, **values: Any) -> Self:  # noqa: ARG003
-        """Refuse, since pydantic's method makes recipes without checking them.
+        """Raise an error: pydantic's method would make a recipe without checking it.
 
         Raises
         ------
@@ -210,7 +210,7 @@ class Algorithm(BaseModel, ABC):
         -----
         The first Ctrl-C ends training after the epoch that runs, and returns the model so far: it is `unfinished`, and
         its notes and its ``repr`` say so. A second one raises KeyboardInterrupt at once. SIGTERM ends the process as
-        always; with ``checkpoint``, the epoch that runs is finished and saved before.
+        always. With ``checkpoint``, the epoch that runs is first completed and saved.
         """
         return _Loop(self, train, valid, seed, threads, progress, checkpoint, resume).run().finish()
 
@@ -252,7 +252,7 @@ class Trained:
 
     @property
     def interrupted(self) -> bool:
-        """Whether Ctrl-C came while the training ran."""
+        """Tell whether Ctrl-C was pressed during the training."""
         return self._loop.interrupted
 
     @one_blas_thread()
@@ -322,7 +322,7 @@ class _Loop:
         with ExitStack() as stack:
             if (
                 self.checkpoint is not None
-            ):  # two trainings that save to one file would resume from each other
+            ):  # two trainings that save to one file would resume from each other's state
                 try:
                     stack.enter_context(_files.claimed(self.checkpoint.path))
                 except OSError as error:
@@ -554,10 +554,10 @@ def _under(prefix: str, arrays: Mapping[str, NDArray[Any]]) -> dict[str, NDArray
 
 @contextmanager
 def _interrupts(*, terminable: bool) -> Iterator[tuple[threading.Event, threading.Event]]:
-    """Turn the first Ctrl-C into a flag, so that an epoch ends whole; a second one interrupts at once.
+    """Turn the first Ctrl-C into a flag, so that the epoch is completed; a second one interrupts at once.
 
-    With ``terminable``, a SIGTERM that would end the process sets the flag too, and a second one; the caller then ends
-    the process itself. A program that handles SIGTERM in its own way goes on to do so.
+    With ``terminable``, a SIGTERM that would end the process sets this flag and a second one; the caller then ends the
+    process itself. If the program has its own handler of SIGTERM, that handler stays.
     """
     stop, terminated = threading.Event(), threading.Event()
     if threading.current_thread() is not threading.main_thread():

@@ -77,10 +77,10 @@ LASTING = ("error", "freedom", "prior_roots", "_spreads")
 
 
 class Fixed:
-    """What the fold-ins of one model have in common, each worked out when first wanted.
+    """Values that all fold-ins of one model share; each is computed when it is first needed.
 
-    Threads may work the same number out at once. They hold BLAS at one thread, so all of them get the same bits, and it
-    does not matter whose result is kept.
+    Several threads may compute the same value at once. They hold BLAS at one thread, so all of them get the
+    same bits, and it does not matter whose result is kept.
 
     What training left behind (the error, the spread of rows, hyper-priors) is taken from ``base``, where an update has since
     moved the rows.
@@ -91,7 +91,7 @@ class Fixed:
         self._rotations: dict[int, tuple[Floats, Floats]] = {}
         self._spreads: dict[int, tuple[Floats, Floats, float]] = {}
         if base is not None:
-            found = base.fixed.__dict__.copy()  # in one step: other threads may be adding to it
+            found = base.fixed.__dict__.copy()  # one step, since other threads may add to it
             self.__dict__ |= {name: found[name] for name in LASTING if name in found}
 
     @cached_property

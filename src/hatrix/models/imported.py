@@ -110,11 +110,11 @@ def from_surprise(algorithm: Any) -> FactorModel:
 
 
 def _baselines(options: dict[str, Any], per_user: float, per_item: float) -> dict[str, Any]:
-    """The hyper-parameters of `Bias` that come to what Surprise's ``bsl_options`` ask for, its defaults filled in.
+    """Return the hyper-parameters of `Bias` that match Surprise's ``bsl_options``, with its defaults filled in.
 
-    Its alternating least squares are ours. Its gradient descent with rate η and penalty λ takes a bias of n ratings, in
-    E epochs, the share ``(1 - (1 - η (1 + λ))^(n E)) / (1 + λ)`` of the way to their mean. The damping is the one that
-    comes to the same for as many ratings as a user, or an item, has on average.
+    Surprise's alternating least squares equal ours. Its gradient descent with rate η and penalty λ moves the bias of n
+    ratings, in E epochs, by the share ``(1 - (1 - η (1 + λ))^(n E)) / (1 + λ)`` of the way to their mean. The damping is
+    the one that gives the same share for the average number of ratings of a user, or of an item.
     """
     if options.get("method", "als") == "als":
         epochs, user, item = options.get("n_epochs", 10), options.get("reg_u", 15), options.get("reg_i", 10)
@@ -130,7 +130,7 @@ def _baselines(options: dict[str, Any], per_user: float, per_item: float) -> dic
 def from_implicit(
     model: Any, user_items: Any, *, users: Iterable[Any] | None = None, items: Iterable[Any] | None = None
 ) -> FactorModel:
-    """The model that a fitted matrix factorization of implicit has learned.
+    """Return a fitted matrix factorization of implicit as a model of hatrix.
 
     Parameters
     ----------
@@ -157,8 +157,9 @@ def from_implicit(
 
     Notes
     -----
-    implicit's ALS gives what was seen the weight alpha times the value, and all else 1. Rows that are folded in, updated
-    or explained are solved with these weights, so they are those of implicit's ``recalculate_user`` up to rounding.
+    implicit's ALS gives seen items the weight alpha times the value, and all others the weight 1. Factor vectors
+    that are folded in, updated or explained are solved with these weights, so they equal those of implicit's
+    ``recalculate_user`` up to rounding.
     """
     from scipy.sparse import csr_matrix, issparse
 

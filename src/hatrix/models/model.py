@@ -36,7 +36,7 @@ if TYPE_CHECKING:
 __all__ = ["FactorModel", "Factors", "Seen"]
 
 UNFINISHED = "unfinished"
-"""How the note begins that a training leaves which was stopped before its last epoch."""
+"""The first word of the note on a training that was stopped before its last epoch."""
 LEAST_ASKED, MOST_ASKED, BYTES_PER_ASKED = 1 << 18, 1 << 22, 500
 
 
@@ -78,7 +78,7 @@ class FactorModel(Answers):
     fingerprint, data_name
         Of the training data.
     notes
-        What deserves attention; one begins with "unfinished" if training was stopped (see `unfinished`).
+        Notes on the fit; one begins with "unfinished" if training was stopped (see `unfinished`).
     parts
         Named arrays, as the recipe declares them, that only its own fold-in reads.
     time, posterior
@@ -140,7 +140,7 @@ class FactorModel(Answers):
 
     @property
     def unfinished(self) -> bool:
-        """Whether training was stopped before its last epoch, or the model was updated from such a one."""
+        """Tell whether training was stopped before its last epoch, here or in the model that was updated."""
         return any(note.startswith(UNFINISHED) for note in self.notes)
 
     @property
@@ -207,7 +207,7 @@ class FactorModel(Answers):
         -------
         array or float, or Predicted
             One prediction per pair (a float for two scalars). An unknown or cold user or item falls back to
-            what is known: the training mean and the other side's bias. One warning a call says which ids are unknown.
+            what is known: the training mean and the other side's bias. One warning per call says which ids are unknown.
             With ``interval``, the predictions and the low and the high ends of their intervals: ``rating, low, high``.
 
         Raises

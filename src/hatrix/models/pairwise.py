@@ -23,7 +23,7 @@ RIVALS = 2048
 USERS_ASKED = 64
 """Users whose scores tell which items are drawn often."""
 ITEMS_AT_ONCE = 1 << 12
-"""Items of the user whose pairs with the rivals are in memory at once."""
+"""Maximum items of the user whose pairs with the rivals are in memory at once."""
 LIGHT = 0.01
 """Rivals that are drawn less often than this share of the most frequent one are passed over."""
 

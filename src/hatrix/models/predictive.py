@@ -63,7 +63,7 @@ class Pairs(NamedTuple):
 
 
 def unknown_in(name: str, ids: Ids, labels: NDArray[Any], rows: NDArray[np.int64]) -> str | None:
-    """Say how many of the labels asked for are unknown, which, and what the ids look like; None where all are known."""
+    """Return a message on the requested labels that are unknown and what ids look like; None if all are known."""
     unknown = labels[rows < 0]
     if not len(unknown):
         return None
@@ -82,7 +82,7 @@ def unknown_in(name: str, ids: Ids, labels: NDArray[Any], rows: NDArray[np.int64
 
 
 def warn_of_unknown(*asked: tuple[str, Ids, NDArray[Any], NDArray[np.int64]]) -> None:
-    """Warn once of all users and items asked for that are unknown; for functions that users call through a model."""
+    """Warn once of all requested users and items that are unknown; for functions that users call through a model."""
     found = [text for text in (unknown_in(*one) for one in asked) if text is not None]
     if found:
         warnings.warn(

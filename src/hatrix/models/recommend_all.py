@@ -256,7 +256,7 @@ def _copy(
 
 @contextmanager
 def _partial(path: Path, identity: str) -> Iterator[Path]:
-    """The folder of finished blocks, those of this run if it broke off before. One process at a time works in it."""
+    """Hold the folder of finished blocks, which keeps those of an interrupted run; one process at a time uses it."""
     place = Path(os.path.realpath(path))
     folder = place.with_name(f".{place.name}.partial")
     mark = folder / "run.json"

@@ -80,7 +80,7 @@ def implicit_rows(model: FactorModel, many: Many, threads: int = 1) -> Rows:
     from hatrix.models.als import confidence
 
     recipe: Any = model.recipe
-    if recipe.weighting == "replace":  # weights may be negative, which only the dense equations bear
+    if recipe.weighting == "replace":  # weights may be negative, which only the dense equations allow
         return one_by_one(lambda model, given: confident(model, given).row())(model, many, threads)
     weight, target = confidence(recipe, many.value)
     values, vectors = model.fixed.rotation(1 - many.side)

@@ -86,7 +86,7 @@ def _terms(each: Floats, base: Floats | None = None) -> Terms:
 
 @contextmanager
 def solvable(ratings: int) -> Iterator[None]:
-    """Turn what stops a regression on so many ratings into errors that say what to do.
+    """Turn the errors of a regression on this many ratings into errors that say what to do.
 
     Raises
     ------
@@ -107,7 +107,7 @@ def solvable(ratings: int) -> Iterator[None]:
 
 
 def in_type(values: Any, dtype: np.dtype[Any], largest: float) -> Matrix:
-    """Return new biases or factors in the type of the model's.
+    """Return new biases or factors in the data type of the model.
 
     Raises
     ------
@@ -129,11 +129,11 @@ def refuse_excess(what: str, size: int, advice: str) -> None:
     Raises
     ------
     DataError
-        With the memory that would be needed, and the advice.
+        If it does; the message has the memory needed, and the advice.
     """
     try:
         most = os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE") // 2
-    except (AttributeError, ValueError, OSError):  # where there is no such call
+    except (AttributeError, ValueError, OSError):  # this system cannot tell its memory
         most = 1 << 32
     if size > most:
         raise DataError(

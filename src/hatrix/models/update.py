@@ -37,7 +37,7 @@ __all__ = ["forget", "training_ratings", "update", "without"]
 WHOLE = ("spectral-mf", "bpr", "popular", "bias")
 """Learned from all ratings at once, and quickly: these are fitted again."""
 MOST_EPOCHS = 1_000
-"""Epochs that an update fits again at most."""
+"""Maximum epochs that an update trains again."""
 ALTERNATING, SWEEPS = ("als", "implicit-als"), 15
 """Where a sweep may begin anywhere: what a fit starts from is forgotten with so many."""
 
@@ -160,7 +160,7 @@ def _fitted_again(model: FactorModel, ratings: Ratings, threads: int | None) -> 
     Raises
     ------
     DataError
-        If that takes an effort that the model itself does not show: a model file can come from anybody.
+        If that needs more epochs than `MOST_EPOCHS`, or other factors than the model has: a file can come from anybody.
     """
     _refuse_other_factors(model)
     recipe, fields, history = model.recipe, type(model.recipe).model_fields, model.history
@@ -180,7 +180,7 @@ def _fitted_again(model: FactorModel, ratings: Ratings, threads: int | None) -> 
 
 
 def _refuse_other_factors(model: FactorModel) -> None:
-    """Refuse to train by a recipe that asks for other factors than the model has."""
+    """Refuse a recipe whose number of factors differs from that of the model."""
     have, wanted = model.user_factors.shape[1], getattr(model.recipe, "factors", 0)
     if have != wanted:
         raise DataError(
@@ -230,7 +230,7 @@ def _check_base(model: FactorModel) -> None:
 
 
 def _with_ids_of(model: FactorModel, new: Ratings) -> Ratings:
-    """The new ratings with ids of the model's kind, where every one of them can be one: ``"7"`` is 7."""
+    """Return the new ratings with ids of the model's kind, if all ids can be converted: ``"7"`` becomes 7."""
     changes: dict[str, Any] = {}
     for name, ids, theirs in (("user", model.users, new.users), ("item", model.items, new.items)):
         labels = (

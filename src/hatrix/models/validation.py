@@ -36,9 +36,9 @@ RANKED_BYTES = 100
 def refuse_dislikes(recipe: Algorithm, ratings: Ratings, what: str = "training ratings") -> None:
     """Refuse values below 0 for an algorithm that ranks, and warn of zeros.
 
-    Such algorithms take each row as a sign that the user likes the item (`ImplicitALS` weighs it by its value), so a
-    dislike would count as a like. A negative value can be nothing else; 0 may be the lowest star of a scale or say that
-    nothing happened, which only the user knows.
+    Such algorithms take each rating as a sign that the user likes the item (`ImplicitALS` weighs it by its value), so a
+    dislike would count as a like. A negative value is always a dislike. A 0 may be the lowest star of a scale, or mean
+    that nothing happened; only the user knows.
 
     Raises
     ------

@@ -28,13 +28,13 @@ if TYPE_CHECKING:
 __all__ = ["rows_where"]
 
 LONGEST = 10_000
-"""Characters of a condition."""
+"""Maximum characters of a condition."""
 MOST_COMPARISONS = 200
-"""Comparisons of a column in a condition; an ``in`` is one of them, however many values it lists."""
+"""Maximum comparisons in a condition; an ``in`` is one comparison, however many values it lists."""
 DEEPEST = 50
-"""Parentheses, ``not``, ``and`` and ``or`` inside each other."""
+"""Maximum depth of parentheses, ``not``, ``and`` and ``or`` inside each other."""
 SHOWN = 200
-"""Characters of a condition in an error message."""
+"""Maximum characters of a condition in an error message."""
 _SIGNS: dict[type[ast.cmpop], tuple[str, Callable[[Any, Any], Any]]] = {
     ast.Eq: ("==", operator.eq),
     ast.NotEq: ("!=", operator.ne),
@@ -145,7 +145,7 @@ class _Condition:
         return self.met(left, op, [self.value(right)])
 
     def met(self, node: ast.expr, op: ast.cmpop, values: list[Any]) -> Any:
-        """Whether each row of a column stands in a relation to one of the values."""
+        """Return for each row whether its value stands in this relation to one of the values."""
         import pandas as pd
 
         name, column = self.column(node)
@@ -187,12 +187,12 @@ class _Condition:
 
     @cached_property
     def names(self) -> dict[str, int]:
-        """The place of each column by its label."""
+        """Return the place of each column by its label."""
         return {str(label): place for place, label in enumerate(self.table.columns)}
 
     @cached_property
     def spelt(self) -> dict[str, int]:
-        """The place of each column by the Python name that stands for its label."""
+        """Return the place of each column by the Python name that stands for its label."""
         return {re.sub(r"\W", "_", name): place for name, place in self.names.items()}
 
     def column(self, node: ast.expr) -> tuple[str, _Column]:
@@ -241,7 +241,7 @@ class _Column:
 
 
 class _Texts:
-    """A column of texts: its distinct texts in order, and the place of each row's text among them.
+    """A column of texts: the sorted distinct texts, and for each row the place of its text among them.
 
     ``several`` tells whether some texts are several values, joined by ``|``; ``holders`` are then the places of the texts
     that hold a value.
@@ -260,7 +260,7 @@ class _Texts:
                 self.holders.setdefault(value, []).append(at)
 
     def met(self, sign: str, values: list[str]) -> NDArray[np.bool_]:
-        """Whether each row's text stands in a relation to one of the values."""
+        """Return for each row whether its text stands in this relation to one of the values."""
         found = np.zeros(len(self.distinct), bool)
         match sign:
             case "==" | "!=":
@@ -279,11 +279,11 @@ class _Texts:
 
 
 _TABLES: dict[int, tuple[weakref.ref[pd.DataFrame], dict[int, _Column]]] = {}
-"""Columns that have been compared, by table; a table that is gone takes them along."""
+"""Prepared columns by table; they are dropped when the table is."""
 
 
 def _prepared(table: pd.DataFrame, place: int) -> _Column:
-    """A column of a table as it is now: kept from one condition to the next, unless somebody has changed it."""
+    """Return a prepared column; it is kept for later conditions, unless somebody changes the column of the table."""
     key = id(table)
     known = _TABLES.get(key)
     if known is None or known[0]() is not table:

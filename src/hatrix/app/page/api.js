@@ -158,9 +158,9 @@ document.addEventListener("visibilitychange", () => down && document.visibilityS
 export const follow = () => dispatchEvent(new Event("hatrix-follow"));
 
 /**
- * A reply as it is asked for: `{ data, error, loading, retry }`. The last data stay while others are on their way.
+ * Return the state of a request: `{ data, error, loading, retry }`. The last data stay until new data arrive.
  *
- * What cannot change while a model is served is asked for once. What can change is shown as it was and asked for again.
+ * Data that cannot change while a model is served are fetched once. Other data are shown as they were and fetched again.
  */
 export function useReply(path) {
   const [state, setState] = useState({ path: null, data: null, error: null });

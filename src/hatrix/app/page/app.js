@@ -126,9 +126,9 @@ function useEvery(milliseconds, work) {
 }
 
 /**
- * How often the service began to serve another model, and which one it is. All screens are built anew with each, so that
- * no facts of one model stand beside those of another. Processes that take up a new file one after the other may answer
- * in turns for a moment: the screens then wait until that has settled.
+ * Return how often the service has changed its model, and the present one. Each change rebuilds all screens, so that
+ * no facts of one model stand beside those of another. While processes load a new file one after the other, replies
+ * may alternate between old and new for a moment: the screens wait until that is over.
  */
 function useModel() {
   const [state, setState] = useState({ times: 0, model: null, at: null });

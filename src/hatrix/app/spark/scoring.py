@@ -65,7 +65,7 @@ def _errors(batches: Iterable[pa.RecordBatch], name: str) -> Iterator[pa.RecordB
         error = raw - batch["value"].to_numpy()
         clipped = error if model.scale is None else np.clip(raw, *model.scale) - batch["value"].to_numpy()
         sums = [len(user)]
-        for wrong in (clipped, error):  # not by BLAS, whose rounding depends on its threads
+        for wrong in (clipped, error):  # without BLAS, whose rounding depends on the number of its threads
             sums += [np.square(wrong).sum(), np.abs(wrong).sum()]
         sums.append(model.is_fallback(user, item).sum())
         yield pa.RecordBatch.from_arrays([pa.array([float(x)]) for x in sums], names=list(SUMS))
