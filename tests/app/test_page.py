@@ -876,6 +876,7 @@ def test_reasons_say_what_taking_ratings_away_would_do(look: Callable[..., Visit
             "score": 4.5,
             "rank": 1,
             "fit": 1,
+            "seen": False,
             "warnings": [],
         }
         reply |= {"parts": parts, "without": said} | changed
@@ -895,5 +896,5 @@ def test_reasons_say_what_taking_ratings_away_would_do(look: Callable[..., Visit
     assert "it would have rank 12 and leave the list." in told(without=said | {"rank": 12, "leaves": True})
     assert "No rating of this user speaks for the item." in told(without=said | {"items": []})
     assert "rank 1 of what is new to the user" in told()
-    seen_already = told(item=1)
+    seen_already = told(item=1, seen=True)
     assert "The user has rated this item; if it were new, it would have rank 1" in seen_already
