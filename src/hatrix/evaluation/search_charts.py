@@ -99,6 +99,8 @@ def tradeoff(
             layers.append(chart.mark_rule(opacity=0.5, strokeWidth=2).encode(**ends))
     layers.append(chart.mark_point(size=80, filled=True, opacity=1))
     for side, test in (("left", "<"), ("right", ">=")):
+        if not any((row["x"] < middle) == (side == "left") for row in rows):
+            continue  # Vega warns of a layer without data
         words = chart.transform_filter(f"datum.x {test} {middle!r}")
         shift = 9 if side == "left" else -9
         layers.append(
