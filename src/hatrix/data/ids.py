@@ -319,14 +319,14 @@ def _in_order(distinct: list[int | str]) -> tuple[NDArray[Any], NDArray[np.int32
     return np.fromiter(place, object, len(place)), np.array([place[text] for text in texts], np.int32)
 
 
-_DIGITS = re.compile(r"0|-?[1-9][0-9]{0,18}")
-"""Texts as Python writes integers."""
+INTEGER = re.compile(r"0|-?[1-9][0-9]{0,18}")
+"""Matches a text that is written as Python writes integers: 7, never 007 or 7.0."""
 
 
 def _integer(label: Any) -> int | None:
     """Return the integer id that a label is, or whose text it is; None if there is none."""
     if isinstance(label, str):
-        label = int(label) if _DIGITS.fullmatch(label) else None
+        label = int(label) if INTEGER.fullmatch(label) else None
     return label if _is_int64(label) else None
 
 

@@ -43,7 +43,7 @@ from typing import IO, TYPE_CHECKING, Any, NamedTuple
 import numpy as np
 
 from hatrix import _files
-from hatrix.data.ids import Ids
+from hatrix.data.ids import INTEGER, Ids
 from hatrix.data.pieces import Columns
 from hatrix.data.ratings import ReadReport
 from hatrix.data.values import NO_TIME, numbers, seconds, times
@@ -77,7 +77,6 @@ LONGEST_QUOTE = 100
 """Maximum number of further lines that a record may span."""
 EXACT = 2**53
 """The size from which float64 no longer holds every integer."""
-_INTEGER = re.compile(r"-?[1-9][0-9]{0,18}|0")
 _DECIMAL_COMMA = re.compile(r"(?<=[0-9]),(?=[0-9])")
 _DATE = re.compile(
     r"[0-9]{4}-[0-9]{2}-[0-9]{2}([T ]([01][0-9]|2[0-3]):[0-9]{2}(:[0-9]{2}([.][0-9]{1,6})?)?Z?)?"
@@ -454,7 +453,7 @@ def _kind(sample: list[list[str]], place: int, role: str) -> str:
     if role == "rating":
         return "number"
     texts = [record[place].strip(" \t") for record in sample if place < len(record)]
-    if all(_INTEGER.fullmatch(text) for text in texts):
+    if all(INTEGER.fullmatch(text) for text in texts):
         return "integer"
     if role == "time":
         return "date" if all(_DATE.fullmatch(text) for text in texts) else "number"
@@ -498,7 +497,7 @@ def _ids(connection: duckdb.DuckDBPyConnection, name: str, kind: str) -> tuple[I
 
 def _of_texts(texts: list[str]) -> tuple[Ids, NDArray[np.int32]]:
     """Return ids for distinct texts: integers if every text is written as one (7, never 007 or 7.0)."""
-    whole = all(_INTEGER.fullmatch(text) and -(2**63) <= int(text) < 2**63 for text in texts)
+    whole = all(INTEGER.fullmatch(text) and -(2**63) <= int(text) < 2**63 for text in texts)
     return Ids.from_labels([int(text) for text in texts] if whole else texts)
 
 
