@@ -126,6 +126,21 @@ class TestReplacing:
         assert path.read_text() == "new"
 
 
+def test_a_moved_file_can_be_like_another(tmp_path):
+    for name, bits in (("like", 0o600), ("old", 0o644)):
+        (tmp_path / name).write_text(name)
+        (tmp_path / name).chmod(bits)
+    for target, like, bits in (
+        ("new", "like", 0o600),
+        ("old", "like", 0o600),
+        ("other", "none", 0o666 & ~current_umask()),
+        ("like", "none", 0o600),
+    ):
+        (tmp_path / "made").write_text("new")
+        _files.move(tmp_path / "made", tmp_path / target, like=tmp_path / like)
+        assert ((tmp_path / target).read_text(), mode(tmp_path / target)) == ("new", bits)
+
+
 def current_umask() -> int:
     mask = os.umask(0)
     os.umask(mask)

@@ -92,8 +92,17 @@ def temporary(folder: Path, *, private: bool = False) -> Iterator[tuple[BinaryIO
         yield file, name
 
 
-def move(source: Path, target: str | os.PathLike[str]) -> None:
+def move(source: Path, target: str | os.PathLike[str], *, like: str | os.PathLike[str] | None = None) -> None:
     """Move a finished file to the target, as `replacing` does, or a finished folder to a path that does not exist yet.
+
+    Parameters
+    ----------
+    source
+        The finished file or folder.
+    target
+        Its new place.
+    like
+        A file whose permissions and owner the moved file gets, if it exists; by default the file that is replaced.
 
     Raises
     ------
@@ -102,6 +111,8 @@ def move(source: Path, target: str | os.PathLike[str]) -> None:
     """
     place = Path(os.path.realpath(target))
     before = _replaceable(place)
+    if like is not None:
+        before = _replaceable(Path(os.path.realpath(like))) or before
     if source.is_dir():
         os.replace(source, place)
         _sync(place.parent)
@@ -116,6 +127,8 @@ def move(source: Path, target: str | os.PathLike[str]) -> None:
             if error.errno != errno.EXDEV:
                 raise
             with replacing(place) as copy:  # a symbolic link led to another file system
+                if before is not None:
+                    _keep(copy.fileno(), before)
                 shutil.copyfileobj(file, copy, 1 << 20)
             source.unlink()
     _sync(place.parent)

@@ -86,6 +86,7 @@ def test_a_stopped_fit_keeps_the_good_model(good, tmp_path, number, status):
     assert good.read_bytes() == before
     assert hx.load(tmp_path / "m.unfinished.hatrix").unfinished
     assert names(tmp_path) == ["c", "m.hatrix", "m.unfinished.hatrix", "r.csv"]
+    assert stat.S_IMODE((tmp_path / "m.unfinished.hatrix").stat().st_mode) == 0o600
 
 
 @SIGNALS
@@ -164,6 +165,29 @@ def test_an_update_that_was_stopped_keeps_the_good_model(good, tmp_path, hatrix,
     assert "the model so far is in m.unfinished.hatrix, and m.hatrix was not written" in done.err
     assert good.read_bytes() == before
     assert names(tmp_path) == ["m.hatrix", "m.unfinished.hatrix", "r.csv"]
+
+
+@pytest.mark.parametrize("there", [True, False])
+def test_an_unfinished_model_is_as_private_as_the_model_beside_it(good, tmp_path, there):
+    from hatrix.app.steps import leave_unfinished
+
+    place, model = tmp_path / "m.unfinished.hatrix", unfinished(hx.load(good))
+    if there:  # from a run before the model became private
+        place.write_text("old")
+        place.chmod(0o644)
+    (tmp_path / "link.hatrix").symlink_to("m.hatrix")
+    for out in (good, tmp_path / "link.hatrix", tmp_path / "new.hatrix"):
+        with pytest.raises(KeyboardInterrupt):
+            leave_unfinished(model, out, seen=True)
+    modes = {path.name: stat.S_IMODE(path.stat().st_mode) for path in tmp_path.glob("*.unfinished.hatrix")}
+    mask = os.umask(0)
+    os.umask(mask)
+    assert modes == {
+        "m.unfinished.hatrix": 0o600,
+        "link.unfinished.hatrix": 0o600,
+        "new.unfinished.hatrix": 0o666 & ~mask,
+    }
+    assert hx.load(place).unfinished
 
 
 def test_comparing_never_counts_half_a_training(source, monkeypatch):

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Annotated, Any, NoReturn
 from cyclopts import Parameter
 
 import hatrix
-from hatrix import models
+from hatrix import _files, models
 from hatrix.app.flags import Columns, Output, Training
 from hatrix.errors import DataError, ParameterError
 
@@ -139,12 +139,15 @@ def train(recipe: Algorithm, train: Ratings, training: Training, output: Output)
 def leave_unfinished(model: FactorModel, out: Path, *, seen: bool, hint: str = "") -> NoReturn:
     """Save a model whose training was stopped beside the target ``out``, and end the command as Ctrl-C does.
 
-    The file at ``out`` stays: an unfinished model never replaces a good one.
+    The file at ``out`` stays: an unfinished model never replaces a good one. The new file gets its permissions, since it
+    may hold the same ratings.
     """
     from hatrix.models.model import UNFINISHED
 
     place = out.with_name(f"{out.stem}.{UNFINISHED}{out.suffix}")
-    model.save(place, seen=seen)
+    with _files.scratch(out.parent) as folder:  # nobody else can read the file before it has its permissions
+        model.save(folder / place.name, seen=seen)
+        _files.move(folder / place.name, place, like=out)
     note = next(note for note in model.notes if note.startswith(UNFINISHED))
     raise KeyboardInterrupt(f"{note}; the model so far is in {place}, and {out} was not written{hint}")
 
