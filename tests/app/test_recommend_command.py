@@ -228,6 +228,41 @@ def test_reasons(hatrix, models, folder, ending):
         np.testing.assert_allclose(written.contribution, want.contribution)
 
 
+def test_numbers_have_the_decimals_that_they_need(hatrix, models):
+    n = len(models["m"].items)
+    films = pd.DataFrame(
+        {
+            "year": 1980 + np.arange(n),
+            "gaps": pd.array([None, *range(1, n)], "Int64"),
+            "runs": np.where(np.arange(n) % 5, np.arange(n) * 1.0, np.nan),
+            "price": np.arange(n) + 0.95,
+            "huge": 1e300,
+        }
+    )
+    replace(models["m"], item_table=films).save("a.hatrix")
+    parts_of = {"recommend": "recommendations", "similar": "similar", "explain": "parts"}
+    for tokens in (
+        ["recommend", "a.hatrix", "--user", "5", "-n", "25"],
+        ["similar", "a.hatrix", "--item", "5", "-n", "24"],
+        ["explain", "a.hatrix", "--user", "5", "--item", "5"],
+    ):
+        done = hatrix(*tokens)
+        head, *lines = [line.split() for line in done.out.splitlines()]
+        assert {len(line[head.index("score")].split(".")[1]) for line in lines if "score" in head} <= {4}
+        whole = [line[head.index("year") :] for line in lines if len(line) == len(head)]
+        assert len(whole) > 3
+        for year, gaps, runs, price, huge in whole:
+            assert (year.isdigit(), gaps.isdigit(), runs.isdigit(), huge.isdigit()) == (True,) * 4
+            assert price.endswith(".95")
+        ratings = {line[2] for line in lines if line[0] == "rating"}
+        assert ratings <= {"1", "2", "3", "4", "5"}
+        assert ("explain" in tokens) == bool(ratings)
+        parts = json.loads(hatrix(*tokens, "--json").out)[parts_of[tokens[0]]]
+        years = [part["year"] for part in parts if part["year"] is not None]
+        assert years
+        assert all(isinstance(year, int) for year in years)
+
+
 def test_reasons_that_cannot_be_given(hatrix):
     refused(hatrix("explain", "m.hatrix", "--user", "5"), "--item")
     refused(hatrix("explain", "m.hatrix", "--user", "5", "--item", "999"), "unknown to the model")

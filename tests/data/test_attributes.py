@@ -158,6 +158,14 @@ def test_tables_from_files(tmp_path):
         20,
         30,
     ]
+    (tmp_path / "gaps.csv").write_text("item,year,price,empty\n10,1993,1.5,\n20,,,\n")
+    pl.DataFrame({"item": [10, 20], "year": [1993, None], "price": [1.5, None]}).write_parquet(
+        tmp_path / "gaps.parquet"
+    )
+    for name in ("gaps.csv", "gaps.parquet"):  # a missing value makes no year a float
+        table = read_table(tmp_path / name)
+        assert [str(table[name].dtype) for name in ("year", "price")] == ["Int64", "float64"]
+        assert rated("item").with_items(table).item_table["year"].tolist() == [1993, pd.NA, pd.NA]
     for name, because in {"none.csv": "is no file", "bad.parquet": "cannot be read as a table"}.items():
         (tmp_path / "bad.parquet").write_text("no parquet")
         with pytest.raises(DataError, match=because):

@@ -175,6 +175,18 @@ def test_titles_stand_beside_ratings_only(fitted):
     assert np.abs(reasons.contribution[rated]).is_monotonic_decreasing
 
 
+def test_attributes_keep_their_types_beside_parts_that_have_none(fitted):
+    model, n = fitted("als"), len(fitted("als").items)
+    table = pd.DataFrame({"year": 1950 + np.arange(n), "seen": np.arange(n) % 2 == 0, "price": 0.5})
+    reasons = replace(model, item_table=table).explain(1, 3)
+    assert [str(reasons[name].dtype) for name in table] == ["Int64", "boolean", "float64"]
+    rated = reasons.part == "rating"
+    assert reasons.year[rated].tolist() == [
+        1950 + row for row in model.items.encode(reasons["item"][rated].tolist())
+    ]
+    assert reasons[list(table)][~rated].isna().all(axis=None)
+
+
 def test_who_is_unknown_has_no_reasons_of_their_own(fitted):
     reasons = fitted("als").explain("nobody", 3)
     assert reasons.part.tolist() == ["mean", "item bias", "rest"]

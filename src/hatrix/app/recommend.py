@@ -27,6 +27,11 @@ __all__ = ["Model", "explain", "id_of", "ids_in", "recommend", "similar"]
 FORMATS = (".csv", ".json", ".parquet")
 NAMED = 5
 DEFAULT_MEMORY = "512MB"
+DIGITS = 4
+LARGEST_FRACTION = 2.0**52
+"""Numbers from here on are whole."""
+MEASURED = ("score", "contribution")
+"""Columns of figures that the model worked out; all others are ratings, or come from a table of items or users."""
 
 Model = Annotated[Path, Parameter(converter=file_path, help="a model file, as run and fit write it")]
 Length = Annotated[int, Parameter(name=("--n", "-n"), converter=whole(1), help="length of a list")]
@@ -335,17 +340,34 @@ def _records(frame: pd.DataFrame) -> list[dict[str, Any]]:
 def _table(frame: pd.DataFrame) -> str:
     if frame.empty:
         return "nothing to show"
-    records = _records(frame)
+    records, digits = _records(frame), _digits(frame)
     left = [at for at, name in enumerate(records[0]) if any(isinstance(row[name], str) for row in records)]
     cells = [
         [
-            f"{value:z.4f}"
+            f"{value:z.{digits[at]}f}"
             if isinstance(value, float)
             else ""
             if value is None
             else " ".join(str(value).split())
-            for value in row.values()
+            for at, value in enumerate(row.values())
         ]
         for row in records
     ]
     return aligned([list(records[0]), *cells], left=left)
+
+
+def _digits(frame: pd.DataFrame) -> list[int]:
+    """Return the decimals of each column: four for scores, and as few as do for ratings and attributes."""
+    import numpy as np
+
+    found = []
+    for at, name in enumerate(frame.columns):
+        column = frame.iloc[:, at]
+        if name in MEASURED or column.dtype.kind != "f":
+            found.append(DIGITS)
+            continue
+        values = column.dropna().to_numpy(np.float64)
+        values = values[np.abs(values) < LARGEST_FRACTION]
+        wanted = np.round(values, DIGITS)
+        found.append(next(few for few in range(DIGITS + 1) if (np.round(values, few) == wanted).all()))
+    return found

@@ -18,11 +18,13 @@ if TYPE_CHECKING:
 
     from hatrix.data.ids import Ids
 
-__all__ = ["check_table", "joined_table", "read_table"]
+__all__ = ["check_table", "joined_table", "read_table", "with_gaps"]
 
 _NUMBER = re.compile(r"-?(?:[1-9][0-9]{0,17}|0)(?:\.[0-9]+)?")
 _WITH_GAPS = {"i": "Int64", "u": "UInt64", "b": "boolean"}
 """For each NumPy kind without missing values, the pandas type that has them."""
+_WHOLE = {"TINYINT", "SMALLINT", "INTEGER", "BIGINT", "UTINYINT", "USMALLINT", "UINTEGER"}
+"""DuckDB's types of integers that fit into 64 bits."""
 
 
 def check_table(table: Any, ids: Ids, side: str) -> None:
@@ -139,10 +141,23 @@ def joined_table(
         raise DataError(
             f"the table of {side}s has two lines for {side} {labels[again]!s}, the first at line {again}: give one for each"
         )
-    if (lines < 0).any():  # missing values would turn NumPy integers into floats
-        kinds = {name: kind.kind for name, kind in table.dtypes.items() if isinstance(kind, np.dtype)}
-        table = table.astype({name: _WITH_GAPS[kind] for name, kind in kinds.items() if kind in _WITH_GAPS})
+    if (lines < 0).any():
+        table = with_gaps(table)
     return table.take(np.maximum(lines, 0)).reset_index(drop=True).where(pd.Series(lines >= 0), axis=0)
+
+
+def with_gaps(table: pd.DataFrame) -> pd.DataFrame:
+    """Return a table whose columns can have missing values without turning integers and truth values into floats.
+
+    Examples
+    --------
+    >>> import pandas as pd
+    >>> films = pd.DataFrame({"year": [1972, 1999]})
+    >>> with_gaps(films).where(pd.Series([True, False]), axis=0)["year"].tolist()
+    [1972, <NA>]
+    """
+    kinds = {name: kind.kind for name, kind in table.dtypes.items() if isinstance(kind, np.dtype)}
+    return table.astype({name: _WITH_GAPS[kind] for name, kind in kinds.items() if kind in _WITH_GAPS})
 
 
 def read_table(path: Path) -> pd.DataFrame:
@@ -168,7 +183,9 @@ def read_table(path: Path) -> pd.DataFrame:
     try:
         with duckdb.connect() as connection:
             connection.execute("SET enable_progress_bar = false")
-            table = connection.execute(f"SELECT * FROM {scan}", {"path": glob.escape(str(path))}).df()
+            result = connection.execute(f"SELECT * FROM {scan}", {"path": glob.escape(str(path))})
+            whole = [name for name, kind, *_ in result.description or () if str(kind) in _WHOLE]
+            table = result.df()
     except duckdb.Error as error:
         raise DataError(f"{path} cannot be read as a table: {str(error).splitlines()[0]}") from None
     for name in table.columns if path.suffix.lower() not in PARQUET else ():
@@ -178,7 +195,9 @@ def read_table(path: Path) -> pd.DataFrame:
             and texts.map(_is_number).all()
         ):
             table[name] = pd.to_numeric(table[name])
-    return table
+            whole += [name] * (not texts.str.contains(".", regex=False).any())
+    # Missing values make pandas' own integers floats, and a year would then read 1993.0.
+    return table.astype({name: "Int64" for name in whole if table[name].dtype.kind == "f"})
 
 
 def _is_number(text: str) -> bool:

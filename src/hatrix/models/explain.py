@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 import numpy as np
 
 from hatrix._threads import one_blas_thread
+from hatrix.data.attributes import with_gaps
 from hatrix.data.ids import as_column
 from hatrix.errors import DataError
 from hatrix.models.bags import Attributes
@@ -262,7 +263,8 @@ def _with_titles(frame: pd.DataFrame, model: FactorModel) -> pd.DataFrame:
     rated = (frame["part"] == "rating").to_numpy()
     rows = np.zeros(len(frame), np.int64)
     rows[rated] = model.items.encode(frame["item"][rated].tolist())
-    with_all = with_attributes(frame, model.item_table, rows)
+    table = None if model.item_table is None else with_gaps(model.item_table)
+    with_all = with_attributes(frame, table, rows)
     for name in with_all.columns[len(frame.columns) :]:
         with_all[name] = with_all[name].where(rated)
     return with_all
