@@ -293,6 +293,18 @@ def test_a_slash_leads_to_a_search_from_anywhere(look: Callable[..., Visit], rat
     content(seen)
 
 
+def test_an_address_that_is_opened_while_the_page_starts_is_shown(
+    look: Callable[..., Visit], rated: str
+) -> None:
+    seen = look(rated)
+    seen.page.add_init_script(  # the scripts of the page have run then, and nothing is painted yet
+        """document.addEventListener("DOMContentLoaded", () => { location.hash = "#/users/1"; });"""
+    )
+    page = seen.go("overview", ".recommended > li")
+    assert page.locator("nav a[aria-current=page]").inner_text() == "Users"
+    content(seen)
+
+
 def test_going_back_leads_to_where_one_was(look: Callable[..., Visit], rated: str) -> None:
     seen = look(rated)
     page = seen.go("items", SCREENS["items"])

@@ -1,5 +1,5 @@
 // The frame around the screens: navigation, the look, keys, and what to say when the service changed.
-import { Component, html, render, useEffect, useRef, useState } from "./vendor/htm-preact.module.js";
+import { Component, html, render, useEffect, useLayoutEffect, useRef, useState } from "./vendor/htm-preact.module.js";
 import { ask, follow, isDown, probe, useReply } from "./api.js";
 import { DataScreen } from "./data.js";
 import { Errors } from "./errors.js";
@@ -132,7 +132,7 @@ function useEvery(milliseconds, work) {
  */
 function useModel() {
   const [state, setState] = useState({ times: 0, model: null, at: null });
-  useEffect(() => {
+  useLayoutEffect(() => {
     let timer = null;
     let last = -Infinity;
     let told = null;
@@ -163,7 +163,7 @@ function Changed({ model }) {
 
 function Away() {
   const [down, setDown] = useState(isDown);
-  useEffect(() => {
+  useLayoutEffect(() => {
     const changed = () => {
       setDown(isDown());
       if (!isDown()) follow();

@@ -1,5 +1,5 @@
 // Addresses of screens: #/items/50?q=star. Everything that a screen shows is in its address, so that it can be shared.
-import { useEffect, useState } from "./vendor/htm-preact.module.js";
+import { useLayoutEffect, useState } from "./vendor/htm-preact.module.js";
 
 // Going back leads to where one had scrolled to: each step of the history has a number in its state.
 const heights = new Map();
@@ -53,9 +53,11 @@ export function replace(hash) {
   dispatchEvent(new HashChangeEvent("hashchange"));
 }
 
+/** The address that is shown. It is listened to from the moment it is read: effects that run after painting would miss
+ * an address that is opened before. */
 export function useRoute() {
   const [route, setRoute] = useState(() => parse(location.hash));
-  useEffect(() => {
+  useLayoutEffect(() => {
     const changed = () => setRoute(parse(location.hash));
     addEventListener("hashchange", changed);
     return () => removeEventListener("hashchange", changed);
