@@ -109,10 +109,7 @@ def test_other_types_come_back_as_their_values(column, expected):
         (pd.DataFrame({"x": pd.Series([b"a"], dtype=object)}), "b'a' is not text"),
         (pd.DataFrame({"x": pd.Series(["a\ud800"], dtype=object)}), "half a character"),
         (pd.DataFrame({"x": [1j]}), "values of type complex128 have no place in a model file"),
-        (
-            pd.DataFrame({"x": pd.to_datetime(["2020"], utc=True)}),
-            r"values of type datetime64\[us, UTC\] have",
-        ),
+        (pd.DataFrame({"x": pd.to_datetime(["2020"], utc=True)}), r"type datetime64\[(ns|us), UTC\] have"),
         (pd.DataFrame({(1, 2): [1]}), r"column label \(1, 2\) is neither"),
         (pd.DataFrame({None: [1]}), "label nan is neither|label None is neither"),
     ],
@@ -165,7 +162,8 @@ def test_the_index_is_left_out():
     ],
 )
 def test_arrays_that_make_no_table(change, message):
-    arrays, columns = pack("t", pd.DataFrame({"x": ["ab", "c"], "n": [1, 2]}))
+    arrays, _ = pack("t", pd.DataFrame({"x": ["ab", "c"], "n": [1, 2]}))
+    columns = [("x", "str"), ("n", "int64")]  # pandas 2 calls such a column of text "object"
     arrays = {name: array for name, array in (arrays | change).items() if array is not None}
     with pytest.raises(ModelFileError, match=message):
         unpack(arrays, "t", columns, 2)
