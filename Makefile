@@ -13,8 +13,10 @@ else
 install = $(BIN)/python -m pip install --quiet --disable-pip-version-check
 endif
 
-# Test files are dealt to at most four processes, each of which takes about a gigabyte of memory.
-pytest = -m pytest --numprocesses auto --maxprocesses 4 --dist loadfile
+# The tests run in one process more than there are cores (tests/conftest.py), because they often wait for servers, browsers
+# and programs that they start; four at most, since each takes about a gigabyte of memory. A process that is done takes over
+# tests that wait in another one, so that no core is idle at the end. Until then the tests of a file stay together.
+pytest = -m pytest --numprocesses auto --maxprocesses 4 --dist worksteal
 
 .PHONY: demo test test-all test-lowest lint bench clean
 .DELETE_ON_ERROR:

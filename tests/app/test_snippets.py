@@ -61,11 +61,13 @@ def run(code: str, names: dict[str, Any]) -> None:
 @pytest.mark.parametrize(
     "flags",
     [
-        ("biased-mf", "--factors", "4", "--epochs", "3"),
+        pytest.param(("biased-mf", "--factors", "4", "--epochs", "3"), marks=pytest.mark.campaign),
         ("biased-mf", "--factors", "4", "--valid", "0.15", "--patience", "2", "--seed", "7", "--test", "0.3"),
         ("als", "--factors", "3", "--split", "random", "--test", "0.123456789"),
         ("bias", "--split", "last", "--test", "2", *COLUMNS, "--time-column", "at"),
-        ("bias", "--split", "by-time", *COLUMNS, "--time-column", "at"),
+        pytest.param(
+            ("bias", "--split", "by-time", *COLUMNS, "--time-column", "at"), marks=pytest.mark.campaign
+        ),
         ("mf", "--factors", "4", "--epochs", "2", "--ranking", "--relevant-from", "4", "-k", "7"),
         ("bpr", "--factors", "4", "--epochs", "2", "--rank-among", "9"),
     ],

@@ -31,7 +31,12 @@ FOREVER = (
     "--checkpoint-epochs",
     "1",
 )
-SIGNALS = pytest.mark.parametrize(("number", "status"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
+INTERRUPTED, TERMINATED = (signal.SIGINT, 130), (signal.SIGTERM, 143)
+
+
+def repeated(*values: object) -> object:
+    """Values that only repeat what others show: `make test` leaves them to `make test-all`."""
+    return pytest.param(*values, marks=pytest.mark.campaign)
 
 
 @pytest.fixture
@@ -70,7 +75,7 @@ def names(folder: Path) -> list[str]:
     return sorted(os.listdir(folder))
 
 
-@SIGNALS
+@pytest.mark.parametrize(("number", "status"), [TERMINATED, repeated(*INTERRUPTED)])
 def test_a_stopped_fit_keeps_the_good_model(good, tmp_path, number, status):
     before = good.read_bytes()
     running = started(tmp_path, "fit", "r.csv", *FOREVER, "--out", "m.hatrix", "--json")
@@ -89,7 +94,7 @@ def test_a_stopped_fit_keeps_the_good_model(good, tmp_path, number, status):
     assert stat.S_IMODE((tmp_path / "m.unfinished.hatrix").stat().st_mode) == 0o600
 
 
-@SIGNALS
+@pytest.mark.parametrize(("number", "status"), [INTERRUPTED, repeated(*TERMINATED)])
 def test_a_stopped_run_writes_no_report(source, tmp_path, number, status):  # noqa: ARG001
     running = started(tmp_path, "run", "r.csv", *FOREVER, "--out", "new/d")
     running.send_signal(number)
@@ -99,7 +104,7 @@ def test_a_stopped_run_writes_no_report(source, tmp_path, number, status):  # no
     assert "model.unfinished.hatrix, and new/d/model.hatrix was not written" in said
 
 
-@pytest.mark.parametrize("command", ["fit", "run"])
+@pytest.mark.parametrize("command", ["fit", repeated("run")])
 def test_what_a_killed_command_left_goes_with_the_next(good, tmp_path, hatrix, command):
     before, out = good.read_bytes(), {"fit": "m.hatrix", "run": "d"}[command]
     running = started(tmp_path, command, "r.csv", *FOREVER, "--out", out)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 import subprocess
 import sys
 import time
@@ -20,15 +21,24 @@ from hatrix.app.update import _with_ids
 from hatrix.models.update import training_ratings
 
 
-@pytest.fixture(autouse=True)
-def folder(tmp_path: Path) -> Path:
+@pytest.fixture(scope="module")
+def fitted(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder with models of integer ids, with and without training rows, and of text ids."""
+    folder = tmp_path_factory.mktemp("fitted")
     ratings = hx.synthetic.make(60, 40, n_ratings=900, seed=1)[0]
-    hx.ALS(factors=4, epochs=5).fit(ratings, seed=0).save(tmp_path / "m.hatrix")
-    hx.ALS(factors=4, epochs=5).fit(ratings, seed=0).save(tmp_path / "bare.hatrix", seen=False)
+    hx.ALS(factors=4, epochs=5).fit(ratings, seed=0).save(folder / "m.hatrix")
+    hx.ALS(factors=4, epochs=5).fit(ratings, seed=0).save(folder / "bare.hatrix", seen=False)
     texts = hx.Ratings.from_columns(
         [f"u{u}" if u % 2 else str(u) for u in ratings.user], ratings.item + 1, ratings.value
     )
-    hx.BiasedMF(factors=4, epochs=3).fit(texts, seed=0).save(tmp_path / "t.hatrix")
+    hx.BiasedMF(factors=4, epochs=3).fit(texts, seed=0).save(folder / "t.hatrix")
+    return folder
+
+
+@pytest.fixture(autouse=True)
+def folder(fitted: Path, tmp_path: Path) -> Path:
+    """Copies of the models, and new ratings."""
+    shutil.copytree(fitted, tmp_path, dirs_exist_ok=True)
     (tmp_path / "new.csv").write_text("user,item,rating\n1,3,5\n1,99,4\n777,3,2\n777,4,4\n")
     return tmp_path
 

@@ -138,19 +138,23 @@ def parquet(path: Path, memory: int | None = None, folder: Path | None = None) -
             raise _unreadable(path, error) from None
         names, kinds = [str(row[0]) for row in described], [str(row[1]) for row in described]
         in_group = int(groups[0] or 0) if groups else 0
-        yield Parquet(connection, path, names, kinds, rows_in([path]), in_group)
+        yield Parquet(connection, path, names, kinds, _rows_in([path], connection), in_group)
 
 
 def rows_in(paths: list[Path]) -> int:
-    """The number of rows of Parquet files."""
+    """Return the number of rows of Parquet files."""
+    import duckdb
+
+    with duckdb.connect() as connection:
+        return _rows_in(paths, connection)
+
+
+def _rows_in(paths: list[Path], connection: duckdb.DuckDBPyConnection) -> int:
     import duckdb
 
     names = ", ".join(quoted(Path(glob.escape(str(path)))) for path in paths)
     try:
-        with duckdb.connect() as connection:
-            found = connection.execute(
-                f"SELECT sum(num_rows) FROM parquet_file_metadata([{names}])"
-            ).fetchone()
+        found = connection.execute(f"SELECT sum(num_rows) FROM parquet_file_metadata([{names}])").fetchone()
     except duckdb.Error as error:
         what = str(paths[0]) if len(paths) == 1 else f"{paths[0]} or another of {len(paths)} files"
         raise _unreadable(what, error) from None

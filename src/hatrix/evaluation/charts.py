@@ -118,7 +118,7 @@ def loss(
     if best is not None:
         words = f"best: {best['error']:.4f} after epoch {best['epoch']}"
         late = best["epoch"] > rows[-1]["epoch"] / 2
-        mark = inline([best]).encode(x="epoch:Q", y="error:Q", tooltip=alt.value(words))
+        mark = inline([best]).encode(x=alt.X("epoch:Q"), y=alt.Y("error:Q"), tooltip=alt.TooltipValue(words))
         layers += [
             mark.mark_point(size=110, color=ORANGE, filled=True, opacity=1),
             mark.mark_text(
@@ -202,20 +202,20 @@ def _slices(table: pd.DataFrame, by: str, measure: str, overall: float | None, u
     layers: list[Any] = [bars.encode(x, tooltip=tooltip)]
     if overall is not None and measure == "error":
         line = inline([{"value": overall}])
-        layers.append(line.mark_rule(strokeDash=[5, 4], strokeWidth=1.5).encode(x="value:Q"))
+        layers.append(line.mark_rule(strokeDash=[5, 4], strokeWidth=1.5).encode(x=alt.X("value:Q")))
     if measure == "bias":
-        layers.append(inline([{"value": 0}]).mark_rule().encode(x="value:Q"))
+        layers.append(inline([{"value": 0}]).mark_rule().encode(x=alt.X("value:Q")))
     layers.append(
         chart.transform_filter("isValid(datum.low) && isValid(datum.high)")
         .mark_rule(strokeWidth=2, clip=True)
-        .encode(x="low:Q", x2="high:Q", tooltip=tooltip)
+        .encode(x=alt.X("low:Q"), x2=alt.X2("high:Q"), tooltip=tooltip)
     )
     outside: dict[str, Any] = {"align": "left", "dx": 8}
     counts = chart.mark_text(**outside).encode(
-        x=alt.value("width"), text=alt.Text("count:Q", format=","), tooltip=tooltip
+        x=alt.XValue("width"), text=alt.Text("count:Q", format=","), tooltip=tooltip
     )
     head = inline([{}]).mark_text(text="ratings", **outside, fontStyle="italic")
-    layers += [counts, head.encode(x=alt.value("width"), y=alt.value(-8))]
+    layers += [counts, head.encode(x=alt.XValue("width"), y=alt.YValue(-8))]
     return alt.LayerChart(layer=layers, height=ROW * max(len(rows), 1))
 
 
@@ -267,7 +267,7 @@ def residuals(table: pd.DataFrame, *, unit: str = "points") -> alt.LayerChart:
             ],
         )
     )
-    zero = inline([{"value": 0}]).mark_rule(strokeDash=[5, 4]).encode(x="value:Q")
+    zero = inline([{"value": 0}]).mark_rule(strokeDash=[5, 4]).encode(x=alt.X("value:Q"))
     return finished(alt.LayerChart(layer=[bars, zero]), "Number of test ratings by predicted minus actual")
 
 
@@ -314,7 +314,7 @@ def calibration(table: pd.DataFrame, *, unit: str = "points") -> alt.LayerChart:
     return finished(
         alt.LayerChart(
             layer=[
-                ideal.encode(x="at:Q", y="at:Q"),
+                ideal.encode(x=alt.X("at:Q"), y=alt.Y("at:Q")),
                 whiskers.encode(alt.Y("low:Q", scale=domain), alt.Y2("high:Q")),
                 chart.mark_circle(color=BLUE, opacity=0.9).encode(y, size),
             ],
@@ -405,7 +405,7 @@ def confusion(table: pd.DataFrame, *, unit: str = "points") -> alt.LayerChart:
     if max(map(len, levels.values()), default=0) <= MOST_LABELLED:
         # Cells are opaque on either background, so their text needs no theme.
         dark = alt.condition(f"datum.share > {0.62 * most}", alt.value("#ffffff"), alt.value("#10243e"))
-        layers.append(chart.mark_text().encode(text="label:N", color=dark))
+        layers.append(chart.mark_text().encode(text=alt.Text("label:N"), color=dark))
     return finished(
         alt.LayerChart(layer=layers, height=34 * max(len(levels["actual"]), 1)),
         "Share of each actual rating by rounded prediction",
@@ -438,7 +438,7 @@ def _columns(
         chart.mark_bar(opacity=0.85, cornerRadiusEnd=2).encode(color=alt.Color("color:N", scale=None)),
     ]
     if len(rows) <= MOST_LABELLED:
-        layers.append(chart.mark_text(dy=-8).encode(text="label:N"))
+        layers.append(chart.mark_text(dy=-8).encode(text=alt.Text("label:N")))
     return finished(alt.LayerChart(layer=layers), description)
 
 

@@ -105,7 +105,7 @@ def tradeoff(
         shift = 9 if side == "left" else -9
         layers.append(
             words.mark_text(align=side, dx=shift, dy=-9, limit=LONGEST).encode(
-                text="model:N", color=alt.value(INK)
+                text=alt.Text("model:N"), color=alt.value(INK)
             )
         )
     return finished(alt.LayerChart(layer=layers), f"{_meaning(y)} against {_meaning(x)}")
@@ -144,10 +144,10 @@ def intervals(
     layers: list[Any] = []
     if line is not None:
         rule = inline([{"value": line}]).mark_rule(strokeDash=[5, 4], strokeWidth=1.5)
-        layers.append(rule.encode(x="value:Q"))
+        layers.append(rule.encode(x=alt.X("value:Q")))
     if any(row.get("low") is not None for row in drawn):  # Vega warns of an empty interval
         known = chart.transform_filter("isValid(datum.low) && isValid(datum.high)")
-        layers.append(known.mark_rule(strokeWidth=2).encode(x=alt.X("low:Q", scale=x), x2="high:Q"))
+        layers.append(known.mark_rule(strokeWidth=2).encode(x=alt.X("low:Q", scale=x), x2=alt.X2("high:Q")))
     layers += [
         chart.mark_point(size=70, filled=True, opacity=1).encode(
             x=alt.X("value:Q", title=_meaning(what), scale=x)

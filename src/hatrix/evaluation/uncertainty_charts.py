@@ -33,7 +33,7 @@ def coverage(table: pd.DataFrame) -> alt.LayerChart:
     )
     ideal = inline([{"at": low}, {"at": 1}]).mark_line(color=INK, strokeDash=[5, 4], strokeWidth=1.5)
     layers = [
-        ideal.encode(x="at:Q", y="at:Q"),
+        ideal.encode(x=alt.X("at:Q"), y=alt.Y("at:Q")),
         points.mark_line(color=BLUE),
         points.mark_circle(color=BLUE, size=70, opacity=1),
     ]
@@ -95,7 +95,7 @@ def histogram(table: pd.DataFrame) -> alt.LayerChart:
         )
     )
     flat = (
-        inline([{"at": 1 / max(len(rows), 1)}]).mark_rule(strokeDash=[5, 4], strokeWidth=1.5).encode(y="at:Q")
+        inline([{"at": 1 / max(len(rows), 1)}]).mark_rule(strokeDash=[5, 4], strokeWidth=1.5).encode(y=alt.Y("at:Q"))
     )
     return finished(
         alt.LayerChart(layer=[bars, flat]), "Test ratings by their place in the predicted distribution"
@@ -180,5 +180,5 @@ def trace(history: pd.DataFrame, *, title: str, burn_in: int) -> alt.LayerChart:
             tooltip=[alt.Tooltip("epoch:Q"), alt.Tooltip("value:Q", title=title, format=".4f")],
         )
     )
-    mark = inline([{"at": burn_in}]).mark_rule(strokeDash=[5, 4], strokeWidth=1.5).encode(x="at:Q")
+    mark = inline([{"at": burn_in}]).mark_rule(strokeDash=[5, 4], strokeWidth=1.5).encode(x=alt.X("at:Q"))
     return finished(alt.LayerChart(layer=[line, mark]), f"{title} of the draw of each epoch")
