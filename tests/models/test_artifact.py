@@ -27,7 +27,7 @@ import pytest
 
 import hatrix as hx
 from hatrix.errors import DataError, ModelFileError
-from hatrix.models import artifact
+from hatrix.models import algorithm, artifact, container
 from hatrix.models.artifact import load, save
 from hatrix.models.model import FactorModel, Seen
 
@@ -840,3 +840,22 @@ def posterior() -> FactorModel:
 if __name__ == "__main__":
     save(tiny(), GOLDEN)
     save(posterior(), GOLDEN_POSTERIOR)
+
+
+@pytest.mark.parametrize("name", ["mf", "biased-mf", "svdpp", "als"])
+def test_a_file_of_before_has_hyper_parameters_that_it_does_not_name(name, tmp_path):
+    """They had no unit, and penalties were in units of the ratings as they are."""
+    rng = np.random.default_rng(0)
+    user, item = np.divmod(rng.permutation(600)[:300], 20)
+    ratings = hx.Ratings.from_columns(user, item, rng.integers(1, 11, 300).astype(float))
+    recipe = algorithm(name)
+    model = recipe(**recipe.before, factors=3, epochs=3).fit(ratings)
+    model.save(tmp_path / "new.hatrix")
+    arrays, header = container.read(tmp_path / "new.hatrix")
+    for left_out in recipe.before:
+        del header["hyperparameters"][left_out]
+    container.write(tmp_path / "old.hatrix", arrays, header)
+    old = hx.load(tmp_path / "old.hatrix")
+    assert old.recipe == model.recipe
+    given = {int(i): 8.0 for i in model.items.labels[:4]}
+    assert old.fold_in(given).predict("new user", 5) == model.fold_in(given).predict("new user", 5)

@@ -10,8 +10,8 @@ from pydantic import Field, model_validator
 
 from hatrix.errors import DataError
 from hatrix.models.fit import Algorithm, State
-from hatrix.models.hyperparameters import InitScale, Patience, Sweeps
-from hatrix.models.mf import normal_rows
+from hatrix.models.hyperparameters import InitScale, Patience, Sweeps, Unit
+from hatrix.models.mf import normal_rows, unit_of
 from hatrix.models.model import Factors
 
 if TYPE_CHECKING:
@@ -45,6 +45,9 @@ class _Entries(NamedTuple):
 
 class _State(State):
     """Padded rows of both sides, and the entries by user and by item."""
+
+    unit = 1.0
+    """What the targets are divided by."""
 
     def __init__(
         self,
@@ -97,14 +100,21 @@ class _State(State):
         return float(total.sum())
 
     def result(self, mean: float) -> Factors:
-        v, k = self.variables, self.factors
+        v, k, root = self.variables, self.factors, np.float32(np.sqrt(self.unit))
         return Factors(
             mean,
-            v["user_bias"].copy(),
-            v["item_bias"].copy(),
-            np.ascontiguousarray(v["user_factors"][:, :k]),
-            np.ascontiguousarray(v["item_factors"][:, :k]),
+            v["user_bias"] * np.float32(self.unit),
+            v["item_bias"] * np.float32(self.unit),
+            np.ascontiguousarray(v["user_factors"][:, :k] * root),
+            np.ascontiguousarray(v["item_factors"][:, :k] * root),
         )
+
+    def take_up(self, learned: Factors) -> None:
+        """Go on from what was learned before: the inverse of `result`."""
+        v, k, root = self.variables, self.factors, np.sqrt(self.unit)
+        for side in ("user", "item"):
+            v[f"{side}_bias"][:] = getattr(learned, f"{side}_bias") / self.unit
+            v[f"{side}_factors"][:, :k] = getattr(learned, f"{side}_factors") / root
 
 
 def _entries(
@@ -134,10 +144,11 @@ def _penalty(rows: NDArray[np.float32], ridge: NDArray[np.float32]) -> float:
 class _ExplicitState(_State):
     def __init__(self, train: Ratings, recipe: ALS, seed: int, threads: int) -> None:
         self.mean = train.mean if recipe.biased else 0.0
+        self.unit = unit_of(train) if recipe.unit == "auto" else float(recipe.unit)
         super().__init__(
             train,
             lambda part: np.ones(len(train.value[part]), np.float32),
-            lambda part: train.value[part] - self.mean,
+            lambda part: (train.value[part] - self.mean) / self.unit,
             recipe,
             seed,
             threads,
@@ -185,14 +196,16 @@ class ALS(Algorithm):
 
     Minimises, over the training ratings ::
 
-        Σ (r - mean - b_u - b_i - p_u·q_i)² + regularization (Σ_u n_u^nu |p_u|² + Σ_i n_i^nu |q_i|²)
+        Σ (r - mean - b_u - b_i - p_u·q_i)² + regularization unit (Σ_u n_u^nu |p_u|² + Σ_i n_i^nu |q_i|²)
             + bias_regularization (Σ_u n_u^nu b_u² + Σ_i n_i^nu b_i²)
 
-    where n counts the ratings of a row. An epoch solves for every user's (p_u, b_u) with the items fixed, then
-    for every item's: each is a ridge regression, so the objective never rises. ``nu=1`` is weighted-lambda
-    regularization, ``nu=0`` the plain one; halfway, the default penalties serve small and large data. Without
-    ``biased``, mean and biases are zero. With ``nonnegative``, factors stay at or above zero (biases are free). Factors
-    start normal with standard deviation ``init_scale / √factors``; rows without a rating are zero.
+    where n counts the ratings of a row, and ``unit`` is the standard deviation of the ratings, so that the same numbers suit
+    any scale (the product of two factors grows with the ratings, and their squares only with its root). An epoch solves for
+    every user's (p_u, b_u) with the items fixed, then for every item's: each is a ridge regression, so the objective never
+    rises. ``nu=1`` is weighted-lambda regularization, ``nu=0`` the plain one; halfway, the default penalties serve small and
+    large data. Without ``biased``, mean and biases are zero. With ``nonnegative``, factors stay at or above zero (biases are
+    free). Factors start normal with standard deviation ``init_scale / √factors``, in the
+    unit; rows without a rating are zero.
 
     ``solver="cg"`` takes ``cg_steps`` preconditioned conjugate gradient steps from the last solution instead: an epoch of 64
     factors then costs less than half, and comes nearly as far.
@@ -213,6 +226,7 @@ class ALS(Algorithm):
     """
 
     name: ClassVar[str] = "als"
+    before: ClassVar[Mapping[str, Any]] = {"unit": 1.0}
     out_of_core: ClassVar[bool] = True
 
     factors: int = Field(
@@ -224,7 +238,7 @@ class ALS(Algorithm):
     )
     epochs: Sweeps = 15
     regularization: float = Field(
-        default=1.2,
+        default=1.1,
         gt=0,
         le=1e6,
         description="weight of the squared factors",
@@ -249,6 +263,7 @@ class ALS(Algorithm):
     cg_steps: int = Field(default=3, ge=1, le=1000, description="conjugate gradient steps of solver cg")
     init_scale: InitScale = 0.1
     patience: Patience = None
+    unit: Unit = "auto"
 
     @model_validator(mode="after")
     def _solvable(self) -> ALS:
@@ -260,13 +275,19 @@ class ALS(Algorithm):
     def rounds(self) -> int:
         return self.epochs
 
+    def resolved(self, train: Ratings) -> ALS:
+        return self.replace(unit=unit_of(train)) if self.unit == "auto" else self
+
     def init(self, train: Ratings, *, seed: int, threads: int) -> _ExplicitState:
         return _ExplicitState(train, self, seed, threads)
 
     def step(self, state: _ExplicitState, epoch: int) -> Mapping[str, float]:  # noqa: ARG002
         state.sweep(self)
-        loss = state.loss()
-        return {"train_mse": loss / len(state.by_user.other), "objective": loss + state.penalty()}
+        loss, square = state.loss(), state.unit**2
+        return {
+            "train_mse": square * loss / len(state.by_user.other),
+            "objective": square * (loss + state.penalty()),
+        }
 
     def finish(self, state: _ExplicitState) -> Factors:
         return state.result(state.mean)

@@ -74,6 +74,8 @@ class Algorithm(BaseModel, ABC):
     """Whether it can train on ratings on disk, a part of them in memory at a time."""
     late: ClassVar[frozenset[str]] = frozenset()
     """Hyper-parameters that only `finish` reads: recipes that differ in these alone can share a training."""
+    before: ClassVar[Mapping[str, Any]] = {}
+    """Hyper-parameters that files of earlier versions do not name, each with the value that those versions worked by."""
     parts: ClassVar[Mapping[str, str]] = {}
     """Named arrays that `finish` gives besides the factors, each with its axes: u users, i items, k factors."""
     extras: ClassVar[frozenset[str]] = frozenset()

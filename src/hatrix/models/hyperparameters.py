@@ -22,6 +22,7 @@ __all__ = [
     "Patience",
     "Precision",
     "Sweeps",
+    "Unit",
     "bounds",
     "kinds",
     "words",
@@ -72,6 +73,10 @@ InitScale = Annotated[
 ]
 Patience = Annotated[
     int | None, Field(ge=1, description="stop after so many epochs without a better validation")
+]
+Unit = Annotated[
+    Literal["auto"] | Annotated[float, Field(gt=0, le=1e32)],
+    Field(description="what ratings are divided by in training; auto is their standard deviation"),
 ]
 Precision = Annotated[Literal["float32", "float64"], Field(description="number type of the factors")]
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from typing import TYPE_CHECKING, Any, ClassVar, Literal, final
+from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Literal, final
 
 import numpy as np
 from pydantic import Field
@@ -20,6 +20,7 @@ from hatrix.models.hyperparameters import (
     Passes,
     Patience,
     Precision,
+    Unit,
 )
 from hatrix.models.model import Factors
 
@@ -29,10 +30,23 @@ if TYPE_CHECKING:
     from hatrix.data.ratings import Ratings
     from hatrix.models.svdpp import SVDpp
 
-__all__ = ["MF", "BiasedMF", "SgdState", "biased_state", "normal_rows", "row_penalties"]
+__all__ = [
+    "MF",
+    "BiasedMF",
+    "SgdState",
+    "biased_state",
+    "natural_unit",
+    "normal_rows",
+    "row_penalties",
+    "unit_of",
+]
 
 ROWS_AT_ONCE = 1 << 16
 FIRST = np.zeros(1, np.int64)
+LEAST_UNIT, ROUNDING = 1e-30, 1e-12
+"""Smaller deviations, absolute or relative to the mean, are those of rounding."""
+STARS = 3.7
+"""Root mean square of the ratings of MovieLens: `MF` with its defaults suits ratings of this size."""
 
 
 def row_penalties(count: NDArray[np.int64], weight: float, scaling: float) -> NDArray[np.float64]:
@@ -93,7 +107,7 @@ class SgdState(State):
         self.loss = np.zeros(self.grid.bins**2)
 
     def epoch(self, epoch: int, *, rate: float, bias_reg: float = 0.0, biased: bool, adaptive: bool) -> float:
-        """Run one epoch; returns the mean of e² as met on the way, in units of the rating."""
+        """Run one epoch; returns the mean of e² as met on the way, in squared units of the ratings."""
         from hatrix.kernels import schedule, sgd
         from hatrix.models import regions
 
@@ -133,7 +147,7 @@ class SgdState(State):
         grid, P, Q = self.grid, self.variables["user_factors"], self.variables["item_factors"]
         n = len(grid.value)
         total = sgd.squared_errors(P.shape[1])(grid.user, grid.item, grid.value, P, Q, 0, n)
-        return float(total / n)
+        return float(total / n) * self.unit**2
 
     def result(self) -> Factors:
         v, users, items = self.variables, self.grid.user_place, self.grid.item_place
@@ -152,9 +166,14 @@ class SgdState(State):
         return rows
 
 
-def natural_unit(deviation: float) -> float:
-    """The power of two nearest to a standard deviation: dividing by it rounds nothing, and stars stay as they are."""
-    return float(2.0 ** np.round(np.log2(deviation))) if 1e-30 < deviation < 1e30 else 1.0
+def natural_unit(deviation: float, mean: float) -> float:
+    """Return the standard deviation of ratings, or 1 if they are all alike."""
+    return float(deviation) if LEAST_UNIT < deviation < np.inf and deviation > ROUNDING * abs(mean) else 1.0
+
+
+def unit_of(train: Ratings) -> float:
+    """Return the unit that "auto" stands for, in which the ratings have the standard deviation 1."""
+    return natural_unit(train.deviation, train.mean)
 
 
 def drawn_rows(n: int, factors: int, draw: Callable[[int, int], NDArray[Any]], dtype: str) -> NDArray[Any]:
@@ -190,7 +209,7 @@ def biased_state(recipe: BiasedMF | SVDpp, train: Ratings, *, seed: int, threads
         user_rows,
         item_rows,
         mean=train.mean,
-        unit=natural_unit(train.deviation),
+        unit=unit_of(train) if recipe.unit == "auto" else float(recipe.unit),
         dtype=recipe.precision,
         sequential=False,
         seed=seed,
@@ -215,9 +234,14 @@ class MF(Algorithm):
 
     P and Q start uniform in [0, init_scale), drawn as ``RandomState(seed).rand``: P first, then Q.
 
+    The ratings are divided by ``unit`` for the training, and the model is given back in units of the ratings. By default
+    the unit is their root mean square over 3.7, which is 1 for five stars: the same numbers then suit ratings from 0 to
+    100, and ratings that are all multiplied by a number give predictions multiplied by it. A model without a mean is not
+    the same for ratings that are all moved by a number.
+
     Notes
     -----
-    With ``sequential=True, precision="float64"`` it visits the ratings in their given order and measures
+    With ``sequential=True, precision="float64"`` it visits the ratings in their given order and unit (1) and measures
     ``train_mse`` over all of them after each epoch, as the notebook does. Otherwise it trains on the block
     grid, ``train_mse`` is the running mean of the epoch, and rows without a rating become zero.
 
@@ -233,6 +257,7 @@ class MF(Algorithm):
     """
 
     name: ClassVar[str] = "mf"
+    before: ClassVar[Mapping[str, Any]] = {"unit": 1.0}
     out_of_core: ClassVar[bool] = True
 
     factors: int = Field(
@@ -261,10 +286,21 @@ class MF(Algorithm):
     sequential: bool = Field(
         default=False, description="visit ratings one by one in the given order, on one thread"
     )
+    unit: Literal["auto"] | Annotated[float, Field(gt=0, le=1e32)] = Field(
+        default="auto",
+        description="what ratings are divided by in training; auto is 1 with sequential, else their root mean square / 3.7",
+    )
 
     @property
     def rounds(self) -> int:
         return self.epochs
+
+    def resolved(self, train: Ratings) -> MF:
+        return self.replace(unit=self._unit(train)) if self.unit == "auto" else self
+
+    def _unit(self, train: Ratings) -> float:
+        size = float(np.hypot(train.mean, train.deviation)) / STARS
+        return size if not self.sequential and LEAST_UNIT < size < np.inf else 1.0
 
     def init(self, train: Ratings, *, seed: int, threads: int) -> SgdState:
         if self.sequential and train.disk is not None:
@@ -286,6 +322,7 @@ class MF(Algorithm):
             user_rows,
             item_rows,
             mean=0.0,
+            unit=self._unit(train) if self.unit == "auto" else self.unit,
             dtype=self.precision,
             sequential=self.sequential,
             seed=seed,
@@ -323,8 +360,8 @@ class BiasedMF(Algorithm):
     where ``rate`` is ``learning_rate``, by default times ``decay`` after each epoch. Factors start normal
     with standard deviation ``init_scale / √factors``, biases at zero; rows without a rating stay zero.
 
-    All this in units of the power of two nearest to the ratings' standard deviation (1 for five stars, 2 for ten),
-    so that the same hyper-parameters suit any scale; what is learned is given back in units of the rating.
+    For all this, the mean is taken off the ratings and they are divided by ``unit``, by default their standard deviation, so
+    that the same hyper-parameters suit any scale; the model is given back in units of the ratings.
 
     Notes
     -----
@@ -344,17 +381,18 @@ class BiasedMF(Algorithm):
     """
 
     name: ClassVar[str] = "biased-mf"
+    before: ClassVar[Mapping[str, Any]] = {"unit": 1.0}
     out_of_core: ClassVar[bool] = True
 
     factors: FactorCount = 64
     epochs: Passes = 20
-    learning_rate: LearningRate = 0.017
+    learning_rate: LearningRate = 0.019
     schedule: Literal["constant", "decay", "adaptive"] = Field(
         default="decay", description="constant; times decay after each epoch; or per row, as in AdaGrad"
     )
     decay: Decay = 0.9
     regularization: float = Field(
-        default=0.05,
+        default=0.045,
         ge=0,
         le=100,
         description="weight of the squared factors",
@@ -365,10 +403,14 @@ class BiasedMF(Algorithm):
     init_scale: InitScale = 0.05
     patience: Patience = None
     precision: Precision = "float32"
+    unit: Unit = "auto"
 
     @property
     def rounds(self) -> int:
         return self.epochs
+
+    def resolved(self, train: Ratings) -> BiasedMF:
+        return self.replace(unit=unit_of(train)) if self.unit == "auto" else self
 
     def init(self, train: Ratings, *, seed: int, threads: int) -> SgdState:
         return biased_state(self, train, seed=seed, threads=threads)

@@ -19,8 +19,9 @@ from hatrix.models.hyperparameters import (
     Passes,
     Patience,
     Precision,
+    Unit,
 )
-from hatrix.models.mf import biased_state
+from hatrix.models.mf import biased_state, unit_of
 from hatrix.models.model import Factors
 
 if TYPE_CHECKING:
@@ -129,8 +130,8 @@ class SVDpp(Algorithm):
         step = 2 rate implicit_rate / (1 + ¼ implicit_rate Σ_u h_u),    h_u = min(1, 2 rate Σ_N(u) |q_i|²)
 
     ``rate`` is ``learning_rate``, times ``decay`` after each epoch unless ``schedule`` is "constant". Factors
-    start normal with standard deviation ``init_scale / √factors``; item terms and biases at zero. All in the
-    unit of `BiasedMF`, so that the same hyper-parameters suit any rating scale.
+    start normal with standard deviation ``init_scale / √factors``; item terms and biases at zero. As in
+    `BiasedMF`, ratings are centred and divided by ``unit``, so that the same hyper-parameters suit any rating scale.
 
     Notes
     -----
@@ -154,11 +155,12 @@ class SVDpp(Algorithm):
     """
 
     name: ClassVar[str] = "svdpp"
+    before: ClassVar[Mapping[str, Any]] = {"unit": 1.0}
     parts: ClassVar[Mapping[str, str]] = {"item_terms": "ik"}
 
     factors: FactorCount = 64
     epochs: Passes = 30
-    learning_rate: LearningRate = 0.02
+    learning_rate: LearningRate = 0.0225
     implicit_rate: float = Field(
         default=0.12,
         ge=0,
@@ -171,7 +173,7 @@ class SVDpp(Algorithm):
     )
     decay: Decay = 0.9
     regularization: float = Field(
-        default=0.063,
+        default=0.056,
         ge=0,
         le=100,
         description="weight of the squared factors and item terms",
@@ -182,10 +184,14 @@ class SVDpp(Algorithm):
     init_scale: InitScale = 0.06
     patience: Patience = None
     precision: Precision = "float32"
+    unit: Unit = "auto"
 
     @property
     def rounds(self) -> int:
         return self.epochs
+
+    def resolved(self, train: Ratings) -> SVDpp:
+        return self.replace(unit=unit_of(train)) if self.unit == "auto" else self
 
     def init(self, train: Ratings, *, seed: int, threads: int) -> _State:
         return _State(train, self, seed=seed, threads=threads)

@@ -221,7 +221,7 @@ def alternating(model: FactorModel, given: Given) -> Terms:
     scale = n**recipe.nu
     A = influence(
         V[:, live],
-        recipe.regularization * scale,
+        recipe.regularization * recipe.unit * scale,
         recipe.bias_regularization * scale if recipe.biased else np.inf,
     )
     each[:, np.append(live, -1)] = (given.value - model.mean - bias)[:, None] * A

@@ -18,6 +18,7 @@ from hatrix.app.spark.sweeps import bare, sweep
 from hatrix.errors import DataError, DivergenceError, ParameterError
 from hatrix.models import SEED
 from hatrix.models.als import ALS, ImplicitALS
+from hatrix.models.mf import natural_unit
 
 if TYPE_CHECKING:
     from pyspark.sql import DataFrame, SparkSession
@@ -226,7 +227,8 @@ class _Work:
 
     def _resolved(self, recipe: ALS | ImplicitALS) -> ALS | ImplicitALS:
         if isinstance(recipe, ALS):
-            return recipe
+            unit = natural_unit(self.rows.deviation, self.rows.mean)
+            return recipe.replace(unit=unit) if recipe.unit == "auto" else recipe
         if self.rows.least <= 0:
             raise DataError(
                 f"a value is {self.rows.least:g}: {recipe.name} takes counts, or other confidences, above 0"
