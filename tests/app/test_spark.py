@@ -285,7 +285,7 @@ def test_the_last_sweeps_reach_the_objective_of_one_machine(
             factors, bias = getattr(model, f"{side}_factors"), getattr(model, f"{side}_bias")
             weight = np.maximum(count, 1) ** QUICK.nu
             total += QUICK.regularization * train.deviation * (weight @ (factors**2).sum(axis=1))
-            total += QUICK.bias_regularization * (weight @ bias**2)
+            total += getattr(one.recipe, f"{side}_damping") * float(bias @ bias)
         return float(total)
 
     assert objective(fitted.model) < 1.02 * objective(one)

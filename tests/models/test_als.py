@@ -143,7 +143,14 @@ def test_nonnegative_rows_meet_the_conditions_of_kuhn_and_tucker(biased):
     ratings = drawn()
     k = 5
     recipe = hx.ALS(
-        factors=k, nonnegative=True, biased=biased, nu=0.0, regularization=0.4, init_scale=1.0, unit=1
+        factors=k,
+        nonnegative=True,
+        biased=biased,
+        nu=0.0,
+        regularization=0.4,
+        bias_regularization=0.3,
+        init_scale=1.0,
+        unit=1,
     )
     value, seen = dense(ratings)
     state = recipe.init(ratings, seed=2, threads=1)

@@ -53,7 +53,7 @@ def tiny(
     )
     user_table = pd.DataFrame({"age": pd.array([33, None, 7], "Int64"), "zip": ["0001", "x", "\n"]})
     return FactorModel(
-        recipe=hx.Bias(epochs=3, user_damping=0.1),
+        recipe=hx.Bias(epochs=3, user_damping=0.1, item_damping=2.0),
         users=hx.Ids(labels[users][0]),
         items=hx.Ids(labels[items][1]),
         mean=3.1000000000000001,
@@ -669,7 +669,7 @@ def test_a_file_that_is_not_there(path):
 
 def test_hyper_parameters_of_a_later_hatrix_get_their_defaults(path):
     forged(path, lambda a, h: h["hyperparameters"].pop("item_damping"))
-    assert load(path).recipe == hx.Bias(epochs=3, user_damping=0.1)
+    assert load(path).recipe == hx.Bias(epochs=3, user_damping=0.1, item_damping=2.0)
 
 
 # --- what cannot be saved --------------------------------------------------------------------------------------

@@ -222,7 +222,7 @@ def alternating(model: FactorModel, given: Given) -> Terms:
     A = influence(
         V[:, live],
         recipe.regularization * recipe.unit * scale,
-        recipe.bias_regularization * scale if recipe.biased else np.inf,
+        float(recipe.bias_penalty(given.side, np.array(n))) if recipe.biased else np.inf,
     )
     each[:, np.append(live, -1)] = (given.value - model.mean - bias)[:, None] * A
     return _terms(each)
