@@ -215,10 +215,10 @@ class ALS(Algorithm):
     are zero. With ``nonnegative``, factors stay at or above zero (biases are free). Factors start normal with standard
     deviation ``init_scale / √factors``, in the unit; rows without a rating are zero.
 
-    With ``factors`` and ``init_scale`` at "auto", a trial decides whether factors help: it has 16 factors and 0.3 of the epochs,
-    on nine tenths of the ratings (of at most 200,000, of users drawn at random). If the squared errors on the other
-    tenth are not below those of biases alone by 2.5 standard errors, the model is its biases, which are then solved
-    exactly as in `Bias`: its recipe has ``factors=1, init_scale=0``. Otherwise there are 32 factors and an
+    With ``factors`` and ``init_scale`` at "auto", a trial decides whether factors help: it has 16 factors and 0.3 of the
+    epochs, on nine tenths of the ratings (of at most 200,000, of users drawn at random). If the squared errors on the
+    other tenth are not below those of biases alone by 2.5 standard errors, the model is its biases, which are then
+    solved exactly as in `Bias`: its recipe has ``factors=1, init_scale=0``. Otherwise there are 32 factors and an
     ``init_scale`` of 0.1. The model's notes say what the trial found. An explicit number of factors is always trained.
 
     ``solver="cg"`` takes ``cg_steps`` preconditioned conjugate gradient steps from the last solution instead: an epoch of 64

@@ -413,9 +413,9 @@ class BiasedMF(Algorithm):
     Biases are damped as in `Bias`, and "auto" is the same number; no step takes more than half of a bias away. An explicit
     ``bias_regularization`` is a penalty of every squared bias per rating instead, whatever its count.
 
-    With ``factors`` and ``init_scale`` at "auto", a trial decides whether factors help. It has 16 factors and 0.3 of the epochs,
-    at a learning rate that makes up for that, on nine tenths of the ratings (of at most 200,000, of users drawn at
-    random). If the squared errors on the other tenth are not below those of biases alone by 2.5 standard errors, the
+    With ``factors`` and ``init_scale`` at "auto", a trial decides whether factors help. It has 16 factors and 0.3 of the
+    epochs, at a learning rate that makes up for that, on nine tenths of the ratings (of at most 200,000, of users drawn
+    at random). If the squared errors on the other tenth are not below those of biases alone by 2.5 standard errors, the
     model is its biases, which are then solved exactly as in `Bias`: its recipe has ``factors=1, init_scale=0``.
     Otherwise there are 64 factors and an ``init_scale`` of 0.05. The model's notes say what the trial found. An explicit
     number of factors is always trained.

@@ -141,9 +141,9 @@ class SVDpp(Algorithm):
     are damped (or penalised by ``bias_regularization``) as in `BiasedMF`. As in
     `BiasedMF`, ratings are centred and divided by ``unit``, so that the same hyper-parameters suit any rating scale.
 
-    With ``factors`` and ``init_scale`` at "auto", a trial decides whether factors help. It has 16 factors and 0.3 of the epochs,
-    at a learning rate that makes up for that, on nine tenths of the ratings (of at most 200,000, of users drawn at
-    random). If the squared errors on the other tenth are not below those of biases alone by 2.5 standard errors, the
+    With ``factors`` and ``init_scale`` at "auto", a trial decides whether factors help. It has 16 factors and 0.3 of the
+    epochs, at a learning rate that makes up for that, on nine tenths of the ratings (of at most 200,000, of users drawn
+    at random). If the squared errors on the other tenth are not below those of biases alone by 2.5 standard errors, the
     model is its biases, which are then solved exactly as in `Bias`: its recipe has ``factors=1, init_scale=0``.
     Otherwise there are 64 factors and an ``init_scale`` of 0.06. The model's notes say what the trial found. An explicit
     number of factors is always trained.
