@@ -27,8 +27,8 @@ def sgd_epoch(
             gains[0][u] += np.mean(grad_p**2)
             gains[1][i] += np.mean(grad_q**2)
         if user_bias is not None:
-            user_bias[u] += user_rate * (e - bias_reg * user_bias[u])
-            item_bias[i] += item_rate * (e - bias_reg * item_bias[i])
+            user_bias[u] += user_rate * (e - bias_reg[0][u] * user_bias[u])
+            item_bias[i] += item_rate * (e - bias_reg[1][i] * item_bias[i])
         P[u], Q[i] = p + user_rate * grad_p, q + item_rate * grad_q
         loss += e * e
     return loss
@@ -86,8 +86,8 @@ def svdpp_epoch(
         u, i = user[n], item[n]
         p, q, z = P[u].copy(), Q[i].copy(), P[u] + S[u]
         e = value[n] - user_bias[u] - item_bias[i] - z @ q
-        user_bias[u] += rate * (e - bias_reg * user_bias[u])
-        item_bias[i] += rate * (e - bias_reg * item_bias[i])
+        user_bias[u] += rate * (e - bias_reg[0][u] * user_bias[u])
+        item_bias[i] += rate * (e - bias_reg[1][i] * item_bias[i])
         P[u], Q[i] = p + rate * (e * q - user_reg[u] * p), q + rate * (e * z - item_reg[i] * q)
         G[u] += e * q
         loss += e * e

@@ -113,7 +113,6 @@ def test_tune_writes_the_model_and_what_was_found(hatrix, films, tmp_path):
     assert set(facts["space"]) == {
         "learning_rate",
         "regularization",
-        "bias_regularization",
     }  # factors are given
     assert sum(facts["trials"].values()) == 5
     model = hx.load(tmp_path / "out" / "model.hatrix")

@@ -284,8 +284,8 @@ def test_the_last_sweeps_reach_the_objective_of_one_machine(
         for side, count in (("user", train.user_count), ("item", train.item_count)):
             factors, bias = getattr(model, f"{side}_factors"), getattr(model, f"{side}_bias")
             weight = np.maximum(count, 1) ** QUICK.nu
-            total += QUICK.regularization * (weight @ (factors**2).sum(axis=1))
-            total += QUICK.bias_regularization * (weight @ bias**2)
+            total += QUICK.regularization * train.deviation * (weight @ (factors**2).sum(axis=1))
+            total += getattr(one.recipe, f"{side}_damping") * float(bias @ bias)
         return float(total)
 
     assert objective(fitted.model) < 1.02 * objective(one)
@@ -324,10 +324,10 @@ def test_a_sweep_solves_the_rows_of_one_machine(ratings: hx.Ratings, monkeypatch
 
 def test_mllib_is_asked_for_the_same_sum_of_penalties() -> None:
     counts = [np.array([4, 9, 0]), np.array([1, 12])]
-    plain = mllib.plan(hx.ALS(nu=1, biased=False, regularization=0.3, epochs=9), counts, 13)
+    plain = mllib.plan(hx.ALS(nu=1, biased=False, regularization=0.3, epochs=9, unit=1), counts, 13)
     assert (plain.epochs, plain.own) == (9, 0)
     assert plain.options["regParam"] == pytest.approx(0.3)
-    half = mllib.plan(hx.ALS(nu=0.5, regularization=2.0, epochs=9), counts, 13)
+    half = mllib.plan(hx.ALS(nu=0.5, regularization=1.0, epochs=9, unit=2), counts, 13)
     assert (half.epochs, half.own) == (5, 4)
     assert half.options["regParam"] == pytest.approx(2.0 * (2 + 3 + 1 + 12**0.5) / 26)
     clicks = mllib.plan(hx.ImplicitALS(alpha=3.0, alpha0=0.5, regularization=0.1, nu=1.0), counts, 13)

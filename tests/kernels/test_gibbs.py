@@ -7,7 +7,7 @@ import naive
 from hatrix.kernels import gibbs
 from hatrix.kernels.tiles import padded, padded_rows
 
-USERS, ITEMS, BINS, MEAN, NOISE = 7, 6, 3, 0.4, 1.7
+USERS, ITEMS, BINS, NOISE = 7, 6, 3, 1.7
 
 
 class Problem:
@@ -47,7 +47,7 @@ class Problem:
         start = np.searchsorted(self.user, np.arange(USERS + 1))
         kernel = gibbs.sums(self.size, self.lanes, timed=self.timed)
         for rows in ((0, 3), (3, USERS)):
-            args = (self.item, self.when, self.value, self.precise, self.dtype(MEAN))
+            args = (self.item, self.when, self.value, self.precise)
             kernel(*rows, start, *args, *self.others(), G, h)
         return G, h
 
@@ -61,7 +61,7 @@ class Problem:
         design = np.ones((mine.sum(), self.size))
         design[:, :-1] = self.Z[item, :-1] + self.T[when, :-1]
         alone = np.zeros((USERS, self.size))
-        rest = naive.bilinear_scores(self.user[mine], item, when, MEAN, alone, self.Z, self.T)
+        rest = naive.bilinear_scores(self.user[mine], item, when, 0.0, alone, self.Z, self.T)
         root = np.sqrt(self.precise[mine])
         return root[:, None] * design, root * (self.value[mine] - rest)
 
@@ -99,11 +99,11 @@ def test_scores_are_the_formula(size, dtype, timed):
     problem = Problem(size, dtype, timed=timed)
     out = np.empty(len(problem.user))
     gibbs.scores(problem.lanes, timed=timed)(
-        0, len(out), problem.user, problem.item, problem.when, dtype(MEAN), problem.aligned(problem.X), *problem.others(),
+        0, len(out), problem.user, problem.item, problem.when, problem.aligned(problem.X), *problem.others(),
         out,
     )  # fmt: skip
     wanted = naive.bilinear_scores(
-        problem.user, problem.item, problem.when, MEAN, problem.X, problem.Z, problem.T
+        problem.user, problem.item, problem.when, 0.0, problem.X, problem.Z, problem.T
     )
     np.testing.assert_allclose(out, wanted, **problem.tolerance())
 

@@ -23,10 +23,12 @@ def problem(factors, dtype, seed=0, users=15, items=10, n=120):
         **{name: rng.normal(0, 0.3, shape).astype(dtype) for name, shape in draws.items()},
         "user_reg": rng.uniform(0, 0.1, users).astype(dtype),
         "item_reg": rng.uniform(0, 0.1, items).astype(dtype),
+        "user_bias_reg": rng.uniform(0, 0.1, users).astype(dtype),
+        "item_bias_reg": rng.uniform(0, 0.1, items).astype(dtype),
     }
 
 
-def fast(x, *, rate, ratio, bias_reg):
+def fast(x, *, rate, ratio):
     """One epoch by the kernels, all ratings in one block."""
     k, dtype = x["P"].shape[1], x["P"].dtype
     P, Q, Y = (sgd.aligned_rows(x[name], dtype) for name in ("P", "Q", "Y"))
@@ -38,7 +40,7 @@ def fast(x, *, rate, ratio, bias_reg):
     svdpp.user_sums(k)(0, len(P), *by_user, share, Y, S)
     svdpp.update(k)(
         np.array([0]), np.array([0, len(user)]), user, item, x["value"], P, S, G, Q, *biases, x["user_reg"],
-        x["item_reg"], number(bias_reg), number(rate), loss,
+        x["item_reg"], x["user_bias_reg"], x["item_bias_reg"], number(rate), loss,
     )  # fmt: skip
     length, response = np.einsum("ij,ij->i", Q, Q), np.empty_like(share)
     svdpp.responses()(0, len(P), *by_user, length, number(rate), response)
@@ -50,17 +52,17 @@ def fast(x, *, rate, ratio, bias_reg):
     return P[:, :k], Q[:, :k], Y[:, :k], *biases, loss[0]
 
 
-def slow(x, *, rate, ratio, bias_reg):
+def slow(x, *, rate, ratio):
     x = {name: array.astype(np.float64) if array.dtype.kind == "f" else array for name, array in x.items()}
     arrays = [x[name].copy() for name in ("P", "Q", "Y", "user_bias", "item_bias")]
     loss = naive.svdpp_epoch(
         range(len(x["value"])), x["user"], x["item"], x["value"], *arrays, rate=rate, ratio=ratio,
-        slack=svdpp.SLACK, user_reg=x["user_reg"], item_reg=x["item_reg"], bias_reg=bias_reg,
+        slack=svdpp.SLACK, user_reg=x["user_reg"], item_reg=x["item_reg"], bias_reg=(x["user_bias_reg"], x["item_bias_reg"]),
     )  # fmt: skip
     return *arrays, loss
 
 
-SETTING = {"rate": 0.03, "ratio": 0.6, "bias_reg": 0.04}
+SETTING = {"rate": 0.03, "ratio": 0.6}
 
 
 @pytest.mark.parametrize("factors", [1, 5, 8, 20, 64, 100])
@@ -76,7 +78,7 @@ def test_float32_stays_near_float64():
         np.testing.assert_allclose(ours, theirs, rtol=2e-4, atol=2e-5)
 
 
-def objective(x, flat, shapes, bias_reg):
+def objective(x, flat, shapes):
     ends = np.cumsum([np.prod(shape) for shape in shapes.values()])
     parts = np.split(flat, ends[:-1].astype(int))
     P, Q, Y, a, b = (part.reshape(shape) for part, shape in zip(parts, shapes.values(), strict=True))
@@ -88,23 +90,23 @@ def objective(x, flat, shapes, bias_reg):
         error**2
         + x["user_reg"][u] * squares[0][u]
         + x["item_reg"][i] * squares[1][i]
-        + bias_reg * (a[u] ** 2 + b[i] ** 2)
+        + x["user_bias_reg"][u] * a[u] ** 2
+        + x["item_bias_reg"][i] * b[i] ** 2
     )
 
 
 def test_an_epoch_of_tiny_steps_is_the_gradient_of_the_objective():
-    x, bias_reg, h, rate = problem(3, np.float64), 0.04, 1e-5, 1e-7
+    x, h, rate = problem(3, np.float64), 1e-5, 1e-7
     names = ("P", "Q", "Y", "user_bias", "item_bias")
     shapes = {name: x[name].shape for name in names}
     at = np.concatenate([x[name].ravel() for name in names])
     differences = np.array(
         [
-            (objective(x, at + h * unit, shapes, bias_reg) - objective(x, at - h * unit, shapes, bias_reg))
-            / (2 * h)
+            (objective(x, at + h * unit, shapes) - objective(x, at - h * unit, shapes)) / (2 * h)
             for unit in np.eye(len(at))
         ]
     )
-    *arrays, _ = fast(x, rate=2 * rate, ratio=1.0, bias_reg=bias_reg)
+    *arrays, _ = fast(x, rate=2 * rate, ratio=1.0)
     step = np.concatenate([array.ravel() for array in arrays]) - at
     np.testing.assert_allclose(step / rate, -differences, rtol=1e-3, atol=1e-3)
 

@@ -46,7 +46,9 @@ def explicit_objective(recipe: hx.ALS, ratings: hx.Ratings, model: hx.FactorMode
     total = loss
     for side, axis in (("user", 1), ("item", 0)):
         scale = np.maximum(seen.sum(axis), 1.0) ** recipe.nu
-        total += recipe.regularization * np.sum(scale[:, None] * v[f"{side}_factors"] ** 2)
+        total += (
+            recipe.regularization * ratings.deviation * np.sum(scale[:, None] * v[f"{side}_factors"] ** 2)
+        )
         total += recipe.bias_regularization * np.sum(scale * v[f"{side}_bias"] ** 2)
     return total, loss
 
@@ -108,7 +110,9 @@ def test_the_objective_is_the_documented_one_and_falls(nu, extra):
 def test_rows_of_a_sweep_solve_their_normal_equations(biased, factors):
     """Users given the items before the sweep, items given the users after it; short and long rows alike."""
     ratings = drawn()
-    recipe = hx.ALS(factors=factors, biased=biased, nu=0.5, regularization=0.5, bias_regularization=0.2)
+    recipe = hx.ALS(
+        factors=factors, biased=biased, nu=0.5, regularization=0.5, bias_regularization=0.2, unit=1
+    )
     value, seen = dense(ratings)
     state = recipe.init(ratings, seed=1, threads=1)
     state.sweep(recipe)
@@ -138,7 +142,16 @@ def test_rows_of_a_sweep_solve_their_normal_equations(biased, factors):
 def test_nonnegative_rows_meet_the_conditions_of_kuhn_and_tucker(biased):
     ratings = drawn()
     k = 5
-    recipe = hx.ALS(factors=k, nonnegative=True, biased=biased, nu=0.0, regularization=0.4, init_scale=1.0)
+    recipe = hx.ALS(
+        factors=k,
+        nonnegative=True,
+        biased=biased,
+        nu=0.0,
+        regularization=0.4,
+        bias_regularization=0.3,
+        init_scale=1.0,
+        unit=1,
+    )
     value, seen = dense(ratings)
     state = recipe.init(ratings, seed=2, threads=1)
     for _ in range(4):

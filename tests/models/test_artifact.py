@@ -27,7 +27,7 @@ import pytest
 
 import hatrix as hx
 from hatrix.errors import DataError, ModelFileError
-from hatrix.models import artifact
+from hatrix.models import algorithm, artifact, container
 from hatrix.models.artifact import load, save
 from hatrix.models.model import FactorModel, Seen
 
@@ -53,7 +53,7 @@ def tiny(
     )
     user_table = pd.DataFrame({"age": pd.array([33, None, 7], "Int64"), "zip": ["0001", "x", "\n"]})
     return FactorModel(
-        recipe=hx.Bias(epochs=3, user_damping=0.1),
+        recipe=hx.Bias(epochs=3, user_damping=0.1, item_damping=2.0),
         users=hx.Ids(labels[users][0]),
         items=hx.Ids(labels[items][1]),
         mean=3.1000000000000001,
@@ -669,7 +669,7 @@ def test_a_file_that_is_not_there(path):
 
 def test_hyper_parameters_of_a_later_hatrix_get_their_defaults(path):
     forged(path, lambda a, h: h["hyperparameters"].pop("item_damping"))
-    assert load(path).recipe == hx.Bias(epochs=3, user_damping=0.1)
+    assert load(path).recipe == hx.Bias(epochs=3, user_damping=0.1, item_damping=2.0)
 
 
 # --- what cannot be saved --------------------------------------------------------------------------------------
@@ -840,3 +840,22 @@ def posterior() -> FactorModel:
 if __name__ == "__main__":
     save(tiny(), GOLDEN)
     save(posterior(), GOLDEN_POSTERIOR)
+
+
+@pytest.mark.parametrize("name", ["mf", "biased-mf", "svdpp", "als"])
+def test_a_file_of_before_has_hyper_parameters_that_it_does_not_name(name, tmp_path):
+    """They had no unit, and penalties were in units of the ratings as they are."""
+    rng = np.random.default_rng(0)
+    user, item = np.divmod(rng.permutation(600)[:300], 20)
+    ratings = hx.Ratings.from_columns(user, item, rng.integers(1, 11, 300).astype(float))
+    recipe = algorithm(name)
+    model = recipe(**recipe.before, factors=3, epochs=3).fit(ratings)
+    model.save(tmp_path / "new.hatrix")
+    arrays, header = container.read(tmp_path / "new.hatrix")
+    for left_out in recipe.before:
+        del header["hyperparameters"][left_out]
+    container.write(tmp_path / "old.hatrix", arrays, header)
+    old = hx.load(tmp_path / "old.hatrix")
+    assert old.recipe == model.recipe
+    given = {int(i): 8.0 for i in model.items.labels[:4]}
+    assert old.fold_in(given).predict("new user", 5) == model.fold_in(given).predict("new user", 5)

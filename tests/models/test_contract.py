@@ -323,3 +323,87 @@ def test_a_run_that_broke_off_resumes_to_the_same_bits(recipe, ratings, tmp_path
     assert_same_bits(whole, again)
     figures = [name for name in whole.history if name != "seconds"]
     pd.testing.assert_frame_equal(whole.history[figures], again.history[figures], check_exact=True)
+
+
+CENTRED = [name for name in ALGORITHMS if algorithm(name).task == "rating" and name != "mf"]
+"""`MF` has no mean: it is the same for ratings times a number, and not for ratings that are all moved by one."""
+TIMES, PLUS = 25.0, 3.0
+
+
+def drawn(seed: int = 0) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    rng = np.random.default_rng(seed)
+    user, item = np.divmod(rng.permutation(90 * 50)[:2600], 50)
+    taste, kind = rng.normal(size=(90, 2)), rng.normal(size=(50, 2))
+    level = 3.4 + 0.6 * (taste[user] * kind[item]).sum(1) + 0.4 * rng.normal(size=50)[item]
+    return user, item, np.clip(np.round(level + rng.normal(0, 0.5, len(user))), 1, 5)
+
+
+def predicted(model: hx.FactorModel, user: np.ndarray, item: np.ndarray) -> np.ndarray:
+    return np.append(model.predict(user, item), model.predict("nobody", [0, 1]))
+
+
+@pytest.mark.filterwarnings("ignore:.*unknown to the model")
+@pytest.mark.parametrize("likelihood", ["gaussian", "ordinal"])
+@pytest.mark.parametrize("name", CENTRED)
+def test_ratings_times_a_number_plus_another_give_the_same_predictions(name, likelihood):
+    user, item, value = drawn()
+    recipe = RECIPES[name]
+    if "likelihood" in type(recipe).model_fields:
+        recipe = recipe.replace(likelihood=likelihood)
+    one, other = (
+        recipe.fit(hx.Ratings.from_columns(user, item, given), seed=3, progress=False)
+        for given in (value, TIMES * value + PLUS)
+    )
+    wanted = TIMES * predicted(one, user, item) + PLUS
+    np.testing.assert_allclose(predicted(other, user, item), wanted, atol=TIMES * 2e-4)
+    np.testing.assert_allclose(other.history["train_mse"], TIMES**2 * one.history["train_mse"], rtol=1e-3)
+    if "noise" in one.history and likelihood == "gaussian":
+        np.testing.assert_allclose(other.history["noise"], TIMES * one.history["noise"], rtol=1e-3)
+
+
+def test_mf_is_the_same_for_ratings_times_a_number():
+    user, item, value = drawn()
+    one, other = (
+        RECIPES["mf"].fit(hx.Ratings.from_columns(user, item, given), seed=3, progress=False)
+        for given in (value, TIMES * value)
+    )
+    np.testing.assert_allclose(other.predict(user, item), TIMES * one.predict(user, item), atol=TIMES * 1e-3)
+    notebook = RECIPES["mf"].replace(sequential=True)
+    assert notebook.resolved(hx.Ratings.from_columns(user, item, TIMES * value)).unit == 1
+
+
+@pytest.mark.parametrize("name", CENTRED)
+def test_new_rows_and_reasons_are_the_same_in_any_unit(name):
+    user, item, value = drawn()
+    rows = {}
+    for times, plus in ((1.0, 0.0), (TIMES, PLUS)):
+        model = RECIPES[name].fit(
+            hx.Ratings.from_columns(user, item, times * value + plus), seed=3, progress=False
+        )
+        given = {int(i): times * v + plus for i, v in ((3, 5.0), (7, 1.0), (12, 4.0))}
+        folded = model.fold_in(given)
+        more = hx.Ratings.from_columns([200, 200, 4], [3, 60, 60], np.array([5.0, 2.0, 4.0]) * times + plus)
+        wider = model.update(more)
+        found = [
+            folded.predict("new user", np.arange(50)),
+            model.fold_in_item(given).predict(np.arange(90), "new item"),
+            wider.predict(200, np.arange(50)),
+            wider.predict(np.arange(90), 60),
+            [model.explain(5, 8)["contribution"].sum()],
+        ]
+        rows[times] = (np.concatenate(found) - plus) / times
+    np.testing.assert_allclose(rows[TIMES], rows[1.0], atol=1e-3)
+
+
+@pytest.mark.parametrize("name", ["bias", "als"])
+def test_rows_in_another_order_give_the_same_model(name):
+    """Gradient descent and draws go by the order of the ratings; exact solutions do not."""
+    user, item, value = drawn()
+    order = np.random.default_rng(1).permutation(len(user))
+    one, other = (
+        RECIPES[name].fit(
+            hx.Ratings.from_columns(user[rows], item[rows], value[rows]), seed=3, progress=False
+        )
+        for rows in (np.arange(len(user)), order)
+    )
+    np.testing.assert_allclose(one.predict(user, item), other.predict(user, item), atol=1e-4)

@@ -134,7 +134,10 @@ def test_als_gives_the_row_that_a_sweep_gives(changes, side, fitted):
 
         def objective(x, other=other, rows=rows, target=target, n=n):
             error = target - rows[other] @ x[:-1] - x[-1]
-            ridge = recipe.regularization * (x[:-1] ** 2).sum() + recipe.bias_regularization * x[-1] ** 2
+            ridge = (
+                recipe.regularization * recipe.unit * (x[:-1] ** 2).sum()
+                + recipe.bias_penalty(side, n) / n**recipe.nu * x[-1] ** 2
+            )
             return (error**2).sum() + n**recipe.nu * ridge
 
         free = (None, None)

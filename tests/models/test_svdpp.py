@@ -21,7 +21,7 @@ def test_epochs_equal_the_twin_block_by_block():
     recipe = hx.SVDpp(factors=5, precision="float64", implicit_rate=0.3)
     state = recipe.init(ratings, seed=3, threads=1)
     k, v, grid, unit = recipe.factors, state.variables, state.base.grid, state.base.unit
-    assert unit == 2
+    assert unit == ratings.deviation
     user, item = grid.user.astype(int), grid.item.astype(int)
     twin = [v[name][:, :k].copy() for name in ("user_factors", "item_factors", "item_terms")]
     twin += [v[name].copy() for name in ("user_bias", "item_bias")]
@@ -32,7 +32,7 @@ def test_epochs_equal_the_twin_block_by_block():
         loss = naive.svdpp_epoch(
             order, user, item, grid.value, *twin, rate=2 * recipe.learning_rate * recipe.decay**epoch,
             ratio=recipe.implicit_rate, slack=SLACK, user_reg=state.base.user_reg,
-            item_reg=state.base.item_reg, bias_reg=recipe.bias_regularization,
+            item_reg=state.base.item_reg, bias_reg=(state.base.user_bias_reg, state.base.item_bias_reg),
         )  # fmt: skip
         figures = recipe.step(state, epoch)
         assert figures["train_mse"] == pytest.approx(loss / len(ratings) * unit**2, rel=1e-10)

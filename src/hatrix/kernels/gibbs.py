@@ -93,14 +93,14 @@ def sums(size: int, lanes: int, *, timed: bool) -> Any:
         return v
 
     @inlined
-    def target(n, o, t, value, weight, mean, V, bias, T, time_bias):
-        left = value[n] - mean - bias[o]
+    def target(n, o, t, value, weight, V, bias, T, time_bias):
+        left = value[n] - bias[o]
         if timed:
             left -= time_bias[t] + dot(load(V, o, lanes), load(T, t, lanes))
         return weight[n] * left
 
     @compiled
-    def add_up(first, last, start, other, when, value, weight, mean, V, bias, T, time_bias, G, h):
+    def add_up(first, last, start, other, when, value, weight, V, bias, T, time_bias, G, h):
         one = V.dtype.type(1)
         zero = one - one
         blocks, t = np.uint64(lanes // TILE), np.uint64(0)
@@ -119,9 +119,7 @@ def sums(size: int, lanes: int, *, timed: bool) -> Any:
                     if timed:
                         t = np.uint64(when[n])
                     v, root = regressor(o, t, V, T), np.sqrt(weight[n])
-                    total = combine(
-                        one, total, target(n, o, t, value, weight, mean, V, bias, T, time_bias), v
-                    )
+                    total = combine(one, total, target(n, o, t, value, weight, V, bias, T, time_bias), v)
                     store(R, p, combine(root, v, zero, v))
                 add_gram(R, R2, blocks, some, A2)
                 chunk += some
@@ -212,12 +210,12 @@ def scores(lanes: int, *, timed: bool) -> Any:
     """The kernel of scores for ratings ``first`` to ``last``: X with biases, V and T as `sums` has them."""
 
     @compiled
-    def score(first, last, user, item, when, mean, X, V, bias, T, time_bias, out):
+    def score(first, last, user, item, when, X, V, bias, T, time_bias, out):
         one = X.dtype.type(1)
         for n in range(np.uint64(first), np.uint64(last)):
             i = np.uint64(item[n])
             x, v = load(X, np.uint64(user[n]), lanes), load(V, i, lanes)
-            total = mean + bias[i] + dot(x, v)
+            total = bias[i] + dot(x, v)
             if timed:
                 t = np.uint64(when[n])
                 total += time_bias[t] + dot(combine(one, x, one, v), load(T, t, lanes))
@@ -231,14 +229,14 @@ def squared_errors(lanes: int, *, timed: bool) -> Any:
     """The kernel of ``Σ (value - score)²`` over the ratings of each user, for users ``first`` to ``last``."""
 
     @compiled
-    def add_squares(first, last, start, item, when, value, mean, X, V, bias, T, time_bias, out):
+    def add_squares(first, last, start, item, when, value, X, V, bias, T, time_bias, out):
         one = X.dtype.type(1)
         for u in range(np.uint64(first), np.uint64(last)):
             x, total = load(X, u, lanes), 0.0
             for n in range(np.uint64(start[u]), np.uint64(start[u + np.uint64(1)])):
                 i = np.uint64(item[n])
                 v = load(V, i, lanes)
-                left = value[n] - mean - bias[i] - dot(x, v)
+                left = value[n] - bias[i] - dot(x, v)
                 if timed:
                     t = np.uint64(when[n])
                     left -= time_bias[t] + dot(combine(one, x, one, v), load(T, t, lanes))

@@ -67,7 +67,7 @@ def update(factors: int, *, biased: bool, adaptive: bool) -> Any:
     @compiled
     def sgd(
         blocks, edge, user, item, value, P, Q, user_bias, item_bias, user_reg, item_reg,
-        bias_reg, rate, user_gain, item_gain, loss,
+        user_bias_reg, item_bias_reg, rate, user_gain, item_gain, loss,
     ):  # fmt: skip
         one = P.dtype.type(1)
         share = one / (one * factors)
@@ -92,8 +92,8 @@ def update(factors: int, *, biased: bool, adaptive: bool) -> Any:
                     user_gain[u] += share * (e * e * qq - a * cross + a * a * pp)
                     item_gain[i] += share * (e * e * pp - b * cross + b * b * qq)
                 if biased:
-                    user_bias[u] += user_rate * (e - bias_reg * user_bias[u])
-                    item_bias[i] += item_rate * (e - bias_reg * item_bias[i])
+                    user_bias[u] += user_rate * (e - user_bias_reg[u] * user_bias[u])
+                    item_bias[i] += item_rate * (e - item_bias_reg[i] * item_bias[i])
                 store(P, u, combine(one - user_rate * a, p, user_rate * e, q))
                 store(Q, i, combine(one - item_rate * b, q, item_rate * e, p))
                 total += np.float64(e) * np.float64(e)

@@ -45,8 +45,8 @@ def update(factors: int) -> Any:
 
     @compiled
     def svdpp(
-        blocks, edge, user, item, value, P, S, G, Q, user_bias, item_bias, user_reg, item_reg, bias_reg, rate,
-        loss,
+        blocks, edge, user, item, value, P, S, G, Q, user_bias, item_bias, user_reg, item_reg,
+        user_bias_reg, item_bias_reg, rate, loss,
     ):  # fmt: skip
         one = P.dtype.type(1)
         for block in blocks:
@@ -58,8 +58,8 @@ def update(factors: int) -> Any:
                 p, q = load(P, u, lanes), load(Q, i, lanes)
                 z = combine(one, p, one, load(S, u, lanes))
                 e = value[n] - dot(z, q) - (user_bias[u] + item_bias[i])
-                user_bias[u] += rate * (e - bias_reg * user_bias[u])
-                item_bias[i] += rate * (e - bias_reg * item_bias[i])
+                user_bias[u] += rate * (e - user_bias_reg[u] * user_bias[u])
+                item_bias[i] += rate * (e - item_bias_reg[i] * item_bias[i])
                 store(P, u, combine(one - rate * user_reg[u], p, rate * e, q))
                 store(Q, i, combine(one - rate * item_reg[i], q, rate * e, z))
                 store(G, u, combine(one, load(G, u, lanes), e, q))

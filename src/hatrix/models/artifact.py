@@ -278,7 +278,8 @@ def _model(arrays: dict[str, NDArray[Any]], said: dict[str, Any]) -> FactorModel
 
 def _recipe(header: _Header) -> Algorithm:
     try:
-        recipe = algorithm(header.algorithm)(**header.hyperparameters)
+        kind = algorithm(header.algorithm)
+        recipe = kind(**{**kind.before, **header.hyperparameters})
     except (ParameterError, TypeError) as error:
         raise ModelFileError(f"cannot be loaded by this hatrix: {error}") from None
     kept = recipe.model_dump(mode="json")

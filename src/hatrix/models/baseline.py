@@ -3,26 +3,62 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import TYPE_CHECKING, ClassVar, final
+from typing import TYPE_CHECKING, Any, ClassVar, final
 
 import numpy as np
 from pydantic import Field
 
+from hatrix.models.damping import damping, left_to_data
 from hatrix.models.fit import Algorithm, State
+from hatrix.models.hyperparameters import ItemDamping, UserDamping
 from hatrix.models.model import Factors
 
 if TYPE_CHECKING:
     from hatrix.data.ratings import Ratings
 
-__all__ = ["Bias", "Popular"]
+__all__ = ["Bias", "BiasState", "Popular"]
 
 
 @final
-class _BiasState(State):
-    def __init__(self, train: Ratings) -> None:
+class BiasState(State):
+    """The biases of a model without factors, each solved exactly in turns.
+
+    ``penalties`` are those of the squared biases of users and of items: a number, or one for each row.
+    """
+
+    def __init__(self, train: Ratings, penalties: tuple[Any, Any]) -> None:
         self.train = train
-        self.mean = train.mean
         self.variables = {"user_bias": np.zeros(len(train.users)), "item_bias": np.zeros(len(train.items))}
+        counts = train.user_count, train.item_count
+        self.weight = [
+            np.maximum(count + penalty, 1e-12) for count, penalty in zip(counts, penalties, strict=True)
+        ]
+
+    def sweep(self) -> float:
+        """Solve the biases of all items, then of all users; returns the mean squared error."""
+        train, v = self.train, self.variables
+        for name, row, other, weight in (
+            ("item", train.item, train.user, self.weight[1]),
+            ("user", train.user, train.item, self.weight[0]),
+        ):
+            theirs = v["user_bias" if name == "item" else "item_bias"]
+            total = np.zeros(len(weight))
+            for part in train.slices(train.user, train.item, train.value):
+                left = train.value[part] - train.mean - theirs[other[part]]
+                total += np.bincount(row[part], left, len(total))
+            v[f"{name}_bias"][:] = total / weight
+        square = 0.0
+        for part in train.slices(train.user, train.item, train.value):
+            left = train.value[part] - train.mean
+            left -= v["user_bias"][train.user[part]] + v["item_bias"][train.item[part]]
+            square += float(np.sum(left**2))
+        return square / len(train)
+
+    def result(self, factors: int = 0, dtype: str = "float64") -> Factors:
+        """The biases, beside so many factors that are zero."""
+        user_bias, item_bias = (self.variables[name].astype(dtype) for name in ("user_bias", "item_bias"))
+        P, Q = (np.zeros((len(bias), factors), dtype) for bias in (user_bias, item_bias))
+        return Factors(self.train.mean, user_bias, item_bias, P, Q)
 
 
 @final
@@ -31,6 +67,10 @@ class Bias(Algorithm):
 
     Minimises ``Σ (r - r̂)² + user_damping Σ user_bias² + item_damping Σ item_bias²`` by alternating exact
     solutions: each bias is the sum of its residuals over (their count + damping).
+
+    A damping that is left at "auto" is worked out when a fit begins: it is the variance of the noise over that of the biases
+    of the side, which is the mean product of two ratings, less the mean, of one user (or one item), rows weighted by
+    their count - 1. The noise is what both sides leave of the variance of the ratings.
 
     Notes
     -----
@@ -46,44 +86,27 @@ class Bias(Algorithm):
     """
 
     name: ClassVar[str] = "bias"
+    before: ClassVar[Mapping[str, Any]] = {"user_damping": 5.0, "item_damping": 2.0}
 
     epochs: int = Field(default=10, ge=1, le=10_000, description="alternations between users and items")
-    user_damping: float = Field(
-        default=5.0,
-        ge=0,
-        le=1e9,
-        description="ratings' worth of pull towards zero on a user's bias",
-        json_schema_extra={"tune": [0.5, 50, "log"]},
-    )
-    item_damping: float = Field(
-        default=2.0,
-        ge=0,
-        le=1e9,
-        description="ratings' worth of pull towards zero on an item's bias",
-        json_schema_extra={"tune": [0.5, 50, "log"]},
-    )
+    user_damping: UserDamping = Field(default="auto", json_schema_extra={"tune": [0.5, 50, "log"]})
+    item_damping: ItemDamping = Field(default="auto", json_schema_extra={"tune": [0.5, 50, "log"]})
 
     @property
     def rounds(self) -> int:
         return self.epochs
 
-    def init(self, train: Ratings, *, seed: int, threads: int) -> _BiasState:  # noqa: ARG002
-        return _BiasState(train)
+    def resolved(self, train: Ratings) -> Bias:
+        return self.replace(**left_to_data(self, train))
 
-    def step(self, state: _BiasState, epoch: int) -> Mapping[str, float]:  # noqa: ARG002
-        train, user_bias, item_bias = state.train, state.variables["user_bias"], state.variables["item_bias"]
-        residual = train.value - state.mean
-        without_user = np.bincount(train.item, residual - user_bias[train.user], len(item_bias))
-        item_bias[:] = without_user / np.maximum(train.item_count + self.item_damping, 1e-12)
-        without_item = np.bincount(train.user, residual - item_bias[train.item], len(user_bias))
-        user_bias[:] = without_item / np.maximum(train.user_count + self.user_damping, 1e-12)
-        error = residual - user_bias[train.user] - item_bias[train.item]
-        return {"train_mse": float(np.mean(error**2))}
+    def init(self, train: Ratings, *, seed: int, threads: int) -> BiasState:  # noqa: ARG002
+        return BiasState(train, damping(self))
 
-    def finish(self, state: _BiasState) -> Factors:
-        user_bias, item_bias = state.variables["user_bias"].copy(), state.variables["item_bias"].copy()
-        empty = np.zeros((len(user_bias), 0)), np.zeros((len(item_bias), 0))
-        return Factors(state.mean, user_bias, item_bias, *empty)
+    def step(self, state: BiasState, epoch: int) -> Mapping[str, float]:  # noqa: ARG002
+        return {"train_mse": state.sweep()}
+
+    def finish(self, state: BiasState) -> Factors:
+        return state.result()
 
 
 @final

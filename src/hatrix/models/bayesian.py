@@ -16,7 +16,7 @@ from hatrix.models.bags import ATTRIBUTES, OTHERS, BagRows
 from hatrix.models.days import DAY, UserDays, rated_days
 from hatrix.models.factors import Factors, Posterior, TimeBlock
 from hatrix.models.fit import Algorithm, State
-from hatrix.models.mf import natural_unit
+from hatrix.models.mf import unit_of
 from hatrix.models.scatter import Scatter
 
 if TYPE_CHECKING:
@@ -64,9 +64,10 @@ class _State(State):
         self.size = recipe.factors + 1
         self.lanes = padded(self.size)
         self.user, self.item, self.ordinal = train.user, train.item, recipe.likelihood == "ordinal"
-        self.unit = 1.0 if self.ordinal else natural_unit(train.deviation)
-        self.mean = 0.0 if self.ordinal else train.mean / self.unit
-        self.value = (train.value / self.unit).astype(np.float32)
+        # Centred and divided in double precision: the kernels then see the same numbers for ratings of any scale.
+        self.unit = 1.0 if self.ordinal else unit_of(train)
+        self.mean = 0.0 if self.ordinal else train.mean
+        self.value = ((train.value - self.mean) / self.unit).astype(np.float32)
         self.levels, self.star = np.unique(train.value, return_inverse=True)
         self._bin_times(train, recipe)
         self.days = rated_days(train) if "user_day" in recipe.fields else None
@@ -177,7 +178,7 @@ class _State(State):
 
         def add_up(first: int, last: int) -> None:
             kernel(
-                first, last, side.start, side.one, side.two, value, side.weight, np.float32(self.mean), V, bias, T,
+                first, last, side.start, side.one, side.two, value, side.weight, V, bias, T,
                 second, side.G, side.h,
             )  # fmt: skip
 
@@ -230,7 +231,7 @@ class _State(State):
 
         def score(first: int, last: int) -> None:
             kernel(
-                first, last, self.user, self.item, self.when, np.float32(self.mean), X, V, bias, T, second, out
+                first, last, self.user, self.item, self.when, X, V, bias, T, second, out
             )  # fmt: skip
 
         schedule.run_rows(score, np.arange(len(out) + 1), threads=self.threads)
@@ -275,7 +276,7 @@ class _State(State):
 
         def add_up(first: int, last: int) -> None:
             kernel(
-                first, last, side.start, side.one, side.two, value, np.float32(self.mean), X, V, bias, T, second, out
+                first, last, side.start, side.one, side.two, value, X, V, bias, T, second, out
             )  # fmt: skip
 
         schedule.run_rows(add_up, side.start, threads=self.threads)
@@ -351,7 +352,7 @@ class _State(State):
         )
         v["kept"][0] = kept
         return Factors(
-            self.mean * self.unit,
+            self.mean,
             bias[USERS],
             bias[ITEMS],
             factors[USERS],

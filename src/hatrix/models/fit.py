@@ -74,6 +74,10 @@ class Algorithm(BaseModel, ABC):
     """Whether it can train on ratings on disk, a part of them in memory at a time."""
     late: ClassVar[frozenset[str]] = frozenset()
     """Hyper-parameters that only `finish` reads: recipes that differ in these alone can share a training."""
+    usual_factors: ClassVar[int] = 0
+    """The number that ``factors="auto"`` stands for at most."""
+    before: ClassVar[Mapping[str, Any]] = {}
+    """Hyper-parameters that files of earlier versions do not name, each with the value that those versions worked by."""
     parts: ClassVar[Mapping[str, str]] = {}
     """Named arrays that `finish` gives besides the factors, each with its axes: u users, i items, k factors."""
     extras: ClassVar[frozenset[str]] = frozenset()
@@ -145,6 +149,10 @@ class Algorithm(BaseModel, ABC):
     def resolved(self, train: Ratings) -> Algorithm:  # noqa: ARG002
         """The recipe with numbers where it leaves them to the training part; `init`, `step` and `finish` need them."""
         return self
+
+    def resolve(self, train: Ratings, *, threads: int) -> tuple[Algorithm, tuple[str, ...]]:  # noqa: ARG002
+        """The recipe as `resolved` gives it, and notes for the model on what decided its numbers."""
+        return self.resolved(train), ()
 
     @abstractmethod
     def init(self, train: Ratings, *, seed: int, threads: int) -> State:
@@ -301,7 +309,6 @@ class _Loop:
         self.train, self.valid = hold_out(recipe, train, valid, seed)
         if isinstance(valid, Ratings):
             refuse_dislikes(recipe, valid, "validation ratings")
-        self.recipe = recipe.resolved(self.train)
         self.patience: int | None = getattr(recipe, "patience", None)
         if self.patience is not None and self.valid is None:
             raise ParameterError(
@@ -312,9 +319,10 @@ class _Loop:
         if self.checkpoint is not None:  # now, not when hours of training are to be saved
             refuse_unwritable(self.checkpoint.path)
         self.resume = resume
+        self.recipe, notes = recipe.resolve(self.train, threads=self.threads)
+        self.notes = list(notes)
         self.history: list[dict[str, float]] = []
         self.best: tuple[float, int, dict[str, NDArray[Any]]] | None = None
-        self.notes: list[str] = []
         self.interrupted = self.terminated = False
 
     @one_blas_thread()

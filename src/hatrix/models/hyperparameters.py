@@ -17,22 +17,24 @@ __all__ = [
     "FactorCount",
     "FrequencyScaling",
     "InitScale",
+    "ItemDamping",
     "LearningRate",
     "Passes",
     "Patience",
     "Precision",
+    "Start",
     "Sweeps",
+    "Unit",
+    "UserDamping",
     "bounds",
     "kinds",
     "words",
 ]
 
 FactorCount = Annotated[
-    int,
+    Literal["auto"] | Annotated[int, Field(ge=1, le=4096)],
     Field(
-        ge=1,
-        le=4096,
-        description="latent factors per user and item",
+        description="latent factors per user and item; auto leaves them out if a trial finds that they do not help",
         json_schema_extra={"tune": [8, 256, "log"]},
     ),
 ]
@@ -51,12 +53,19 @@ Decay = Annotated[
     float, Field(gt=0, le=1, description="factor on the learning rate after each epoch (schedule decay)")
 ]
 BiasRegularization = Annotated[
-    float,
+    Annotated[float, Field(ge=0, le=100)] | None,
+    Field(description="weight of the squared biases, per rating; none for a damping of users and items"),
+]
+UserDamping = Annotated[
+    Literal["auto"] | Annotated[float, Field(ge=0, le=1e9)],
     Field(
-        ge=0,
-        le=100,
-        description="weight of the squared biases",
-        json_schema_extra={"tune": [0.001, 0.2, "log"]},
+        description="ratings' worth of pull towards zero on a user's bias; auto is worked out from the ratings"
+    ),
+]
+ItemDamping = Annotated[
+    Literal["auto"] | Annotated[float, Field(ge=0, le=1e9)],
+    Field(
+        description="ratings' worth of pull towards zero on an item's bias; auto is worked out from the ratings"
     ),
 ]
 FrequencyScaling = Annotated[
@@ -67,11 +76,19 @@ FrequencyScaling = Annotated[
         description="how much less often-rated rows are penalised per rating: 0 not, 1 in full",
     ),
 ]
+Start = Annotated[
+    Literal["auto"] | Annotated[float, Field(ge=0, le=100)],
+    Field(description="standard deviation at the start, times √factors; with 0, factors stay at zero"),
+]
 InitScale = Annotated[
     float, Field(gt=0, le=100, description="standard deviation at the start, times √factors")
 ]
 Patience = Annotated[
     int | None, Field(ge=1, description="stop after so many epochs without a better validation")
+]
+Unit = Annotated[
+    Literal["auto"] | Annotated[float, Field(gt=0, le=1e32)],
+    Field(description="what ratings are divided by in training; auto is their standard deviation"),
 ]
 Precision = Annotated[Literal["float32", "float64"], Field(description="number type of the factors")]
 

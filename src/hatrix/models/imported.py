@@ -243,7 +243,7 @@ def _recipe(kind: type[Algorithm], wanted: dict[str, Any]) -> Algorithm:
         except ParameterError:
             continue
         kept[name] = value
-    return kind(**kept)
+    return kind(**{**kind.before, **kept})
 
 
 def _order(labels: NDArray[Any], ids: Ids) -> NDArray[np.int64]:

@@ -64,7 +64,11 @@ def refuse(recipe: Algorithm, train: Ratings) -> None:
         raise ParameterError(
             f"{recipe.name} trains in memory only: read the ratings without a limit of memory, or take one of {able}"
         )
-    rows, wide = len(train.users) + len(train.items), getattr(recipe, "factors", 0) + 2
+    factors = getattr(recipe, "factors", 0)
+    rows, wide = (
+        len(train.users) + len(train.items),
+        (recipe.usual_factors if factors == "auto" else factors) + 2,
+    )
     needed = FACTOR_COPIES * rows * wide * np.dtype(getattr(recipe, "precision", "float32")).itemsize
     room = train.disk.room()
     if needed > room:

@@ -69,8 +69,8 @@ def als_rows(model: FactorModel, many: Many, threads: int = 1) -> Rows:
     weight = np.diff(many.start) ** recipe.nu
     target = (many.value - model.mean).astype(np.float32) - bias.astype(np.float32)[many.other]
     return _regressed(
-        many, rows, target, recipe.regularization * weight,
-        recipe.bias_regularization * weight if recipe.biased else None,
+        many, rows, target, recipe.regularization * recipe.unit * weight,
+        recipe.bias_penalty(many.side, np.diff(many.start)) if recipe.biased else None,
         nonnegative=recipe.nonnegative, threads=threads,
     )  # fmt: skip
 

@@ -221,8 +221,8 @@ def alternating(model: FactorModel, given: Given) -> Terms:
     scale = n**recipe.nu
     A = influence(
         V[:, live],
-        recipe.regularization * scale,
-        recipe.bias_regularization * scale if recipe.biased else np.inf,
+        recipe.regularization * recipe.unit * scale,
+        float(recipe.bias_penalty(given.side, np.array(n))) if recipe.biased else np.inf,
     )
     each[:, np.append(live, -1)] = (given.value - model.mean - bias)[:, None] * A
     return _terms(each)

@@ -192,9 +192,7 @@ def _swept(model: FactorModel, ratings: Ratings) -> FactorModel:
     """Go on with the sweeps of the fit, from the model's rows."""
     _refuse_other_factors(model)
     state: Any = model.recipe.init(ratings, seed=model.seed, threads=cores())
-    for name, array in state.variables.items():
-        rows = getattr(model, name)
-        array[(slice(None), *map(slice, rows.shape[1:]))] = rows
+    state.take_up(model.factors)
     for epoch in range(SWEEPS):
         model.recipe.step(state, epoch)
     learned = model.recipe.finish(state)

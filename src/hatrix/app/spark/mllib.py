@@ -67,7 +67,7 @@ def plan(recipe: ALS | ImplicitALS, counts: list[NDArray[np.int64]], n: int) -> 
     With an ``alpha0``, the implicit objective is divided by it: MLlib's weight of what was not seen is 1.
     """
     if isinstance(recipe, ALS):
-        weight = 1.0
+        weight = 1 / float(recipe.unit)  # MLlib is given the ratings as they are
         options: dict[str, Any] = {"nonnegative": recipe.nonnegative}
         own = 0 if recipe.nu == 1 and not recipe.biased else min(OWN_SWEEPS, recipe.epochs)
     else:

@@ -46,6 +46,7 @@ class Table:
     n_test: int
     duplicates: int
     mean: float
+    deviation: float
     least: float
     scale: tuple[float, float] | None
     implicit: bool
@@ -116,6 +117,7 @@ def table(
             F.min("value").alias("low"),
             F.max("value").alias("high"),
             F.avg(F.when(~F.col("held"), F.col("value"))).alias("mean"),
+            F.stddev_pop(F.when(~F.col("held"), F.col("value"))).alias("deviation"),
         ).first()
         assert facts is not None
         raw.unpersist()
@@ -133,6 +135,7 @@ def table(
             n_test=n_test,
             duplicates=n_given - facts["all"],
             mean=facts["mean"],
+            deviation=facts["deviation"],
             least=facts["low"],
             scale=None if implicit else (facts["low"], facts["high"]),
             implicit=implicit,

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
+from pyspark.sql import functions as F
 
 from hatrix import _files
 from hatrix.app.spark import gathering, mllib, results, scoring
@@ -16,8 +17,11 @@ from hatrix.app.spark.sessions import explained
 from hatrix.app.spark.shipping import retire, ship
 from hatrix.app.spark.sweeps import bare, sweep
 from hatrix.errors import DataError, DivergenceError, ParameterError
-from hatrix.models import SEED
+from hatrix.models import SEED, damping
 from hatrix.models.als import ALS, ImplicitALS
+from hatrix.models.als import USUAL as ALS_USUAL
+from hatrix.models.mf import natural_unit
+from hatrix.models.trial import with_usual
 
 if TYPE_CHECKING:
     from pyspark.sql import DataFrame, SparkSession
@@ -226,13 +230,28 @@ class _Work:
 
     def _resolved(self, recipe: ALS | ImplicitALS) -> ALS | ImplicitALS:
         if isinstance(recipe, ALS):
-            return recipe
+            left: dict[str, float] = {}
+            if recipe.unit == "auto":
+                left["unit"] = natural_unit(self.rows.deviation, self.rows.mean)
+            if "auto" in damping.given(recipe):
+                found = damping.dampings([self._products(side) for side in SIDES], self.rows.deviation**2)
+                left |= {name: number for name, number in found.items() if getattr(recipe, name) == "auto"}
+            return with_usual(recipe.replace(**left), ALS_USUAL)
         if self.rows.least <= 0:
             raise DataError(
                 f"a value is {self.rows.least:g}: {recipe.name} takes counts, or other confidences, above 0"
             )
         users, items = (int(np.count_nonzero(count)) for count in self.counts)
         return recipe.with_weights(self.rows.n, users * items, self.rows.mean)
+
+    def _products(self, side: str) -> tuple[float, float]:
+        """Return the sums over the rows of a side that `damping.dampings` takes."""
+        left = F.col("value") - F.lit(self.rows.mean)
+        n, total, squares = F.count("*").alias("n"), F.sum(left).alias("s"), F.sum(left * left).alias("q")
+        rows = self.rows.train.groupBy(side).agg(n, total, squares).where("n > 1")
+        found = rows.agg(F.sum(F.expr("(s * s - q) / n")), F.sum(F.expr("n - 1"))).first()
+        assert found is not None
+        return float(found[0] or 0), float(found[1] or 0)
 
     def train(self, blocks: int | None, checkpoint: str | None) -> None:
         """MLlib's epochs, then the recipe's own."""
@@ -261,7 +280,7 @@ class _Work:
     def learned(self) -> list[Learned]:
         """Both sides on this machine, brought here when first wanted."""
         if self._learned is None:
-            k, sides = self.recipe.factors, zip(SIDES, (self.rows.users, self.rows.items), strict=True)
+            k, sides = int(self.recipe.factors), zip(SIDES, (self.rows.users, self.rows.items), strict=True)
             self._learned = [gathering.room_for(self.scratch, name, side.n, k) for name, side in sides]
             for frame, into in zip(self.frames, self._learned, strict=True):
                 gathering.gather(frame, into)

@@ -1,0 +1,137 @@
+"""A quick trial on a part of the ratings: do factors predict held-out ratings better than biases alone?"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Any, NamedTuple, TypeVar
+
+import numpy as np
+
+from hatrix.data.ratings import Ratings
+from hatrix.models.baseline import Bias
+from hatrix.models.damping import DAMPED, damping
+from hatrix.models.fit import Algorithm
+from hatrix.models.model import Factors
+
+if TYPE_CHECKING:
+    from numpy.typing import NDArray
+
+__all__ = ["MOST_RATINGS", "with_factors", "with_usual"]
+
+SHARE, FACTORS, BIAS_EPOCHS = 0.3, 16, 4
+"""Share of the epochs of a fit that a trial has, its number of factors, and the epochs of the biases alone."""
+OVERHEAD = 32
+"""A rating costs an epoch as much as so many factors, beside those that it has."""
+LEAST_EPOCHS = 3
+"""A trial of fewer epochs tells nothing, so a fit of few has none."""
+MOST_RATINGS = 200_000
+"""Of larger data, so many ratings of users drawn at random are tried."""
+HELD_OUT, LEAST_HELD_OUT = 0.1, 50
+SURE = 2.5
+"""So many standard errors must the squared errors of factors be below those of biases alone."""
+SEED = 0
+
+R = TypeVar("R", bound=Algorithm)
+
+
+class _Outcome(NamedTuple):
+    """Root mean squared errors on held-out ratings, and whether factors are surely better."""
+
+    trained: int
+    held_out: int
+    factors: float
+    biases: float
+    better: bool
+
+
+def with_factors(
+    recipe: R, train: Ratings, usual: tuple[int, float], quicker: Callable[[R, float], R], *, threads: int
+) -> tuple[R, tuple[str, ...]]:
+    """Return a recipe with numbers for ``factors`` and ``init_scale``, and a note if a trial has decided on them.
+
+    Parameters
+    ----------
+    recipe
+        A recipe with biases whose other hyper-parameters are numbers. Where ``factors`` and ``init_scale`` are both "auto",
+        and its epochs are enough for a trial, factors that do not help are left out: they stay at zero.
+    usual
+        The numbers that "auto" stands for otherwise.
+    quicker
+        Make up for so many times fewer epochs in the recipe of a trial.
+    """
+    left: Any = recipe
+    undecided = left.factors == left.init_scale == "auto"
+    full: Any = with_usual(recipe, usual)
+    epochs = int(SHARE * recipe.rounds)
+    if not undecided or epochs < LEAST_EPOCHS:
+        return full, ()
+    without = full.replace(factors=1, init_scale=0.0)
+    part = _sample(train)
+    if HELD_OUT * len(part) < LEAST_HELD_OUT:
+        return without, (
+            f"factors are left out: {len(train):,} ratings are too few to tell whether they help; give factors to train "
+            "them",
+        )
+    small = full.replace(epochs=epochs, factors=min(full.factors, FACTORS), patience=None)
+    biases = Bias(epochs=BIAS_EPOCHS, **dict(zip(DAMPED, damping(recipe), strict=True)))
+    found = _tried(biases, quicker(small, recipe.rounds / epochs), part, threads)
+    work = epochs * found.trained * (small.factors + OVERHEAD)
+    work /= recipe.rounds * len(train) * (full.factors + OVERHEAD)
+    how = (
+        f"a trial of {epochs} epochs with {small.factors} factors on {found.trained:,} ratings ({work:.0%} of the work of "
+        f"the fit) had an RMSE of "
+        f"{found.factors:.4g} on {found.held_out:,} others with factors, and {found.biases:.4g} with biases alone"
+    )
+    if found.better:
+        return full, (f"{usual[0]} factors are trained, since they help: {how}",)
+    return without, (f"factors are left out, since they do not help here: {how}; give factors to train them",)
+
+
+def with_usual(recipe: R, usual: tuple[int, float]) -> R:
+    """Return a recipe with the usual numbers where ``factors`` and ``init_scale`` are "auto"."""
+    names: dict[str, float] = dict(zip(("factors", "init_scale"), usual, strict=True))
+    return recipe.replace(
+        **{name: number for name, number in names.items() if getattr(recipe, name) == "auto"}
+    )
+
+
+def _sample(train: Ratings) -> Ratings:
+    """Return all ratings, in memory, or those of users drawn at random, about `MOST_RATINGS`."""
+    if len(train) <= MOST_RATINGS and train.disk is None:
+        return train
+    users = np.random.default_rng(SEED).permutation(len(train.users))
+    enough = np.searchsorted(np.cumsum(train.user_count[users]), MOST_RATINGS) + 1
+    drawn = np.zeros(len(train.users), bool)
+    drawn[users[:enough]] = True
+    columns: list[list[NDArray[Any]]] = [[], [], []]
+    given: tuple[NDArray[Any], ...] = train.user, train.item, train.value
+    for part in train.slices(*given):
+        kept = drawn[train.user[part]]
+        for found, column in zip(columns, given, strict=True):
+            found.append(column[part][kept])
+    user, item, value = (np.concatenate(found) for found in columns)
+    return Ratings(user, item, value, train.users, train.items, scale=train.scale)
+
+
+def _tried(biases: Algorithm, factors: Algorithm, part: Ratings, threads: int) -> _Outcome:
+    from hatrix.data.split import random
+
+    split = random(part, HELD_OUT, seed=SEED)
+    held_out = split.test
+    squares = [
+        (_learned(recipe, split.train, threads).score(held_out.user, held_out.item) - held_out.value) ** 2
+        for recipe in (biases, factors)
+    ]
+    root = [float(np.sqrt(square.mean())) for square in squares]
+    gain = squares[0] - squares[1]
+    better = bool(
+        gain.mean() > SURE * gain.std() / np.sqrt(len(gain))
+    )  # not so where one is not a finite number
+    return _Outcome(len(split.train), len(held_out), root[1], root[0], better)
+
+
+def _learned(recipe: Algorithm, train: Ratings, threads: int) -> Factors:
+    state = recipe.init(train, seed=SEED, threads=threads)
+    for epoch in range(recipe.rounds):
+        recipe.step(state, epoch)
+    return recipe.finish(state)
