@@ -249,7 +249,10 @@ def _model(arrays: dict[str, NDArray[Any]], said: dict[str, Any]) -> FactorModel
         users,
         items,
         header.mean,
-        **learned,
+        learned["user_bias"],
+        learned["item_bias"],
+        learned["user_factors"],
+        learned["item_factors"],
         origin=None,
         drift=None if header.drift is None else Drift(*header.drift),
         merged=header.merged or {},
@@ -278,7 +281,8 @@ def _model(arrays: dict[str, NDArray[Any]], said: dict[str, Any]) -> FactorModel
 
 def _recipe(header: _Header) -> Algorithm:
     try:
-        recipe = algorithm(header.algorithm)(**header.hyperparameters)
+        kind = algorithm(header.algorithm)
+        recipe = kind(**{**kind.absent, **header.hyperparameters})
     except (ParameterError, TypeError) as error:
         raise ModelFileError(f"cannot be loaded by this hatrix: {error}") from None
     kept = recipe.model_dump(mode="json")

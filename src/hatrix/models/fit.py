@@ -14,7 +14,7 @@ from dataclasses import dataclass
 from functools import cached_property
 from numbers import Real
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, ClassVar, Literal, Self
+from typing import TYPE_CHECKING, Any, ClassVar, Literal, Self, TypeVar
 
 import numpy as np
 from pydantic import BaseModel, ConfigDict, ValidationError
@@ -30,6 +30,8 @@ from hatrix.models.validation import hold_out, refuse_dislikes, validate
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
+
+_Made = TypeVar("_Made")
 
 __all__ = ["Algorithm", "Checkpoint", "State", "Trained", "cores", "thread_count"]
 
@@ -76,6 +78,8 @@ class Algorithm(BaseModel, ABC):
     """Hyper-parameters that only `finish` reads: recipes that differ in these alone can share a training."""
     parts: ClassVar[Mapping[str, str]] = {}
     """Named arrays that `finish` gives besides the factors, each with its axes: u users, i items, k factors."""
+    absent: ClassVar[Mapping[str, Any]] = {}
+    """What models did that were saved before a hyper-parameter existed, where that is not its default."""
     extras: ClassVar[frozenset[str]] = frozenset()
     """Blocks that its models can have: ``time``, ``days``, and ``posterior``, which they always have if it is named."""
 
@@ -145,6 +149,10 @@ class Algorithm(BaseModel, ABC):
     def resolved(self, train: Ratings) -> Algorithm:  # noqa: ARG002
         """The recipe with numbers where it leaves them to the training part; `init`, `step` and `finish` need them."""
         return self
+
+    def remarks(self, left: Algorithm) -> list[str]:  # noqa: ARG002
+        """Notes on what `resolved` found, for the model: this recipe is what ``left`` was resolved to."""
+        return []
 
     @abstractmethod
     def init(self, train: Ratings, *, seed: int, threads: int) -> State:
@@ -264,13 +272,22 @@ class Trained:
         ParameterError
             If the recipe needs a training of its own (see `Algorithm.shares_training`).
         """
-        recipe = self.recipe if recipe is None else recipe.resolved(self._loop.train)
+        recipe = self.recipe if recipe is None else self._resolved(recipe)
         if not recipe.shares_training(self.recipe):
             raise ParameterError(
                 f"{recipe!r} needs a training of its own: one of {self.recipe!r} can be finished with other "
                 f"values of {', '.join(sorted(recipe.late)) or 'nothing'} only"
             )
         return self._loop.model(recipe.finish(self.state), recipe)
+
+    def _resolved(self, recipe: Algorithm) -> Algorithm:
+        """Take what both recipes leave to the data from the training, and resolve the rest."""
+        given = self._loop.given
+        if type(recipe) is type(given):
+            names = [name for name in type(recipe).model_fields if getattr(recipe, name) == "auto"]
+            known = {name: getattr(self.recipe, name) for name in names if getattr(given, name) == "auto"}
+            recipe = recipe.replace(**known) if known else recipe
+        return recipe.resolved(self._loop.train)
 
 
 class _Loop:
@@ -301,7 +318,9 @@ class _Loop:
         self.train, self.valid = hold_out(recipe, train, valid, seed)
         if isinstance(valid, Ratings):
             refuse_dislikes(recipe, valid, "validation ratings")
-        self.recipe = recipe.resolved(self.train)
+        started, self.given = time.perf_counter(), recipe
+        self.recipe = _within_memory(recipe, self.train, lambda: recipe.resolved(self.train))
+        self.resolving = time.perf_counter() - started if self.recipe != recipe else 0.0
         self.patience: int | None = getattr(recipe, "patience", None)
         if self.patience is not None and self.valid is None:
             raise ParameterError(
@@ -314,7 +333,7 @@ class _Loop:
         self.resume = resume
         self.history: list[dict[str, float]] = []
         self.best: tuple[float, int, dict[str, NDArray[Any]]] | None = None
-        self.notes: list[str] = []
+        self.notes = self.recipe.remarks(recipe)
         self.interrupted = self.terminated = False
 
     @one_blas_thread()
@@ -336,14 +355,11 @@ class _Loop:
 
     def _run(self, after_epoch: Callable[[Mapping[str, float]], bool] | None) -> Trained:
         started = time.perf_counter()
-        try:
-            state = self.recipe.init(self.train, seed=self.seed, threads=self.threads)
-        except MemoryError as error:
-            raise DataError(
-                f"there is not enough memory to fit {self.recipe.name} to {len(self.train):,} ratings of "
-                f"{len(self.train.users):,} users and {len(self.train.items):,} items ({error}): take fewer factors, or "
-                "read the ratings with memory="
-            ) from None
+        state: State = _within_memory(
+            self.recipe,
+            self.train,
+            lambda: self.recipe.init(self.train, seed=self.seed, threads=self.threads),
+        )
         if self.resume is not None and Path(self.resume).exists():
             self._restore(state)
         spent = self.history[-1]["seconds"] if self.history else 0.0
@@ -475,13 +491,31 @@ class _Loop:
     def model(self, factors: Factors, recipe: Algorithm, *, history: bool = True) -> FactorModel:
         rows, seen = (self.history, self.seen) if history else (None, None)
         return model_of(
-            recipe, self.train, factors, seed=self.seed, history=rows, notes=self.notes, seen=seen
+            recipe,
+            self.train,
+            factors,
+            seed=self.seed,
+            history=rows,
+            notes=self.notes,
+            seen=seen,
+            resolving=self.resolving,
         )
 
     @cached_property
     def seen(self) -> Seen:
         """The training rows by user."""
         return Seen.from_ratings(self.train, threads=self.threads)
+
+
+def _within_memory(recipe: Algorithm, train: Ratings, call: Callable[[], _Made]) -> _Made:
+    """Return what the call gives, and explain it if memory does not suffice."""
+    try:
+        return call()
+    except MemoryError as error:
+        raise DataError(
+            f"there is not enough memory to fit {recipe.name} to {len(train):,} ratings of {len(train.users):,} users and "
+            f"{len(train.items):,} items ({error}): take fewer factors, or read the ratings with memory="
+        ) from None
 
 
 def model_of(
@@ -493,6 +527,7 @@ def model_of(
     history: Sequence[Mapping[str, float]] | None,
     notes: Sequence[str] = (),
     seen: Seen | None,
+    resolving: float = 0.0,
 ) -> FactorModel:
     """The model of what was learned from ratings; without a history, one for a look between epochs."""
     import pandas as pd
@@ -514,6 +549,7 @@ def model_of(
         fingerprint="" if history is None else train.fingerprint,
         data_name=train.name,
         notes=tuple(notes),
+        resolving=resolving,
     )
 
 
