@@ -111,13 +111,13 @@ def sparse_times_dense(start, column, value, X):
 
 
 def spectral_scores(
-    X, k, *, user_exponent, item_exponent, offset, history_exponent, power, sharpness, popularity
+    X, k, *, user_exponent, item_exponent, offset, history_exponent, power, sharpness, noise, popularity
 ):
     """The scores of SpectralMF by its equation, from the dense matrix X and a full decomposition."""
     d_u, d_i = (X**2).sum(axis=1), (X**2).sum(axis=0)
     N = np.diag((d_u + offset) ** -user_exponent) @ X @ np.diag((d_i + offset) ** -item_exponent)
     s, V = (part[:k] for part in np.linalg.svd(N)[1:])
-    f = s**power * np.exp(sharpness * s / s[0])
+    f = np.where(s > noise, s**power * np.exp(sharpness * s / s[0]), 0.0)
     rows = np.diag((d_u + offset) ** -user_exponent) @ X @ np.diag((d_i + offset) ** -history_exponent)
     return rows @ V.T @ np.diag(f / s) @ V @ np.diag(d_i**popularity)
 

@@ -17,6 +17,7 @@ PURE = {
     "offset": 0.0,
     "power": 1.0,
     "sharpness": 0.0,
+    "noise": 0.0,
     "popularity": 0.0,
 }
 
@@ -74,10 +75,10 @@ def test_each_epoch_captures_more():
 @pytest.mark.parametrize(
     "knobs",
     [
-        {},
+        {"noise": 0.0},
         PURE,
-        {"user_exponent": 0.3, "item_exponent": 0.6, "power": 0.5, "popularity": -0.2},
-        {"history_exponent": 0.1, "sharpness": 4.0},
+        {"user_exponent": 0.3, "item_exponent": 0.6, "power": 0.5, "noise": 0.0, "popularity": -0.2},
+        {"history_exponent": 0.1, "sharpness": 4.0, "noise": 0.25},
     ],
 )
 def test_scores_follow_the_equation(knobs, weighted):
@@ -207,7 +208,7 @@ def test_a_training_is_shared_by_recipes_that_differ_after_it(knobs):
     first, other = hx.SpectralMF(factors=10), hx.SpectralMF(factors=10, **knobs)
     trained = first.train(ratings)
     shared, own = trained.finish(other), other.fit(ratings)
-    assert shared.recipe == other
+    assert shared.recipe == own.recipe == other.resolved(ratings)
     np.testing.assert_array_equal(shared.user_factors, own.user_factors)
     np.testing.assert_array_equal(shared.item_factors, own.item_factors)
     np.testing.assert_array_equal(trained.finish().user_factors, first.fit(ratings).user_factors)

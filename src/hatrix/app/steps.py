@@ -132,8 +132,22 @@ def train(recipe: Algorithm, train: Ratings, training: Training, output: Output)
     seconds = time.perf_counter() - started
     for note in () if model.unfinished else model.notes:
         warnings.warn(note, stacklevel=1)
+    if words := _resolved(recipe, model, seconds):
+        output.note(words)
     output.note(f"trained in {seconds:.1f} s, {len(model.history)} epochs")
     return model, seconds
+
+
+def _resolved(recipe: Algorithm, model: FactorModel, seconds: float) -> str:
+    """Say which numbers "auto" stands for in a fit, and what it took to find them; nothing if there are none."""
+    left = [name for name, value in recipe.model_dump().items() if value == "auto"]
+    numbers = {name: getattr(model.recipe, name) for name in left}
+    said = ", ".join(
+        f"{name}={value:.4g}" if isinstance(value, float) else f"{name}={value}"
+        for name, value in numbers.items()
+    )
+    share = model.resolving / max(seconds, model.resolving, 1e-9)
+    return f"auto: {said}; found in {model.resolving:.2f} s, {share:.0%} of the fit" if left else ""
 
 
 def leave_unfinished(model: FactorModel, out: Path, *, seen: bool, hint: str = "") -> NoReturn:

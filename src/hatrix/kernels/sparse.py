@@ -20,10 +20,13 @@ from hatrix.kernels.simd import combine, load, store
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
-__all__ = ["LANES", "Sparse", "multiply", "wide", "zeros"]
+__all__ = ["LANES", "NARROW", "Sparse", "multiply", "wide", "zeros"]
 
 LANES = 64
 """Columns at a time: four AVX-512 registers, and four whole cache lines of each row that is gathered."""
+
+NARROW = 16
+"""Columns of the narrowest block: one cache line of each row that is gathered."""
 
 
 class Sparse(NamedTuple):
@@ -63,9 +66,11 @@ def multiply(
 ) -> None:
     """``out = scale · A @ X + near[0] · near[1] + far[0] · far[1]``.
 
-    ``X`` and ``out`` are from `zeros`, as wide as `wide` says. ``out`` may be the array of ``near`` or ``far``.
+    ``X`` and ``out`` are from `zeros`, as wide as `wide` says, or one slice of ``NARROW`` columns. ``out`` may be the array
+    of ``near`` or ``far``.
     """
-    kernel, slices = _multiply(LANES), X.shape[1] // LANES
+    lanes = min(LANES, X.shape[1])
+    kernel, slices = _multiply(lanes), X.shape[1] // lanes
     weights = [np.float32(term[0]) if term else np.float32(0) for term in (near, far)]
     blocks = [term[1] if term else out for term in (near, far)]
 

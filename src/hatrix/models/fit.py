@@ -14,7 +14,7 @@ from dataclasses import dataclass
 from functools import cached_property
 from numbers import Real
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, ClassVar, Literal, Self
+from typing import TYPE_CHECKING, Any, ClassVar, Literal, Self, TypeVar
 
 import numpy as np
 from pydantic import BaseModel, ConfigDict, ValidationError
@@ -30,6 +30,8 @@ from hatrix.models.validation import hold_out, refuse_dislikes, validate
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
+
+_Made = TypeVar("_Made")
 
 __all__ = ["Algorithm", "Checkpoint", "State", "Trained", "cores", "thread_count"]
 
@@ -151,8 +153,13 @@ class Algorithm(BaseModel, ABC):
         return self
 
     def resolve(self, train: Ratings, *, threads: int) -> tuple[Algorithm, tuple[str, ...]]:  # noqa: ARG002
-        """The recipe as `resolved` gives it, and notes for the model on what decided its numbers."""
-        return self.resolved(train), ()
+        """Return the recipe as `resolved` gives it, and notes for the model on what decided its numbers."""
+        found = self.resolved(train)
+        return found, tuple(found.remarks(self))
+
+    def remarks(self, left: Algorithm) -> list[str]:  # noqa: ARG002
+        """Return notes on what `resolved` found, for the model: this recipe is what ``left`` was resolved to."""
+        return []
 
     @abstractmethod
     def init(self, train: Ratings, *, seed: int, threads: int) -> State:
@@ -272,13 +279,22 @@ class Trained:
         ParameterError
             If the recipe needs a training of its own (see `Algorithm.shares_training`).
         """
-        recipe = self.recipe if recipe is None else recipe.resolved(self._loop.train)
+        recipe = self.recipe if recipe is None else self._resolved(recipe)
         if not recipe.shares_training(self.recipe):
             raise ParameterError(
                 f"{recipe!r} needs a training of its own: one of {self.recipe!r} can be finished with other "
                 f"values of {', '.join(sorted(recipe.late)) or 'nothing'} only"
             )
         return self._loop.model(recipe.finish(self.state), recipe)
+
+    def _resolved(self, recipe: Algorithm) -> Algorithm:
+        """Take what both recipes leave to the data from the training, and resolve the rest."""
+        given = self._loop.given
+        if type(recipe) is type(given):
+            names = [name for name in type(recipe).model_fields if getattr(recipe, name) == "auto"]
+            known = {name: getattr(self.recipe, name) for name in names if getattr(given, name) == "auto"}
+            recipe = recipe.replace(**known) if known else recipe
+        return recipe.resolved(self._loop.train)
 
 
 class _Loop:
@@ -319,7 +335,11 @@ class _Loop:
         if self.checkpoint is not None:  # now, not when hours of training are to be saved
             refuse_unwritable(self.checkpoint.path)
         self.resume = resume
-        self.recipe, notes = recipe.resolve(self.train, threads=self.threads)
+        started, self.given = time.perf_counter(), recipe
+        self.recipe, notes = _within_memory(
+            recipe, self.train, lambda: recipe.resolve(self.train, threads=self.threads)
+        )
+        self.resolving = time.perf_counter() - started if self.recipe != recipe else 0.0
         self.notes = list(notes)
         self.history: list[dict[str, float]] = []
         self.best: tuple[float, int, dict[str, NDArray[Any]]] | None = None
@@ -344,14 +364,11 @@ class _Loop:
 
     def _run(self, after_epoch: Callable[[Mapping[str, float]], bool] | None) -> Trained:
         started = time.perf_counter()
-        try:
-            state = self.recipe.init(self.train, seed=self.seed, threads=self.threads)
-        except MemoryError as error:
-            raise DataError(
-                f"there is not enough memory to fit {self.recipe.name} to {len(self.train):,} ratings of "
-                f"{len(self.train.users):,} users and {len(self.train.items):,} items ({error}): take fewer factors, or "
-                "read the ratings with memory="
-            ) from None
+        state: State = _within_memory(
+            self.recipe,
+            self.train,
+            lambda: self.recipe.init(self.train, seed=self.seed, threads=self.threads),
+        )
         if self.resume is not None and Path(self.resume).exists():
             self._restore(state)
         spent = self.history[-1]["seconds"] if self.history else 0.0
@@ -483,13 +500,31 @@ class _Loop:
     def model(self, factors: Factors, recipe: Algorithm, *, history: bool = True) -> FactorModel:
         rows, seen = (self.history, self.seen) if history else (None, None)
         return model_of(
-            recipe, self.train, factors, seed=self.seed, history=rows, notes=self.notes, seen=seen
+            recipe,
+            self.train,
+            factors,
+            seed=self.seed,
+            history=rows,
+            notes=self.notes,
+            seen=seen,
+            resolving=self.resolving,
         )
 
     @cached_property
     def seen(self) -> Seen:
         """The training rows by user."""
         return Seen.from_ratings(self.train, threads=self.threads)
+
+
+def _within_memory(recipe: Algorithm, train: Ratings, call: Callable[[], _Made]) -> _Made:
+    """Return what the call gives, and explain it if memory does not suffice."""
+    try:
+        return call()
+    except MemoryError as error:
+        raise DataError(
+            f"there is not enough memory to fit {recipe.name} to {len(train):,} ratings of {len(train.users):,} users and "
+            f"{len(train.items):,} items ({error}): take fewer factors, or read the ratings with memory="
+        ) from None
 
 
 def model_of(
@@ -501,6 +536,7 @@ def model_of(
     history: Sequence[Mapping[str, float]] | None,
     notes: Sequence[str] = (),
     seen: Seen | None,
+    resolving: float = 0.0,
 ) -> FactorModel:
     """The model of what was learned from ratings; without a history, one for a look between epochs."""
     import pandas as pd
@@ -522,6 +558,7 @@ def model_of(
         fingerprint="" if history is None else train.fingerprint,
         data_name=train.name,
         notes=tuple(notes),
+        resolving=resolving,
     )
 
 

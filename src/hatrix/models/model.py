@@ -93,6 +93,8 @@ class FactorModel(Answers):
         Of a model that `update` has taken further: how far (see `hatrix.models.drift.Drift`).
     merged
         Of each feedback store by its identity: the number of the last change that the model has taken in.
+    resolving
+        Seconds that resolving "auto" took in the fit; 0 if nothing was left to the data, or for a model from a file.
     """
 
     recipe: Algorithm
@@ -123,6 +125,7 @@ class FactorModel(Answers):
     origin: FactorModel | None = None
     drift: Drift | None = None
     merged: Mapping[str, int] = field(default_factory=dict)
+    resolving: float = 0.0
 
     def __post_init__(self) -> None:
         for name in ("mean", "fallback"):  # a NumPy scalar would widen float32 sums, a float does not

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 import numpy as np
 
 from hatrix.errors import DataError
-from hatrix.models.factors import USER
+from hatrix.models.factors import ITEM, USER
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -206,7 +206,10 @@ def projected(model: FactorModel, given: Given) -> Terms:
     terms, name = (
         (recipe.user_terms, "projection") if given.side == USER else (recipe.item_terms, "user_projection")
     )
-    return _terms(without_bias(terms(model.parts[name], given.other, given.value)))
+    each = without_bias(terms(model.parts[name], given.other, given.value))
+    if given.side == ITEM and recipe.factors == 0:  # the score of an item is its count
+        each[:, -1] = 1.0
+    return _terms(each)
 
 
 def alternating(model: FactorModel, given: Given) -> Terms:
