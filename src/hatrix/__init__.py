@@ -31,6 +31,7 @@ if TYPE_CHECKING:
     from hatrix.models.imported import from_implicit, from_surprise
     from hatrix.models.mf import MF, BiasedMF
     from hatrix.models.model import FactorModel
+    from hatrix.models.recommender import Recommender
     from hatrix.models.spectral import SpectralMF
     from hatrix.models.svdpp import SVDpp
 
@@ -54,6 +55,7 @@ __all__ = [
     "Popular",
     "RankingEvaluation",
     "Ratings",
+    "Recommender",
     "SVDpp",
     "SpectralMF",
     "Split",
@@ -92,6 +94,7 @@ _HOME = {
     "Popular": "hatrix.models.baseline:Popular",
     "RankingEvaluation": "hatrix.evaluation.ranking:RankingEvaluation",
     "Ratings": "hatrix.data.ratings:Ratings",
+    "Recommender": "hatrix.models.recommender:Recommender",
     "SVDpp": "hatrix.models.svdpp:SVDpp",
     "SpectralMF": "hatrix.models.spectral:SpectralMF",
     "Split": "hatrix.data.split:Split",

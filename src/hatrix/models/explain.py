@@ -47,6 +47,7 @@ def explain(
     """See `FactorModel.explain`."""
     import pandas as pd
 
+    model = model.list_model
     n = whole("n", n)
     removals = whole("removals", removals, 0)
     refuse_lists("user_id", user_id)
@@ -135,6 +136,7 @@ def carriers(
     items, values, contributions
         Rows and values of the m ratings, and an array (m, len(items)).
     """
+    model = model.list_model
     given = _history(model, user)
     if not len(given.other) or not model.flat.item_factors.shape[1]:
         shares = np.zeros((len(given.other), len(items)))

@@ -142,6 +142,16 @@ class Algorithm(BaseModel, ABC):
     def __delattr__(self, name: str) -> None:
         raise ParameterError(f"{name} cannot be deleted, since a recipe is frozen")
 
+    @property
+    def list_recipe(self) -> Algorithm:
+        """The recipe of the factors that rank items: this one, unless it combines several."""
+        return self
+
+    @property
+    def member_names(self) -> list[str]:
+        """Names of the models that its model has beside its own factors (see `FactorModel.members`)."""
+        return []
+
     def resolved(self, train: Ratings) -> Algorithm:  # noqa: ARG002
         """The recipe with numbers where it leaves them to the training part; `init`, `step` and `finish` need them."""
         return self

@@ -29,8 +29,9 @@ from hatrix._threads import one_blas_thread
 from hatrix.data.ids import Ids, as_column
 from hatrix.data.values import numbers
 from hatrix.errors import DataError
-from hatrix.models.bags import Attributes, line_of
+from hatrix.models.bags import Attributes, knows_attributes, line_of
 from hatrix.models.factors import ITEM, LARGEST, LARGEST_FACTOR, USER
+from hatrix.models.model import RATINGS
 from hatrix.models.pairwise import pairwise, pairwise_terms, rivals_of
 from hatrix.models.predictive import unknown_in
 from hatrix.models.rows import (
@@ -189,6 +190,8 @@ def fold_in(
     attributes: Mapping[str, Any] | None = None,
 ) -> FactorModel:
     """See `FactorModel.fold_in`."""
+    if RATINGS in model.members:
+        return _of_both(model, lambda one, known: fold_in(one, ratings, user_id=user_id, attributes=known), attributes, USER)
     given, notes = given_of(model, USER, ratings)
     line, more = line_of(model, USER, attributes)
     row = _row(model, _with_attributes(model, given, line))
@@ -221,6 +224,10 @@ def fold_in_item(
     attributes: Mapping[str, Any] | None = None,
 ) -> FactorModel:
     """See `FactorModel.fold_in_item`."""
+    if RATINGS in model.members:
+        return _of_both(
+            model, lambda one, known: fold_in_item(one, ratings, item_id=item_id, attributes=known), attributes, ITEM
+        )
     given, notes = given_of(model, ITEM, ratings)
     line, more = line_of(model, ITEM, attributes)
     row = _row(model, _with_attributes(model, given, line))
@@ -243,6 +250,26 @@ def fold_in_item(
         notes=(*model.notes, *notes, *more),
         origin=model,
     )
+
+
+def _of_both(
+    model: FactorModel,
+    folded: Callable[[FactorModel, Mapping[str, Any] | None], FactorModel],
+    attributes: Mapping[str, Any] | None,
+    side: int,
+) -> FactorModel:
+    """Fold into the model that ranks and into the one that predicts ratings.
+
+    Attributes go to those of the two that know some; if neither does, the first one says so in its error.
+    """
+    lists, ratings = model.list_model, model.members[RATINGS]
+    knows = [knows_attributes(one, side) for one in (lists, ratings)]
+    lists, ratings = (
+        folded(one, attributes if known or not any(knows) else None)
+        for one, known in zip((lists, ratings), knows, strict=True)
+    )
+    notes = tuple(dict.fromkeys((*model.notes, *lists.notes, *ratings.notes)))
+    return replace(lists, recipe=model.recipe, origin=model, notes=notes).with_member(RATINGS, ratings)
 
 
 def _with_attributes(model: FactorModel, given: Given, line: pd.DataFrame | None) -> Given:
