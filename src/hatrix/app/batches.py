@@ -19,7 +19,7 @@ import numpy as np
 
 from hatrix.app.fragments import encoded
 from hatrix.errors import HatrixError
-from hatrix.models.recommend import Recommender
+from hatrix.models.recommend import TopN
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -237,7 +237,7 @@ def _replies(served: Served, users: list[int | str], n: int) -> list[bytes]:
     model, fragments = served.model, served.fragments
     seen = None if model.seen is None else (model.seen.start, model.seen.item)
     rows = rows_of(model.users, users)
-    recommender = Recommender(model, n, None, seen)
+    recommender = TopN(model, n, None, seen)
     items, scores, lengths, basis = recommender.lists(rows)
     shown = _with_numbers(model, rows, items, scores, fragments)
     version = encoded(served.version)

@@ -262,13 +262,13 @@ class Insight:
     @cached_property
     def lists(self) -> Lists:
         """The ten items recommended to each user; of many users, to 20,000 drawn of them."""
-        from hatrix.models.recommend import Recommender
+        from hatrix.models.recommend import TopN
 
         model = self.model
         users = np.flatnonzero(model.user_count > 0)
         if len(users) > MOST_LISTED:
             users = np.sort(np.random.default_rng(0).choice(users, MOST_LISTED, replace=False))
-        recommender = Recommender.of(model, LISTED, exclude_seen=model.seen is not None, threads=1)
+        recommender = TopN.of(model, LISTED, exclude_seen=model.seen is not None, threads=1)
         items = recommender.lists(users).items
         row, place = np.nonzero(items >= 0)
         item = items[row, place]

@@ -14,7 +14,7 @@ from hatrix.app.personal import Person, user_of, visitor_of
 from hatrix.app.problems import Problem, responses
 from hatrix.app.schemas import LONGEST_WHERE, MOST_LISTED, MOST_N, PredictionsRequest, Rating, VisitorRequest
 from hatrix.models.explain import carriers
-from hatrix.models.recommend import Recommender
+from hatrix.models.recommend import TopN
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -135,7 +135,7 @@ def _list(
     )
 
 
-def _recommender(ask: Ask, person: Person, options: Mapping[str, Any]) -> Recommender:
+def _recommender(ask: Ask, person: Person, options: Mapping[str, Any]) -> TopN:
     model, options = person.model, dict(options)
     if options["risk"] is not None:
         _refuse_without_posterior(model, "risk")
@@ -154,7 +154,7 @@ def _recommender(ask: Ask, person: Person, options: Mapping[str, Any]) -> Recomm
             options[name] = [
                 given if label is None else label for label, given in zip(labels, options[name], strict=True)
             ]
-    return Recommender.of(model, **options, threads=1)
+    return TopN.of(model, **options, threads=1)
 
 
 def _refuse_without_posterior(model: FactorModel, what: str) -> None:

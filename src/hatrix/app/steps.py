@@ -50,18 +50,20 @@ Items = Annotated[
     "movieId, id or the like, and title, year, genres or others; they are then shown with recommendations"),
 ]  # fmt: skip
 Name = Annotated[
-    str, Parameter(help=f"one of {', '.join(models.ALGORITHMS)}; write --help after it for its own flags")
+    str,
+    Parameter(
+        help=f"one of {', '.join(models.COMBINATIONS | models.ALGORITHMS)}; write --help after it for its own flags"
+    ),
 ]
 
 
 def recipe_named(name: str) -> type[Algorithm]:
-    if name not in models.ALGORITHMS:
-        near = difflib.get_close_matches(name, models.ALGORITHMS, n=1)
+    names = models.ALGORITHMS | models.COMBINATIONS
+    if name not in names:
+        near = difflib.get_close_matches(name, names, n=1)
         hint = f" (did you mean {near[0]}?)" if near else ""
-        raise ParameterError(
-            f"there is no algorithm {name!r}{hint}: choose from {', '.join(models.ALGORITHMS)}"
-        )
-    return models.algorithm(name)
+        raise ParameterError(f"there is no algorithm {name!r}{hint}: choose from {', '.join(names)}")
+    return models.recipe_type(name)
 
 
 def check_memory(memory: str | None, recipe: Algorithm) -> None:
@@ -132,7 +134,11 @@ def train(recipe: Algorithm, train: Ratings, training: Training, output: Output)
     seconds = time.perf_counter() - started
     for note in () if model.unfinished else model.notes:
         warnings.warn(note, stacklevel=1)
-    output.note(f"trained in {seconds:.1f} s, {len(model.history)} epochs")
+    parts = {model.list_model.recipe.name: model.list_model} | {
+        member.recipe.name: member for member in model.members.values()
+    }
+    epochs = ", ".join(f"{name} {len(one.history)} epochs" for name, one in parts.items())
+    output.note(f"trained in {seconds:.1f} s: {epochs}")
     return model, seconds
 
 

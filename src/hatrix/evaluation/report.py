@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import os
 from base64 import b64encode
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -30,6 +30,9 @@ def write(
     *,
     title: str | None = None,
     baselines: Mapping[str, Evaluation] | Mapping[str, RankingEvaluation] | None = None,
+    lists: RankingEvaluation | None = None,
+    list_baselines: Mapping[str, RankingEvaluation] | None = None,
+    warnings: Sequence[str] | None = None,
     protocol: str | None = None,
     command: str | None = None,
     model_file: str | None = None,
@@ -50,6 +53,10 @@ def write(
     baselines
         Evaluations of other models on the same test part to compare with, by name. With predicted ratings, always
         predicting the training mean is compared in any case.
+    lists, list_baselines
+        Beside an evaluation of predicted ratings: that of the model's top-N lists, and those of baselines.
+    warnings
+        What deserves attention; by default the warnings of the evaluation.
     protocol
         How the test part was made (`Split.protocol`); the report prints it.
     command
@@ -69,6 +76,9 @@ def write(
             evaluation,
             title=title,
             baselines=baselines,
+            lists=lists,
+            list_baselines=list_baselines,
+            warnings=warnings,
             protocol=protocol,
             command=command,
             model_file=model_file,
@@ -82,12 +92,16 @@ def render(
     *,
     title: str | None = None,
     baselines: Mapping[str, Evaluation] | Mapping[str, RankingEvaluation] | None = None,
+    lists: RankingEvaluation | None = None,
+    list_baselines: Mapping[str, RankingEvaluation] | None = None,
+    warnings: Sequence[str] | None = None,
     protocol: str | None = None,
     command: str | None = None,
     model_file: str | None = None,
 ) -> str:
     """The HTML of the report; `write` describes the parameters."""
     from hatrix.evaluation import ranking_sections, sections
+    from hatrix.evaluation.layout import of_both
     from hatrix.evaluation.ranking import RankingEvaluation
 
     counted = "users" if isinstance(evaluation, RankingEvaluation) else "ratings"
@@ -104,6 +118,14 @@ def render(
             )
     tell: Any = ranking_sections.story if isinstance(evaluation, RankingEvaluation) else sections.story
     story = tell(evaluation, baselines or {}, protocol=protocol, command=command, model_file=model_file)
+    if lists is not None:
+        beside = ranking_sections.story(
+            lists, list_baselines or {}, protocol=protocol, command=command, model_file=model_file
+        )
+        story = of_both(story, beside)
+    if warnings is not None:
+        notes = evaluation.model.notes if lists is None else lists.model.notes
+        story = story._replace(warnings=[*warnings, *notes])
     return page(story, title=title)
 
 

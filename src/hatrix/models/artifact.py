@@ -189,7 +189,9 @@ def load(path: str | Path, *, verify: bool = True) -> FactorModel:
     try:
         model = _model(arrays, header)
         if arrays:
-            raise ModelFileError(f"has an array {min(arrays)!r}, which this hatrix does not know: upgrade hatrix")
+            raise ModelFileError(
+                f"has an array {min(arrays)!r}, which this hatrix does not know: upgrade hatrix"
+            )
         for fault in _faults(model, contents=verify):
             raise ModelFileError(f"is not consistent: {fault}")
     except ModelFileError as error:
@@ -231,7 +233,7 @@ def _model(
     shared = _shared(arrays, header) if owner is None else {name: getattr(owner, name) for name in SHARED}
     recipe = _recipe(header)
     by_draw = "posterior.noise" in arrays
-    learned = {
+    learned: dict[str, Any] = {
         name: take(arrays, name, *FLOATS, axes=2 if by_draw else axes) for name, axes in LEARNED.items()
     }
     time = posterior = days = None

@@ -191,7 +191,12 @@ def fold_in(
 ) -> FactorModel:
     """See `FactorModel.fold_in`."""
     if RATINGS in model.members:
-        return _of_both(model, lambda one, known: fold_in(one, ratings, user_id=user_id, attributes=known), attributes, USER)
+        return _of_both(
+            model,
+            lambda one, known: fold_in(one, ratings, user_id=user_id, attributes=known),
+            attributes,
+            USER,
+        )
     given, notes = given_of(model, USER, ratings)
     line, more = line_of(model, USER, attributes)
     row = _row(model, _with_attributes(model, given, line))
@@ -226,7 +231,10 @@ def fold_in_item(
     """See `FactorModel.fold_in_item`."""
     if RATINGS in model.members:
         return _of_both(
-            model, lambda one, known: fold_in_item(one, ratings, item_id=item_id, attributes=known), attributes, ITEM
+            model,
+            lambda one, known: fold_in_item(one, ratings, item_id=item_id, attributes=known),
+            attributes,
+            ITEM,
         )
     given, notes = given_of(model, ITEM, ratings)
     line, more = line_of(model, ITEM, attributes)

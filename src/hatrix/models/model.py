@@ -282,9 +282,7 @@ class FactorModel(Answers):
         DataError
             If the model has no posterior, or was trained on more than 50 distinct ratings.
         """
-        return predictive.probabilities(
-            self._predictor, predictive.pairs_of(self, user_ids, item_ids, times)
-        )
+        return predictive.probabilities(self._predictor, predictive.pairs_of(self, user_ids, item_ids, times))
 
     def calibrate(self, held_out: Ratings) -> FactorModel:
         """A model whose intervals cover as they say on ratings like the held-out ones: conformal prediction.

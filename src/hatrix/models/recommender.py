@@ -87,9 +87,15 @@ class Recommender(Algorithm):
     task: ClassVar[Literal["rating", "ranking"]] = "ranking"
 
     ratings: Part | None = Field(
-        default=BiasedMF(), description="algorithm that predicts ratings, or none for lists alone"
+        default=BiasedMF(),
+        description="algorithm that predicts ratings, or none for lists alone",
+        json_schema_extra={"flag": "ratings_by"},
     )
-    lists: Part = Field(default=ImplicitALS(), description="algorithm that ranks items for lists")
+    lists: Part = Field(
+        default=ImplicitALS(),
+        description="algorithm that ranks items for lists",
+        json_schema_extra={"flag": "lists_by"},
+    )
 
     @model_validator(mode="after")
     def _of_one_part_each(self) -> Recommender:
@@ -136,15 +142,14 @@ class Recommender(Algorithm):
         recipe = self.resolved(train) if hasattr(train, "implicit") else self
         how: dict[str, Any] = {"seed": seed, "threads": threads, "progress": progress}
         lists = recipe.lists.fit(train, valid, checkpoint=checkpoint, resume=resume, **how)
-        if recipe.ratings is None:
+        predictor = recipe.ratings
+        if predictor is None:
             return replace(lists, recipe=recipe.replace(lists=lists.recipe))
         if lists.unfinished:
             note = f"{UNFINISHED}: the part for ratings was not trained"
             recipe = recipe.replace(ratings=None, lists=lists.recipe)
             return replace(lists, recipe=recipe, notes=(*lists.notes, note))
-        ratings = recipe.ratings.fit(
-            train, valid, checkpoint=_beside(checkpoint), resume=_beside(resume), **how
-        )
+        ratings = predictor.fit(train, valid, checkpoint=_beside(checkpoint), resume=_beside(resume), **how)
         return combined(lists, ratings)
 
     def train(
