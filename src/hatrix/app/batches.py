@@ -261,10 +261,10 @@ def _with_numbers(
     scores: NDArray[np.float64],
     fragments: Fragments,
 ) -> list[list[bytes]]:
-    """Each item of each list with its score and, of models of ratings, the rating predicted."""
+    """Return each item of each list with its score and, of models that predict ratings, its predicted rating."""
     numbers = [scores]
     form = b"%b%a}"
-    if model.task == "rating":
+    if model.rating_model is not None:
         user = np.repeat(rows, items.shape[1])
         numbers.append(model.predict_rows(user, items.ravel(), clip=True).reshape(items.shape))
         form = b'%b%a,"rating":%a}'

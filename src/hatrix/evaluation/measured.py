@@ -79,19 +79,7 @@ class Measured:
         """Write one self-contained HTML file about both tasks; `hatrix.evaluation.report.write` has the parameters."""
         from hatrix.evaluation import report
 
-        beside = self.lists is not None and self.lists is not self.main
-        report.write(
-            self.main,
-            path,
-            title=title,
-            baselines=self.baselines(self.main),
-            lists=self.lists if beside else None,
-            list_baselines=self.baselines(self.lists) if beside and self.lists is not None else None,
-            warnings=self.warnings,
-            protocol=protocol,
-            command=command,
-            model_file=model_file,
-        )
+        report.write(self, path, title=title, protocol=protocol, command=command, model_file=model_file)
 
 
 def measure(

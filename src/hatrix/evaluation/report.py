@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import os
 from base64 import b64encode
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -16,23 +16,21 @@ from hatrix.errors import DataError, ParameterError
 if TYPE_CHECKING:
     from hatrix.evaluation.evaluate import Evaluation
     from hatrix.evaluation.layout import Story
+    from hatrix.evaluation.measured import Measured
     from hatrix.evaluation.ranking import RankingEvaluation
 
-__all__ = ["LIBRARIES", "library", "page", "policy", "render", "save", "write"]
+__all__ = ["LIBRARIES", "library", "page", "policy", "render", "save", "story_of", "write"]
 
 HERE = Path(__file__).parent
 LIBRARIES = ("vega.min.js", "vega-lite.min.js", "vega-embed.min.js")
 
 
 def write(
-    evaluation: Evaluation | RankingEvaluation,
+    evaluation: Evaluation | RankingEvaluation | Measured,
     path: str | os.PathLike[str],
     *,
     title: str | None = None,
     baselines: Mapping[str, Evaluation] | Mapping[str, RankingEvaluation] | None = None,
-    lists: RankingEvaluation | None = None,
-    list_baselines: Mapping[str, RankingEvaluation] | None = None,
-    warnings: Sequence[str] | None = None,
     protocol: str | None = None,
     command: str | None = None,
     model_file: str | None = None,
@@ -45,7 +43,8 @@ def write(
     Parameters
     ----------
     evaluation
-        What `hatrix.evaluate` or `hatrix.evaluate_ranking` returned.
+        What `hatrix.evaluate` or `hatrix.evaluate_ranking` returned, or `hatrix.evaluation.measured.measure`, which has
+        both and its own baselines.
     path
         Where to write it; an existing file is replaced.
     title
@@ -53,10 +52,6 @@ def write(
     baselines
         Evaluations of other models on the same test part to compare with, by name. With predicted ratings, always
         predicting the training mean is compared in any case.
-    lists, list_baselines
-        Beside an evaluation of predicted ratings: that of the model's top-N lists, and those of baselines.
-    warnings
-        What deserves attention; by default the warnings of the evaluation.
     protocol
         How the test part was made (`Split.protocol`); the report prints it.
     command
@@ -71,39 +66,40 @@ def write(
     DataError
         If a baseline was evaluated on other ratings or users, or in another way.
     """
-    save(
-        render(
-            evaluation,
-            title=title,
-            baselines=baselines,
-            lists=lists,
-            list_baselines=list_baselines,
-            warnings=warnings,
-            protocol=protocol,
-            command=command,
-            model_file=model_file,
-        ),
-        path,
-    )
+    about = {"protocol": protocol, "command": command, "model_file": model_file}
+    save(render(evaluation, title=title, baselines=baselines, **about), path)
 
 
 def render(
-    evaluation: Evaluation | RankingEvaluation,
+    evaluation: Evaluation | RankingEvaluation | Measured,
     *,
     title: str | None = None,
     baselines: Mapping[str, Evaluation] | Mapping[str, RankingEvaluation] | None = None,
-    lists: RankingEvaluation | None = None,
-    list_baselines: Mapping[str, RankingEvaluation] | None = None,
-    warnings: Sequence[str] | None = None,
     protocol: str | None = None,
     command: str | None = None,
     model_file: str | None = None,
 ) -> str:
-    """The HTML of the report; `write` describes the parameters."""
+    """Return the HTML of the report; `write` describes the parameters."""
+    about = {"protocol": protocol, "command": command, "model_file": model_file}
+    return page(story_of(evaluation, baselines, **about), title=title)
+
+
+def story_of(
+    evaluation: Evaluation | RankingEvaluation | Measured,
+    baselines: Mapping[str, Evaluation] | Mapping[str, RankingEvaluation] | None = None,
+    **about: str | None,
+) -> Story:
+    """Return what the report says; `write` describes the parameters."""
     from hatrix.evaluation import ranking_sections, sections
     from hatrix.evaluation.layout import of_both
+    from hatrix.evaluation.measured import Measured
     from hatrix.evaluation.ranking import RankingEvaluation
 
+    if isinstance(evaluation, Measured):
+        both = [one for one in (evaluation.errors, evaluation.lists) if one is not None]
+        stories = [story_of(one, evaluation.baselines(one), **about) for one in both]
+        story = of_both(*stories) if len(stories) == 2 else stories[0]
+        return story._replace(warnings=[*evaluation.warnings, *evaluation.model.notes])
     counted = "users" if isinstance(evaluation, RankingEvaluation) else "ratings"
     for name, other in (baselines or {}).items():
         if type(other) is not type(evaluation):
@@ -117,16 +113,8 @@ def render(
                 "evaluate both on the same test part"
             )
     tell: Any = ranking_sections.story if isinstance(evaluation, RankingEvaluation) else sections.story
-    story = tell(evaluation, baselines or {}, protocol=protocol, command=command, model_file=model_file)
-    if lists is not None:
-        beside = ranking_sections.story(
-            lists, list_baselines or {}, protocol=protocol, command=command, model_file=model_file
-        )
-        story = of_both(story, beside)
-    if warnings is not None:
-        notes = evaluation.model.notes if lists is None else lists.model.notes
-        story = story._replace(warnings=[*warnings, *notes])
-    return page(story, title=title)
+    told: Story = tell(evaluation, baselines or {}, **about)
+    return told
 
 
 def page(story: Story, *, title: str | None = None) -> str:

@@ -24,7 +24,18 @@ if TYPE_CHECKING:
 
     Floats = NDArray[np.float64]
 
-__all__ = ["carriers", "explain"]
+__all__ = ["Reason", "carriers", "explain", "reasons"]
+
+NEGLIGIBLE = 0.1
+"""Contributions below this share of the standard deviation of a user's scores over all items are no reasons."""
+
+
+class Reason(NamedTuple):
+    """A rating that raised an item in a user's list: row of the rated item, rating, and what it adds to the score."""
+
+    item: int
+    rating: float
+    contribution: float
 
 
 class _Reasons(NamedTuple):
@@ -143,6 +154,38 @@ def carriers(
     else:
         shares = _reasons(model, user, given).factors @ model.flat.item_factors[items].astype(np.float64).T
     return given.other.tolist(), given.value.tolist(), shares
+
+
+def reasons(model: FactorModel, user: int, items: NDArray[np.int64], n: int = 3) -> list[list[Reason]]:
+    """Return the ratings that raised each item in the list of a user, the strongest first.
+
+    A rating is a reason if it adds to the item's score, by more than a negligible amount (see `NEGLIGIBLE`), and if the
+    user did not dislike the item rated: ratings below the middle of the scale are dislikes. An item without a reason is in
+    the list because everybody likes it.
+
+    Parameters
+    ----------
+    model
+        A model with its training ratings.
+    user, items
+        Row numbers; the user's is not of a cold one.
+    n
+        Maximum number of reasons for each item.
+    """
+    rated, values, shares = carriers(model, user, items)
+    flat = model.list_model.flat
+    personal = flat.item_factors @ flat.user_factors[user]
+    least = NEGLIGIBLE * float(np.std(personal + flat.item_bias)) if len(personal) else 0.0
+    liked = np.ones(len(values), bool)
+    if model.scale is not None:
+        liked = np.asarray(values) >= (model.scale[0] + model.scale[1]) / 2
+    found = []
+    for item, share in zip(items.tolist(), shares.T, strict=True):
+        order = [at for at in np.argsort(-share, kind="stable").tolist() if liked[at] and rated[at] != item]
+        found.append(
+            [Reason(rated[at], values[at], float(share[at])) for at in order[:n] if share[at] > least]
+        )
+    return found
 
 
 def _scores(model: FactorModel, user: int) -> Floats:

@@ -179,6 +179,11 @@ class FactorModel(Answers):
         return replace(self, members={**self.members, name: replace(member, **shared)})
 
     @property
+    def has_intervals(self) -> bool:
+        """Whether predicted ratings come with intervals, because the model that predicts them has a posterior."""
+        return self._predictor.posterior is not None
+
+    @property
     def _predictor(self) -> FactorModel:
         return self.members.get(RATINGS, self)
 
