@@ -211,9 +211,7 @@ def test_where_files_cannot_be(model, tmp_path):
 
 def test_lists_longer_than_the_catalogue_are_made_many_at_a_time(model, monkeypatch):
     blocks, lists = [], TopN.lists
-    monkeypatch.setattr(
-        TopN, "lists", lambda self, rows: (blocks.append(len(rows)), lists(self, rows))[1]
-    )
+    monkeypatch.setattr(TopN, "lists", lambda self, rows: (blocks.append(len(rows)), lists(self, rows))[1])
     model.recommend_all(10**9)
     assert blocks == [16, 16, 16, 12]
 

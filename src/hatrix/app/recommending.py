@@ -170,10 +170,12 @@ def _without_posterior(model: FactorModel, what: str) -> Problem:
     )
 
 
-def _because(ask: Ask, person: Person, rows: NDArray[np.int64]) -> list[list[dict[str, Any]]]:
-    """Return, for each item, the ratings that raised it in the list."""
-    if person.row < 0 or person.model.seen is None:
+def _because(ask: Ask, person: Person, rows: NDArray[np.int64]) -> list[list[dict[str, Any]] | None]:
+    """Return, for each item, the ratings that raised it in the list; None where the model does not have them."""
+    if person.row < 0:
         return [[] for _ in rows]
+    if person.model.seen is None:
+        return [None for _ in rows]
     return [
         [
             {
