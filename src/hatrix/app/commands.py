@@ -31,6 +31,7 @@ from hatrix.app.flags import (
     whole,
     with_recipe,
 )
+from hatrix.app.sample import example_in_words, example_of
 from hatrix.app.spark import commands as on_spark
 from hatrix.app.staging import refuse_unwritable, staged
 from hatrix.app.steps import (
@@ -152,6 +153,7 @@ def run(
         _history(model).to_csv(stage / HISTORY, index=False)
         write_parquet(split.test.to_frame(), stage / TEST)
         result.report(stage / REPORT, protocol=split.protocol, command=invoked)
+        example = example_of(model)
         facts = {
             **facts_of(model),
             "n_train": len(split.train),
@@ -159,11 +161,12 @@ def run(
             "split": split.protocol,
             "read": None if ratings.report is None else asdict(ratings.report),
             **result.to_dict(),
+            "example": example,
             "train_seconds": seconds,
             "seconds": time.perf_counter() - started,
         }
         text = (
-            f"{_summary(result)}\n"
+            f"{_summary(result)}\n\n{example_in_words(example)}\n\n"
             f"{len(split.train):,} training and {len(split.test):,} test ratings ({split.protocol}); "
             f"trained in {seconds:.1f} s, {facts['seconds']:.1f} s in all\n\n"
             f"report: {out / REPORT}"
