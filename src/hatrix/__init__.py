@@ -26,6 +26,7 @@ if TYPE_CHECKING:
     from hatrix.models.artifact import load
     from hatrix.models.baseline import Bias, Popular
     from hatrix.models.bayesian import BayesianMF
+    from hatrix.models.blend import Blend
     from hatrix.models.bpr import BPR
     from hatrix.models.fit import Checkpoint
     from hatrix.models.imported import from_implicit, from_surprise
@@ -44,6 +45,7 @@ __all__ = [
     "BayesianMF",
     "Bias",
     "BiasedMF",
+    "Blend",
     "Checkpoint",
     "Comparison",
     "CrossValidation",
@@ -84,6 +86,7 @@ _HOME = {
     "MF": "hatrix.models.mf:MF",
     "Bias": "hatrix.models.baseline:Bias",
     "BiasedMF": "hatrix.models.mf:BiasedMF",
+    "Blend": "hatrix.models.blend:Blend",
     "Checkpoint": "hatrix.models.fit:Checkpoint",
     "Comparison": "hatrix.evaluation.comparison:Comparison",
     "CrossValidation": "hatrix.evaluation.folds:CrossValidation",

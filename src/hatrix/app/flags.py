@@ -390,8 +390,8 @@ def with_recipe(
     kept = [one for one in signature.parameters.values() if one.name != "recipe" and one.name not in given]
     declared = recipe.model_fields if recipe else {}
     group = Group(f"Hyper-parameters of {recipe.name if recipe else None}", sort_key=1)
-    made = [_hyper_parameter(name, field, group) for name, field in declared.items()]
-    called = {name: _called(name, field) for name, field in declared.items()}
+    called = {name: called for name, field in declared.items() if (called := _called(name, field))}
+    made = [_hyper_parameter(name, declared[name], group) for name in called]
 
     def filled(*args: Any, **kwargs: Any) -> None:
         chosen = {name: kwargs.pop(as_flag) for name, as_flag in called.items() if as_flag in kwargs}
@@ -402,39 +402,44 @@ def with_recipe(
     return filled
 
 
-def _called(name: str, field: FieldInfo) -> str:
-    """Return the name of a hyper-parameter's flag: its own, unless the declaration says another one."""
+def _called(name: str, field: FieldInfo) -> str | None:
+    """Return the name of a hyper-parameter's flag: its own, unless the declaration says another one, or none at all."""
     extra = field.json_schema_extra
-    return str(extra.get("flag", name)) if isinstance(extra, dict) else name
+    found = extra.get("flag", name) if isinstance(extra, dict) else name
+    return None if found is None else str(found)
 
 
-def _is_recipe(field: FieldInfo) -> bool:
+def _holds_recipes(field: FieldInfo) -> bool:
     from hatrix.models.fit import Algorithm
-    from hatrix.models.hyperparameters import kinds
+    from hatrix.models.hyperparameters import bare, kinds
 
-    return any(isinstance(kind, type) and issubclass(kind, Algorithm) for kind in kinds(field))
+    found = [bare(inner) for kind in kinds(field) for inner in (get_args(kind)[:1] or (kind,))]
+    return any(isinstance(kind, type) and issubclass(kind, Algorithm) for kind in found)
 
 
-def _of_recipe(name: str, field: FieldInfo, group: Group) -> inspect.Parameter:
-    """Return the flag of a hyper-parameter that is a recipe itself: it takes the name of an algorithm."""
+def _of_recipes(name: str, field: FieldInfo, group: Group) -> inspect.Parameter:
+    """Return the flag of a hyper-parameter that is a recipe, or several: it takes names of algorithms."""
+    several = get_origin(field.annotation) is tuple
 
     def convert(_type: Any, tokens: Sequence[Token]) -> Any:
         given = tokens[0].value
-        if given == "none" and not isinstance(field.annotation, type):
+        if given == "none" and type(None) in get_args(field.annotation):
             return None
         try:
-            return algorithm(given)()
+            found = [algorithm(one.strip())() for one in (given.split(",") if several else [given])]
         except ParameterError as error:
             raise ValueError(str(error)) from None
+        return found if several else found[0]
 
+    required = field.is_required()
     parameter = Parameter(
         help=field.description, group=group, converter=convert, accepts_keys=False, n_tokens=1,
-        show_default=lambda recipe: recipe.name,
+        show_default=False if required else (lambda recipe: recipe.name),
     )  # fmt: skip
     return inspect.Parameter(
-        _called(name, field),
+        _called(name, field) or name,
         inspect.Parameter.KEYWORD_ONLY,
-        default=field.default,
+        default=inspect.Parameter.empty if required else field.default,
         annotation=Annotated[Any, parameter],
     )
 
@@ -442,8 +447,8 @@ def _of_recipe(name: str, field: FieldInfo, group: Group) -> inspect.Parameter:
 def _hyper_parameter(name: str, field: FieldInfo, group: Group) -> inspect.Parameter:
     from hatrix.models.hyperparameters import words
 
-    if _is_recipe(field):
-        return _of_recipe(name, field, group)
+    if _holds_recipes(field):
+        return _of_recipes(name, field, group)
     bounds = _bounds(field)
     is_switch = field.annotation is bool
     parameter = Parameter(
@@ -513,7 +518,8 @@ def algorithms_with(option: str) -> list[str]:
 
 
 def _flags_of(name: str) -> list[str]:
-    return [flag(_called(each, field)) for each, field in recipe_type(name).model_fields.items()]
+    fields = recipe_type(name).model_fields.items()
+    return [flag(called) for each, field in fields if (called := _called(each, field))]
 
 
 def algorithm_in(tokens: Iterable[str], command: App) -> str | None:

@@ -7,9 +7,10 @@ memory in another way cannot be written down: a comment then says what a name in
 from __future__ import annotations
 
 import math
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from hatrix.data.origin import code_of
+from hatrix.models.fit import Algorithm
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -19,7 +20,6 @@ if TYPE_CHECKING:
     from hatrix.evaluation.evaluate import Evaluation
     from hatrix.evaluation.ranking import RankingEvaluation
     from hatrix.evaluation.tune import Tuning
-    from hatrix.models.fit import Algorithm
     from hatrix.models.model import FactorModel
 
 __all__ = ["of_comparison", "of_evaluation", "of_search", "recipe_in_code"]
@@ -98,13 +98,21 @@ def of_search(result: Tuning) -> str:
 
 def recipe_in_code(recipe: Algorithm) -> str:
     """Return a recipe as code, with the hyper-parameters that differ from their defaults."""
-    default = type(recipe)()
     changed = {
         name: value
-        for name in type(recipe).model_fields
-        if (value := getattr(recipe, name)) != getattr(default, name)
+        for name, field in type(recipe).model_fields.items()
+        if (value := getattr(recipe, name)) != field.default
     }
-    return f"hx.{type(recipe).__name__}({', '.join(f'{name}={code_of(value)}' for name, value in changed.items())})"
+    return f"hx.{type(recipe).__name__}({', '.join(f'{name}={_in_code(value)}' for name, value in changed.items())})"
+
+
+def _in_code(value: Any) -> str | None:
+    """Return the value of a hyper-parameter as code; recipes inside recipes, too."""
+    if isinstance(value, Algorithm):
+        return recipe_in_code(value)
+    if isinstance(value, tuple) and any(isinstance(one, Algorithm) for one in value):
+        return f"[{', '.join(map(recipe_in_code, value))}]"
+    return code_of(value)
 
 
 def _training(model: FactorModel, origin: Origin) -> tuple[str, list[str]] | None:

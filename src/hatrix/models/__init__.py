@@ -26,7 +26,10 @@ ALGORITHMS = {
     "bpr": "hatrix.models.bpr:BPR",
 }
 
-COMBINATIONS = {"recommender": "hatrix.models.recommender:Recommender"}
+COMBINATIONS = {
+    "recommender": "hatrix.models.recommender:Recommender",
+    "blend": "hatrix.models.blend:Blend",
+}
 """Recipes that combine algorithms."""
 
 

@@ -204,12 +204,35 @@ def _history(model: FactorModel, user: int) -> Given:
     rows = model.seen.of(user)
     item, value = model.seen.item[rows].astype(np.int64), model.seen.value[rows]
     order = np.argsort(item, kind="stable")
-    attributes = Attributes(model, USER, np.array([user])).of(user)
-    return Given(USER, item[order], value[order], attributes)
+    return Given(USER, item[order], value[order], _attributes(model, user))
+
+
+def _attributes(model: FactorModel, user: int) -> Floats | None:
+    return Attributes(model, USER, np.array([user])).of(user)
+
+
+def _added(parts: list[tuple[float, _Reasons]]) -> _Reasons:
+    """Return the terms of a blend's row: those of its members side by side, times their weights."""
+    weights, found = [weight for weight, _ in parts], [reasons for _, reasons in parts]
+    scaled = {
+        name: np.concatenate(
+            [weight * getattr(one, name) for weight, one in zip(weights, found, strict=True)], axis=-1
+        )
+        for name in ("prior", "attributes", "factors")
+    }
+    bias = sum(weight * one.bias for weight, one in zip(weights, found, strict=True))
+    return _Reasons(**scaled, bias=np.asarray(bias))
 
 
 def _reasons(model: FactorModel, user: int, given: Given) -> _Reasons:
-    """The terms of the user's row, draws side by side as in `Factors.flat`."""
+    """The terms of the user's row, draws side by side as in `Factors.flat`; of a blend, those of its members."""
+    if blended := model.recipe.weighted_members(model):
+        return _added(
+            [
+                (weight, _reasons(member, user, given._replace(attributes=_attributes(member, user))))
+                for weight, member in blended
+            ]
+        )
     width = model.user_factors.shape[1]
     if not len(given.other) and model.posterior is None:
         return _Reasons(np.zeros(width), np.zeros(width), np.zeros((0, width)), np.zeros(0))

@@ -31,7 +31,6 @@ from hatrix.data.values import numbers
 from hatrix.errors import DataError
 from hatrix.models.bags import Attributes, knows_attributes, line_of
 from hatrix.models.factors import ITEM, LARGEST, LARGEST_FACTOR, USER
-from hatrix.models.model import RATINGS
 from hatrix.models.pairwise import pairwise, pairwise_terms, rivals_of
 from hatrix.models.predictive import unknown_in
 from hatrix.models.rows import (
@@ -190,8 +189,8 @@ def fold_in(
     attributes: Mapping[str, Any] | None = None,
 ) -> FactorModel:
     """See `FactorModel.fold_in`."""
-    if RATINGS in model.members:
-        return _of_both(
+    if model.members:
+        return _of_members(
             model,
             lambda one, known: fold_in(one, ratings, user_id=user_id, attributes=known),
             attributes,
@@ -229,8 +228,8 @@ def fold_in_item(
     attributes: Mapping[str, Any] | None = None,
 ) -> FactorModel:
     """See `FactorModel.fold_in_item`."""
-    if RATINGS in model.members:
-        return _of_both(
+    if model.members:
+        return _of_members(
             model,
             lambda one, known: fold_in_item(one, ratings, item_id=item_id, attributes=known),
             attributes,
@@ -260,24 +259,31 @@ def fold_in_item(
     )
 
 
-def _of_both(
+def _of_members(
     model: FactorModel,
     folded: Callable[[FactorModel, Mapping[str, Any] | None], FactorModel],
     attributes: Mapping[str, Any] | None,
     side: int,
 ) -> FactorModel:
-    """Fold into the model that ranks and into the one that predicts ratings.
+    """Fold into each model that this one is made of.
 
-    Attributes go to those of the two that know some; if neither does, the first one says so in its error.
+    Attributes go to those that know some; if none does, the first one says so in its error.
     """
-    lists, ratings = model.list_model, model.members[RATINGS]
-    knows = [knows_attributes(one, side) for one in (lists, ratings)]
-    lists, ratings = (
-        folded(one, attributes if known or not any(knows) else None)
-        for one, known in zip((lists, ratings), knows, strict=True)
-    )
-    notes = tuple(dict.fromkeys((*model.notes, *lists.notes, *ratings.notes)))
-    return replace(lists, recipe=model.recipe, origin=model, notes=notes).with_member(RATINGS, ratings)
+    some = attributes is not None and any(knows_attributes(one, side) for one in members_of(model))
+
+    def change(one: FactorModel) -> FactorModel:
+        return folded(one, attributes if not some or one.members or knows_attributes(one, side) else None)
+
+    return model.recipe.changed(model, change)
+
+
+def members_of(model: FactorModel) -> list[FactorModel]:
+    """Return the models with factors of their own that a model is made of."""
+    if not model.members:
+        return [model]
+    own = [] if model.recipe.weighted_members(model) else [model.list_model]
+    inside = [one for member in model.members.values() for one in members_of(member)]
+    return [one for one in own if one is not model] + inside
 
 
 def _with_attributes(model: FactorModel, given: Given, line: pd.DataFrame | None) -> Given:

@@ -318,7 +318,8 @@ class FactorModel(Answers):
         self, user: NDArray[Any], item: NDArray[Any], *, times: NDArray[Any] | None = None, clip: bool = False
     ) -> NDArray[np.float64]:
         """Predictions for row numbers, -1 standing for an unknown id."""
-        predicted = predictive.ratings(self._predictor, Pairs(user, item, times))
+        predictor = self._predictor
+        predicted = predictor.recipe.ratings_of(predictor, Pairs(user, item, times))
         return np.clip(predicted, *self.scale) if clip and self.scale else predicted
 
     def is_fallback(self, user: NDArray[Any], item: NDArray[Any]) -> NDArray[np.bool_]:

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Literal, NoReturn, f
 from pydantic import BeforeValidator, Field, PlainSerializer, model_validator
 
 from hatrix.errors import ParameterError
-from hatrix.models import SEED, algorithm
+from hatrix.models import SEED, recipe_type
 from hatrix.models.als import ImplicitALS
 from hatrix.models.fit import Algorithm, Checkpoint, State
 from hatrix.models.mf import BiasedMF
@@ -38,7 +38,7 @@ def _recipe_of(given: Any) -> Any:
     changes = dict(given)
     name = changes.pop(ALGORITHM, None)
     try:
-        return algorithm(name)(**changes) if isinstance(name, str) else given
+        return recipe_type(name)(**changes) if isinstance(name, str) else given
     except (ParameterError, TypeError) as error:
         raise ValueError(str(error)) from None
 
@@ -123,6 +123,10 @@ class Recommender(Algorithm):
     def resolved(self, train: Ratings) -> Recommender:
         """Return the recipe without a part for ratings where there are none."""
         return self.replace(ratings=None) if train.implicit and self.ratings is not None else self
+
+    def changed(self, model: FactorModel, change: Callable[[FactorModel], FactorModel]) -> FactorModel:
+        found = combined(change(model.list_model), change(model.members[RATINGS]))
+        return replace(found, origin=None if found.origin is None else model)
 
     def fit(
         self,

@@ -17,7 +17,6 @@ from hatrix.models.drift import measured
 from hatrix.models.factors import ITEM, LARGEST, LARGEST_FACTOR, USER
 from hatrix.models.fit import cores
 from hatrix.models.fold_in import FOLDS, Fixed
-from hatrix.models.model import RATINGS
 from hatrix.models.predictive import unknown_in
 from hatrix.models.recommend import whole
 from hatrix.models.rows import Many
@@ -26,8 +25,6 @@ from hatrix.models.terms import in_type, solvable
 from hatrix.models.validation import refuse_dislikes
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
-
     import pandas as pd
     from numpy.typing import NDArray
 
@@ -48,8 +45,8 @@ ALTERNATING, SWEEPS = ("als", "implicit-als"), 15
 @one_blas_thread()
 def update(model: FactorModel, new: Ratings, *, sweeps: int = 2, threads: int | None = None) -> FactorModel:
     """See `FactorModel.update`."""
-    if RATINGS in model.members:
-        return _both(model, lambda one: update(one, new, sweeps=sweeps, threads=threads))
+    if model.members:
+        return model.recipe.changed(model, lambda one: update(one, new, sweeps=sweeps, threads=threads))
     sweeps = whole("sweeps", sweeps)
     _check_base(model)
     if not isinstance(new, Ratings):
@@ -87,8 +84,8 @@ def update(model: FactorModel, new: Ratings, *, sweeps: int = 2, threads: int | 
 @one_blas_thread()
 def forget(model: FactorModel, user_id: Any, *, refit: bool = False) -> FactorModel:
     """See `FactorModel.forget`."""
-    if RATINGS in model.members:
-        return _both(model, lambda one: forget(one, user_id, refit=refit))
+    if model.members:
+        return model.recipe.changed(model, lambda one: forget(one, user_id, refit=refit))
     _check_base(model)
     labels = as_column([user_id] if np.ndim(user_id) == 0 else user_id)
     rows = model.users.encode(labels)
@@ -111,14 +108,6 @@ def forget(model: FactorModel, user_id: Any, *, refit: bool = False) -> FactorMo
         return _swept(left, rest)
     theirs = np.unique(model.seen.item[np.isin(model.seen.user, rows)].astype(np.int64))
     return _solved(model, left, rest, (np.zeros(0, np.int64), theirs), 1, cores())
-
-
-def _both(model: FactorModel, change: Callable[[FactorModel], FactorModel]) -> FactorModel:
-    """Change the model that ranks and the one that predicts ratings."""
-    lists, ratings = change(model.list_model), change(model.members[RATINGS])
-    recipe = model.recipe.replace(lists=lists.recipe, ratings=ratings.recipe)
-    notes = tuple(dict.fromkeys((*lists.notes, *ratings.notes)))
-    return replace(lists, recipe=recipe, notes=notes).with_member(RATINGS, ratings)
 
 
 def without(model: FactorModel, gone: Rows) -> FactorModel:

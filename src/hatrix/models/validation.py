@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from hatrix.models.model import FactorModel
     from hatrix.models.seen import Seen
 
-__all__ = ["RANKED", "hold_out", "refuse_dislikes", "validate"]
+__all__ = ["RANKED", "hold_out", "ndcg", "refuse_dislikes", "validate"]
 
 RANKED = 20
 """Length of the lists that models which rank are validated on."""
@@ -113,7 +113,7 @@ def hold_out(
 def validate(model: FactorModel, seen: Seen, valid: Ratings, *, threads: int) -> tuple[str, float]:
     """Name and value of the figure: RMSE of the clipped predictions, or mean NDCG@20 of a model that ranks."""
     if model.task == "ranking":
-        return "valid_ndcg", _ndcg(model, seen, valid, threads)
+        return "valid_ndcg", ndcg(model, seen, valid, threads)
     total = 0.0
     for part in valid.slices():
         piece = valid.take(part)
@@ -122,7 +122,7 @@ def validate(model: FactorModel, seen: Seen, valid: Ratings, *, threads: int) ->
     return "valid_rmse", float(np.sqrt(total / len(valid)))
 
 
-def _ndcg(model: FactorModel, seen: Seen, valid: Ratings, threads: int) -> float:
+def ndcg(model: FactorModel, seen: Seen, valid: Ratings, threads: int) -> float:
     """Mean over the users of the validation part, all items ranked but those they trained on."""
     from hatrix.kernels import ranks, topk
 
