@@ -99,8 +99,8 @@ LISTS = "lists-"
 """Prefix of the keys of sections and charts about lists that stand beside those about ratings."""
 
 
-def of_both(ratings: Story, lists: Story) -> Story:
-    """Return one story of two about the same model: first what its lists are like, then how well it predicts ratings."""
+def of_both(ratings: Story, lists: Story, last: Section) -> Story:
+    """Return one story of two about the same model: how well it predicts ratings, then what its lists are like; ``last`` is the last section."""
 
     def renamed(section: Section) -> Section:
         parts = [
@@ -118,10 +118,10 @@ def of_both(ratings: Story, lists: Story) -> Story:
     return Story(
         title=lists.title,
         lead=f"{lists.lead} {ratings.lead}",
-        tiles=[*lists.tiles, *ratings.tiles],
-        findings=[*lists.findings, *ratings.findings],
-        warnings=list(dict.fromkeys([*lists.warnings, *ratings.warnings])),
-        sections=[*ratings.sections[:-1], *told, ratings.sections[-1]],
+        tiles=[*ratings.tiles[:3], *lists.tiles[:3], *ratings.tiles[3:], *lists.tiles[3:]],
+        findings=[*ratings.findings, *lists.findings],
+        warnings=list(dict.fromkeys([*ratings.warnings, *lists.warnings])),
+        sections=[*ratings.sections[:-1], *told, last],
     )
 
 

@@ -90,7 +90,7 @@ def story_of(
     **about: str | None,
 ) -> Story:
     """Return what the report says; `write` describes the parameters."""
-    from hatrix.evaluation import ranking_sections, sections
+    from hatrix.evaluation import ranking_sections, sections, snippets
     from hatrix.evaluation.layout import of_both
     from hatrix.evaluation.measured import Measured
     from hatrix.evaluation.ranking import RankingEvaluation
@@ -98,7 +98,10 @@ def story_of(
     if isinstance(evaluation, Measured):
         both = [one for one in (evaluation.errors, evaluation.lists) if one is not None]
         stories = [story_of(one, evaluation.baselines(one), **about) for one in both]
-        story = of_both(*stories) if len(stories) == 2 else stories[0]
+        story = stories[0]
+        if len(stories) == 2:
+            code = snippets.of_measured(evaluation, model=about.get("model_file"))
+            story = of_both(*stories, sections.reproduce(code, about.get("command")))
         return story._replace(warnings=[*evaluation.warnings, *evaluation.model.notes])
     counted = "users" if isinstance(evaluation, RankingEvaluation) else "ratings"
     for name, other in (baselines or {}).items():

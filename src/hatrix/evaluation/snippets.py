@@ -16,13 +16,15 @@ if TYPE_CHECKING:
     from collections.abc import Mapping
 
     from hatrix.data.origin import Origin
+    from hatrix.data.ratings import Ratings
     from hatrix.evaluation.comparison import Comparison
     from hatrix.evaluation.evaluate import Evaluation
+    from hatrix.evaluation.measured import Measured
     from hatrix.evaluation.ranking import RankingEvaluation
     from hatrix.evaluation.tune import Tuning
     from hatrix.models.model import FactorModel
 
-__all__ = ["of_comparison", "of_evaluation", "of_search", "recipe_in_code"]
+__all__ = ["of_comparison", "of_evaluation", "of_measured", "of_search", "recipe_in_code"]
 
 MOST_DIGITS = 6
 WIDE = 100
@@ -32,9 +34,34 @@ def of_evaluation(
     evaluation: Evaluation | RankingEvaluation, function: str, *, model: str | None = None
 ) -> str:
     """Return the code that trains a model, or loads it from the file ``model``, and evaluates it."""
-    fitted, origin = evaluation.model, evaluation.test.origin
+    unknown, lines, test = _fitted(evaluation.model, evaluation.test, model)
+    options, more = _options(evaluation.options)
+    call = _call(function, ["model", test], options)
+    return _script(
+        [*more, *unknown],
+        [*lines, f"result = {call}", "print(result.table())", 'result.report("report.html")'],
+    )
+
+
+def of_measured(measured: Measured, *, model: str | None = None) -> str:
+    """Return the code that trains or loads a model, and evaluates its predicted ratings and its lists."""
+    assert measured.errors is not None
+    assert measured.lists is not None
+    unknown, lines, test = _fitted(measured.model, measured.errors.test, model)
+    lines += [f"result = hx.evaluate(model, {test})", "print(result.table())"]
+    options, more = _options(measured.lists.options)
+    lines += [
+        f"lists = {_call('hx.evaluate_ranking', ['model', test], options)}",
+        "print(lists.table())",
+        'lists.report("report.html")',
+    ]
+    return _script([*more, *unknown], lines)
+
+
+def _fitted(fitted: FactorModel, test: Ratings, model: str | None) -> tuple[list[str], list[str], str]:
+    """Return comments on unknown names, the lines that make the model and the test ratings, and the name of these."""
+    unknown, origin = [], test.origin
     training = None if model or origin is None else _training(fitted, origin)
-    options, unknown = _options(evaluation.options)
     if training is not None:
         assert origin is not None
         lines = [*origin.lines(), f"model = {training[0]}"]
@@ -45,11 +72,8 @@ def of_evaluation(
         if not model:
             unknown.append(f"model: the fitted {fitted.recipe.name} model of {fitted.data_name!r}")
     if origin is None or not origin.is_known:
-        unknown.append(f"ratings: the ratings that you made in memory, called {evaluation.test.name!r}")
-    call = _call(function, ["model", "ratings" if origin is None else origin.expression], options)
-    return _script(
-        unknown, [*lines, f"result = {call}", "print(result.table())", 'result.report("report.html")']
-    )
+        unknown.append(f"ratings: the ratings that you made in memory, called {test.name!r}")
+    return unknown, lines, "ratings" if origin is None else origin.expression
 
 
 def of_comparison(result: Comparison) -> str:
