@@ -100,7 +100,7 @@ LISTS = "lists-"
 
 
 def of_both(ratings: Story, lists: Story, last: Section) -> Story:
-    """Return one story of two about the same model: how well it predicts ratings, then what its lists are like; ``last`` is the last section."""
+    """Return one story of two about the same model: how well it predicts ratings, what its lists are like, and ``last``."""
 
     def renamed(section: Section) -> Section:
         parts = [

@@ -65,7 +65,7 @@ class Measured:
         facts = _figures(self.main, self.baselines(self.main))
         if self.lists is not None and self.lists is not self.main:
             facts["lists"] = _figures(self.lists, self.baselines(self.lists))
-        of_lists = facts["lists"] if "lists" in facts else facts
+        of_lists = facts.get("lists", facts)
         of_lists["warnings"] += [note for note in self.warnings if note.startswith("H010")]
         return facts
 

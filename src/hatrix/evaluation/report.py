@@ -101,7 +101,7 @@ def story_of(
         story = stories[0]
         if len(stories) == 2:
             code = snippets.of_measured(evaluation, model=about.get("model_file"))
-            story = of_both(*stories, sections.reproduce(code, about.get("command")))
+            story = of_both(stories[0], stories[1], sections.reproduce(code, about.get("command")))
         return story._replace(warnings=[*evaluation.warnings, *evaluation.model.notes])
     counted = "users" if isinstance(evaluation, RankingEvaluation) else "ratings"
     for name, other in (baselines or {}).items():
