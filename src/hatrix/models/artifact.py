@@ -331,7 +331,8 @@ def _members(
 
 def _recipe(header: _Header) -> Algorithm:
     try:
-        recipe = recipe_type(header.algorithm)(**header.hyperparameters)
+        kind = recipe_type(header.algorithm)
+        recipe = kind(**{**kind.before, **header.hyperparameters})
     except (ParameterError, TypeError) as error:
         raise ModelFileError(f"cannot be loaded by this hatrix: {error}") from None
     kept = recipe.model_dump(mode="json")

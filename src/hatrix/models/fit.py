@@ -76,6 +76,8 @@ class Algorithm(BaseModel, ABC):
     """Whether it can train on ratings on disk, a part of them in memory at a time."""
     late: ClassVar[frozenset[str]] = frozenset()
     """Hyper-parameters that only `finish` reads: recipes that differ in these alone can share a training."""
+    before: ClassVar[Mapping[str, Any]] = {}
+    """Hyper-parameters that files of earlier versions do not name, each with the value that those versions worked by."""
     parts: ClassVar[Mapping[str, str]] = {}
     """Named arrays that `finish` gives besides the factors, each with its axes: u users, i items, k factors."""
     extras: ClassVar[frozenset[str]] = frozenset()
@@ -148,6 +150,10 @@ class Algorithm(BaseModel, ABC):
     def list_recipe(self) -> Algorithm:
         """The recipe of the factors that rank items: this one, unless it combines several."""
         return self
+
+    def knows_dislikes(self, scale: tuple[float, float] | None) -> bool:  # noqa: ARG002
+        """Return whether a low rating on the scale says that a user dislikes an item, and does not count as a like."""
+        return self.task == "rating"
 
     @property
     def member_names(self) -> list[str]:

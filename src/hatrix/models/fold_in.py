@@ -317,7 +317,7 @@ def given_of(model: FactorModel, side: int, ratings: Mapping[Any, float]) -> tup
             f"the rating of {name} {label!r} is {ratings[label]!r}: the model was trained on ratings from "
             f"{model.scale[0]:g} to {model.scale[1]:g}"
         )
-    likes = model.task == "ranking"
+    likes = not model.recipe.knows_dislikes(model.scale)
     if likes and len(value) and (value.min() < 0 or (model.scale is None and value.min() == 0)):
         label = labels[np.argmin(value)]
         raise DataError(

@@ -36,16 +36,16 @@ RANKED_BYTES = 100
 def refuse_dislikes(recipe: Algorithm, ratings: Ratings, what: str = "training ratings") -> None:
     """Refuse values below 0 for an algorithm that ranks, and warn of zeros.
 
-    Such algorithms take each rating as a sign that the user likes the item (`ImplicitALS` weighs it by its value), so a
-    dislike would count as a like. A negative value is always a dislike. A 0 may be the lowest star of a scale, or mean
-    that nothing happened; only the user knows.
+    Such algorithms take each rating as a sign that the user likes the item, so a dislike would count as a like. A negative
+    value is always a dislike. A 0 may be the lowest star of a scale, or mean that nothing happened; only the user knows.
+    Recipes that know dislikes (`Algorithm.knows_dislikes`) take any value.
 
     Raises
     ------
     DataError
         If a value is below 0.
     """
-    if recipe.task != "ranking":
+    if recipe.knows_dislikes(ratings.scale):
         return
     below = zeros = 0
     lowest = 0.0
