@@ -26,7 +26,7 @@ from scipy.sparse import csr_matrix
 from threadpoolctl import threadpool_limits
 
 import hatrix as hx
-from hatrix.models.recommend import Recommender
+from hatrix.models.recommend import TopN
 
 N = 20
 BATCHES = (256, 1024, 4096, 0)
@@ -92,7 +92,7 @@ def main() -> None:
         X, Y = fitted.user_factors, fitted.item_factors
         peer = AlternatingLeastSquares(factors=factors, num_threads=threads)
         peer.user_factors, peer.item_factors = X.copy(), Y.copy()
-        recommender = Recommender.of(fitted, N, exclude_seen=True, threads=threads)
+        recommender = TopN.of(fitted, N, exclude_seen=True, threads=threads)
         users = np.arange(shape[0])
         calls: dict[Any, Callable[[], Any]] = {
             "product": lambda X=X, Y=Y: product(X, Y, threads),

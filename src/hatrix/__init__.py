@@ -26,11 +26,13 @@ if TYPE_CHECKING:
     from hatrix.models.artifact import load
     from hatrix.models.baseline import Bias, Popular
     from hatrix.models.bayesian import BayesianMF
+    from hatrix.models.blend import Blend
     from hatrix.models.bpr import BPR
     from hatrix.models.fit import Checkpoint
     from hatrix.models.imported import from_implicit, from_surprise
     from hatrix.models.mf import MF, BiasedMF
     from hatrix.models.model import FactorModel
+    from hatrix.models.recommender import Recommender
     from hatrix.models.spectral import SpectralMF
     from hatrix.models.svdpp import SVDpp
 
@@ -43,6 +45,7 @@ __all__ = [
     "BayesianMF",
     "Bias",
     "BiasedMF",
+    "Blend",
     "Checkpoint",
     "Comparison",
     "CrossValidation",
@@ -54,6 +57,7 @@ __all__ = [
     "Popular",
     "RankingEvaluation",
     "Ratings",
+    "Recommender",
     "SVDpp",
     "SpectralMF",
     "Split",
@@ -82,6 +86,7 @@ _HOME = {
     "MF": "hatrix.models.mf:MF",
     "Bias": "hatrix.models.baseline:Bias",
     "BiasedMF": "hatrix.models.mf:BiasedMF",
+    "Blend": "hatrix.models.blend:Blend",
     "Checkpoint": "hatrix.models.fit:Checkpoint",
     "Comparison": "hatrix.evaluation.comparison:Comparison",
     "CrossValidation": "hatrix.evaluation.folds:CrossValidation",
@@ -92,6 +97,7 @@ _HOME = {
     "Popular": "hatrix.models.baseline:Popular",
     "RankingEvaluation": "hatrix.evaluation.ranking:RankingEvaluation",
     "Ratings": "hatrix.data.ratings:Ratings",
+    "Recommender": "hatrix.models.recommender:Recommender",
     "SVDpp": "hatrix.models.svdpp:SVDpp",
     "SpectralMF": "hatrix.models.spectral:SpectralMF",
     "Split": "hatrix.data.split:Split",

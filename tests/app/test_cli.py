@@ -71,10 +71,10 @@ def ratings_file(tmp_path: Path) -> Path:
         (["run", "ml-100k", "mf", "--learning-rate", "nan", "--out", "d"], ["--learning-rate", "above 0"]),
         (["run", "ml-100k", "bias", "--user-damping", "inf", "--out", "d"], ["--user-damping", "'inf'"]),
         (
-            ["run", "ml-100k", "--precision", "float16", "--out", "d"],
+            ["run", "ml-100k", "biased-mf", "--precision", "float16", "--out", "d"],
             ["one of float32, float64", "'float16'"],
         ),
-        (["run", "ml-100k", "--decy", "1", "--out", "d"], ["--decy", "--decay"]),
+        (["run", "ml-100k", "biased-mf", "--decy", "1", "--out", "d"], ["--decy", "--decay"]),
         (["run", "ml-100k", "mf", "--decay", "1", "--out", "d"], ["--decay is a flag of "]),
         (["run", "ml-100k", "mf", "--decay=1", "--out", "d"], ["--decay is a flag of "]),
         (["run", "ml-100k", "--seed", "-1", "--out", "d"], ["--seed", "from 0 to 4294967295"]),
@@ -93,7 +93,7 @@ def ratings_file(tmp_path: Path) -> Path:
         (["run", "ml-100k", "--seed", "1.0", "--out", "d"], ["--seed", "whole number"]),
         (["run", "ml-100k", "--threads", "0", "--out", "d"], ["--threads", "from 1 up"]),
         (["run", "ml-100k", "--valid", "1", "--out", "d"], ["--valid", "between 0 and 1"]),
-        (["run", "ml-100k", "--patience", "2", "--out", "d"], ["--valid 0.1"]),
+        (["run", "ml-100k", "biased-mf", "--patience", "2", "--out", "d"], ["--valid 0.1"]),
         (["run", "ml-100k", "--resume", "--out", "d"], ["--checkpoint FILE"]),
         (["run", "ml-100k", "--split", "thirds", "--out", "d"], ["thirds", "per-user"]),
         (["run", "ml-100k", "--split", "last", "--test", "0.5", "--out", "d"], ["--test 0.5", "how many"]),
@@ -151,7 +151,7 @@ def test_weights_can_be_left_to_the_data(
 
 
 def test_help_of_run_alone_is_that_of_its_default(hatrix: Callable[..., Outcome]) -> None:
-    assert hatrix("run", "--help").out == hatrix("run", "x", "biased-mf", "--help").out
+    assert hatrix("run", "--help").out == hatrix("run", "x", "recommender", "--help").out
 
 
 def test_version(hatrix: Callable[..., Outcome]) -> None:
@@ -344,7 +344,7 @@ def test_events_are_refused_where_ratings_are_needed(
 ) -> None:
     clicks = hx.Ratings.from_columns([1, 1, 2], [1, 2, 1])
     monkeypatch.setattr("hatrix.data.read.read", lambda *_, **__: clicks)
-    refused(hatrix("run", ratings_file, "--out", "d"), "no ratings", "--rating-column")
+    refused(hatrix("run", ratings_file, "biased-mf", "--out", "d"), "no ratings", "--rating-column")
 
 
 def test_column_flags_reach_read(
@@ -406,8 +406,10 @@ def test_models_of_ratings_can_be_ranked_when_asked(
     hatrix: Callable[..., Outcome], ratings_file: Path, tmp_path: Path
 ) -> None:
     run = ["run", ratings_file, "bias", "--out", tmp_path / "d", *COLUMNS]
-    refused(hatrix(*run, "--rank-among", "9"), "--rank-among is about rankings", "bias", "--ranking")
-    assert not (tmp_path / "d").exists()
+    assert "ranked among 9 sampled negatives" in hatrix(*run, "--rank-among", "9").out
+    facts = json.loads((tmp_path / "d" / "metrics.json").read_text())
+    assert facts["rmse"] > 0
+    assert set(facts["lists"]["baselines"]) == {"popular"}
     outcome = hatrix(*run, "--ranking", "--rank-among", "9", "--relevant-from", "4")
     assert outcome.status == 0, outcome
     assert "ranked among 9 sampled negatives, relevant from 4" in outcome.out

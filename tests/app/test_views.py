@@ -184,7 +184,7 @@ def test_without_test_rows_it_says_so(path: Path, tmp_path: Path) -> None:
     assert "bad.csv cannot be read" in told(broken, "/v1/overview")["untested"]
     (tmp_path / "clicks.csv").write_text("user,item\n1,2\n1,3\n")
     clicks = TestClient(create_app(tmp_path / "alone.hatrix", test=tmp_path / "clicks.csv"))
-    assert "cannot be used" in told(clicks, "/v1/errors")["untested"]
+    assert told(clicks, "/v1/errors")["task"] == "ranking"
 
 
 def test_a_model_without_training_rows_or_titles_is_shown_too(tmp_path: Path) -> None:

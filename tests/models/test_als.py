@@ -53,14 +53,25 @@ def explicit_objective(recipe: hx.ALS, ratings: hx.Ratings, model: hx.FactorMode
     return total, loss
 
 
+def evidence_of(recipe: hx.ImplicitALS, ratings: hx.Ratings) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """How strong the evidence of each cell is, its target, and which cells are seen, as the docstring has them."""
+    value, seen = dense(ratings)
+    place = (value - 1) / 4
+    if recipe.evidence == "stars":
+        return seen * (place + 0.25), 0.75 + 0.25 * place, seen
+    if recipe.evidence == "signed":
+        return seen.astype(float), 1.25 * place - 0.25, seen
+    return value, np.ones_like(value), seen
+
+
 def weights_and_targets(recipe: hx.ImplicitALS, ratings: hx.Ratings) -> tuple[np.ndarray, np.ndarray, float]:
     """The weight and target of each cell as the docstring has them, and the constant that completes the square."""
-    value, seen = dense(ratings)
+    value, liking, seen = evidence_of(recipe, ratings)
     if recipe.alpha0 is None:
         return 1 + recipe.alpha * value, seen.astype(float), 0.0
     weight = recipe.alpha0 + recipe.alpha * value
-    target = recipe.alpha * value / weight
-    return weight, target, np.sum(recipe.alpha * value) - np.sum(weight * target**2)
+    target = recipe.alpha * value * liking / weight
+    return weight, target, np.sum(recipe.alpha * value * liking**2) - np.sum(weight * target**2)
 
 
 def implicit_ridge(recipe: hx.ImplicitALS, ratings: hx.Ratings) -> tuple[np.ndarray, np.ndarray]:
@@ -73,13 +84,15 @@ def implicit_ridge(recipe: hx.ImplicitALS, ratings: hx.Ratings) -> tuple[np.ndar
 
 def implicit_objective(recipe: hx.ImplicitALS, ratings: hx.Ratings, model: hx.FactorModel) -> float:
     """The documented formula: Σ over the seen, plus Σ over all or over all else, plus penalties."""
-    value, seen = dense(ratings)
+    value, liking, seen = evidence_of(recipe, ratings)
     v = doubles(model)
     score = v["user_factors"] @ v["item_factors"].T
     if recipe.alpha0 is None:
         total = np.sum(((1 + recipe.alpha * value) * (1 - score) ** 2)[seen]) + np.sum(score[~seen] ** 2)
     else:
-        total = np.sum((recipe.alpha * value * (1 - score) ** 2)[seen]) + recipe.alpha0 * np.sum(score**2)
+        total = np.sum((recipe.alpha * value * (liking - score) ** 2)[seen]) + recipe.alpha0 * np.sum(
+            score**2
+        )
     users, items = implicit_ridge(recipe, ratings)
     return float(
         total + users @ np.sum(v["user_factors"] ** 2, 1) + items @ np.sum(v["item_factors"] ** 2, 1)
@@ -191,7 +204,9 @@ def test_the_truth_is_recovered_up_to_the_noise():
 @pytest.mark.parametrize("nu", [0.0, 1.0])
 def test_the_implicit_objective_counts_every_cell_and_falls(alpha0, nu):
     ratings = drawn()
-    recipe = hx.ImplicitALS(factors=6, epochs=6, alpha=0.7, alpha0=alpha0, nu=nu, regularization=0.02)
+    recipe = hx.ImplicitALS(
+        evidence="count", factors=6, epochs=6, alpha=0.7, alpha0=alpha0, nu=nu, regularization=0.02
+    )
     model = recipe.fit(ratings)
     wanted = implicit_objective(recipe, ratings, model)
     assert model.history.objective.iloc[-1] == pytest.approx(wanted, rel=1e-4)
@@ -202,11 +217,62 @@ def test_the_implicit_objective_counts_every_cell_and_falls(alpha0, nu):
     assert model.mean == 0
 
 
+@pytest.mark.parametrize("evidence", ["stars", "signed"])
+def test_graded_evidence_has_an_objective_that_falls_and_rows_that_fold_in(evidence):
+    ratings = drawn()
+    recipe = hx.ImplicitALS(
+        evidence=evidence, factors=6, epochs=12, alpha=0.7, alpha0=0.05, regularization=0.02
+    )
+    model = recipe.fit(ratings)
+    wanted = implicit_objective(recipe, ratings, model)
+    assert model.history.objective.iloc[-1] == pytest.approx(wanted, rel=1e-4)
+    assert np.all(np.diff(model.history.objective) < 1e-5 * wanted)
+    mine = ratings.user == 5
+    folded = model.fold_in(
+        dict(zip(ratings.items.decode(ratings.item[mine]), ratings.value[mine], strict=True))
+    )
+    weight, target, _ = weights_and_targets(recipe, ratings)
+    q = model.item_factors.astype(float)
+    A = q.T @ (weight[5][:, None] * q) + implicit_ridge(recipe, ratings)[0][5] * np.eye(6)
+    np.testing.assert_allclose(
+        folded.user_factors[0], np.linalg.solve(A, q.T @ (weight[5] * target[5])), rtol=2e-3, atol=5e-4
+    )
+
+
+def test_what_values_mean_follows_the_data():
+    ratings = drawn()
+    assert hx.ImplicitALS().resolved(ratings).evidence == "stars"
+    assert hx.ImplicitALS(alpha0=None).resolved(ratings).evidence == "count"
+    assert hx.ImplicitALS(weighting="replace").resolved(ratings).evidence == "count"
+    clicks = hx.Ratings.from_columns(ratings.user, ratings.item)
+    assert hx.ImplicitALS().resolved(clicks).evidence == "count"
+    with pytest.raises(DataError, match="clicks or counts"):
+        hx.ImplicitALS(evidence="stars").fit(clicks)
+    with pytest.raises(ParameterError, match="needs an alpha0"):
+        hx.ImplicitALS(evidence="signed", alpha0=None)
+
+
+def test_stars_do_not_depend_on_the_scale():
+    ratings = drawn()
+    other = hx.Ratings.from_columns(ratings.user, ratings.item, 25 * ratings.value - 40)
+    recipe = hx.ImplicitALS(factors=4, epochs=4)
+    np.testing.assert_allclose(
+        recipe.fit(other).scores(np.arange(9)), recipe.fit(ratings).scores(np.arange(9)), rtol=1e-4, atol=1e-6
+    )
+
+
 @pytest.mark.parametrize("solver", ["cg", "ialspp"])
 def test_inexact_solvers_report_the_objective_too(solver):
     ratings = drawn()
     recipe = hx.ImplicitALS(
-        factors=20, epochs=3, solver=solver, block_size=16, alpha=1.0, alpha0=0.1, regularization=0.003
+        evidence="count",
+        factors=20,
+        epochs=3,
+        solver=solver,
+        block_size=16,
+        alpha=1.0,
+        alpha0=0.1,
+        regularization=0.003,
     )
     model = recipe.fit(ratings)
     wanted = implicit_objective(recipe, ratings, model)
@@ -220,7 +286,14 @@ def test_no_weight_costs_the_objective_its_digits(solver, alpha0, alpha):
     """With alpha0=None and small weights it was once a difference of numbers near 1 / alpha, a few digits right."""
     ratings = drawn()
     recipe = hx.ImplicitALS(
-        factors=20, epochs=6, alpha=alpha, alpha0=alpha0, regularization=0.02, solver=solver, block_size=16
+        evidence="count",
+        factors=20,
+        epochs=6,
+        alpha=alpha,
+        alpha0=alpha0,
+        regularization=0.02,
+        solver=solver,
+        block_size=16,
     )
     model = recipe.fit(ratings)
     wanted = implicit_objective(recipe, ratings, model)
@@ -235,7 +308,14 @@ def test_heavy_weights_beside_a_tiny_ridge_do_not_end_the_fit(solver, alpha0, al
     """Most of these once ended in a DivergenceError: in single precision the normal equations were not definite."""
     ratings = drawn()
     recipe = hx.ImplicitALS(
-        factors=20, epochs=6, alpha=alpha, alpha0=alpha0, regularization=0.02, solver=solver, block_size=16
+        evidence="count",
+        factors=20,
+        epochs=6,
+        alpha=alpha,
+        alpha0=alpha0,
+        regularization=0.02,
+        solver=solver,
+        block_size=16,
     )
     model = recipe.fit(ratings)
     wanted = implicit_objective(recipe, ratings, model)
@@ -243,11 +323,13 @@ def test_heavy_weights_beside_a_tiny_ridge_do_not_end_the_fit(solver, alpha0, al
     assert wanted < 0.5 * np.sum(alpha * ratings.value)  # that of zero factors
 
 
-@pytest.mark.parametrize("alpha0", [0.05, None])
+@pytest.mark.parametrize(
+    ("alpha0", "evidence"), [(0.05, "count"), (None, "count"), (0.05, "stars"), (0.05, "signed")]
+)
 @pytest.mark.parametrize("factors", [4, 10, 40])
-def test_implicit_rows_solve_the_normal_equations_of_all_cells(alpha0, factors):
+def test_implicit_rows_solve_the_normal_equations_of_all_cells(alpha0, evidence, factors):
     ratings = drawn()
-    recipe = hx.ImplicitALS(factors=factors, alpha=0.7, alpha0=alpha0, regularization=0.05)
+    recipe = hx.ImplicitALS(evidence=evidence, factors=factors, alpha=0.7, alpha0=alpha0, regularization=0.05)
     weight, target, _ = weights_and_targets(recipe, ratings)
     users, items = implicit_ridge(recipe, ratings)
     state = recipe.init(ratings, seed=1, threads=1)
@@ -276,8 +358,8 @@ def test_solvers_end_at_the_same_objective(solver, alpha0):
     """From one start; for blocks of 16 columns to differ from whole rows there are more columns."""
     ratings = drawn()
     shared = {"factors": 20, "epochs": 60, "alpha": 1.0, "alpha0": alpha0, "regularization": 0.05}
-    exact = hx.ImplicitALS(**shared).fit(ratings)
-    other = hx.ImplicitALS(solver=solver, block_size=16, **shared).fit(ratings)
+    exact = hx.ImplicitALS(evidence="count", **shared).fit(ratings)
+    other = hx.ImplicitALS(evidence="count", solver=solver, block_size=16, **shared).fit(ratings)
     assert not np.array_equal(exact.user_factors, other.user_factors)
     assert other.history.objective.iloc[-1] == pytest.approx(exact.history.objective.iloc[-1], rel=2e-3)
 
@@ -294,7 +376,9 @@ def structured_clicks(seed=0, groups=6, users=240, items=90, each=9) -> hx.Split
 @pytest.mark.parametrize("solver", ["exact", "cg", "ialspp"])
 def test_clicks_with_structure_are_ranked_better_than_by_popularity(solver):
     split = structured_clicks()
-    recipe = hx.ImplicitALS(factors=8, alpha=1.0, alpha0=0.1, regularization=0.02, solver=solver)
+    recipe = hx.ImplicitALS(
+        evidence="count", factors=8, alpha=1.0, alpha0=0.1, regularization=0.02, solver=solver
+    )
     ours, popular = (
         hx.evaluate_ranking(r.fit(split.train), split.test, k=10).ndcg for r in (recipe, hx.Popular())
     )
@@ -321,9 +405,9 @@ def test_weights_left_to_the_data_are_those_of_the_rule():
     part = full.take((full.user > 9) & (full.item != 3))  # ids stay, some of them cold
     assert by_the_rule(part) != pytest.approx(by_the_rule(full), rel=0.01)
     for ratings in (full, part):
-        model = hx.ImplicitALS(factors=4, epochs=2).fit(ratings)
+        model = hx.ImplicitALS(evidence="count", factors=4, epochs=2).fit(ratings)
         assert weights(model.recipe) == pytest.approx(by_the_rule(ratings), rel=1e-12)
-        assert model.recipe == hx.ImplicitALS(factors=4, epochs=2).resolved(ratings)
+        assert model.recipe == hx.ImplicitALS(evidence="count", factors=4, epochs=2).resolved(ratings)
         again = hx.ImplicitALS(**model.recipe.model_dump()).fit(ratings)
         np.testing.assert_array_equal(model.user_factors, again.user_factors)
 
@@ -332,26 +416,26 @@ def test_weights_left_to_the_data_are_those_of_the_rule():
 def test_a_weight_that_is_given_stays_and_the_others_do_not_depend_on_it(name):
     ratings = drawn()
     wanted = dict(zip(WEIGHTS, by_the_rule(ratings), strict=True)) | {name: 0.25}
-    recipe = hx.ImplicitALS(factors=4, epochs=1, **{name: 0.25}).fit(ratings).recipe
+    recipe = hx.ImplicitALS(evidence="count", factors=4, epochs=1, **{name: 0.25}).fit(ratings).recipe
     assert weights(recipe) == pytest.approx(list(wanted.values()), rel=1e-12)
-    assert hx.ImplicitALS(alpha0=None).resolved(ratings).alpha0 is None
+    assert hx.ImplicitALS(evidence="count", alpha0=None).resolved(ratings).alpha0 is None
 
 
 def test_what_is_held_out_for_validation_has_no_say_in_the_weights():
     ratings = drawn()
-    model = hx.ImplicitALS(factors=4, epochs=1).fit(ratings, 0.5, seed=7)
+    model = hx.ImplicitALS(evidence="count", factors=4, epochs=1).fit(ratings, 0.5, seed=7)
     part = hx.split.random(ratings, 0.5, seed=7).train
     assert weights(model.recipe) == pytest.approx(by_the_rule(part), rel=1e-12)
 
 
 def test_clicks_have_a_weight_of_one():
     clicks = hx.Ratings.from_columns([1, 1, 2, 3], [1, 2, 1, 2])
-    assert hx.ImplicitALS().resolved(clicks).alpha == 1.0
+    assert hx.ImplicitALS(evidence="count").resolved(clicks).alpha == 1.0
 
 
 def test_a_wrong_weight_is_told_in_one_line():
     with pytest.raises(ParameterError) as caught:
-        hx.ImplicitALS(alpha="much", alpha0=-1.0)
+        hx.ImplicitALS(evidence="count", alpha="much", alpha0=-1.0)
     assert str(caught.value) == (
         "alpha is 'much': input should be 'auto' or a valid number, unable to parse string as a number; "
         "alpha0 is -1.0: input should be 'auto' or greater than 0"
@@ -360,7 +444,7 @@ def test_a_wrong_weight_is_told_in_one_line():
 
 def test_a_checkpoint_of_other_data_is_told_by_the_data(tmp_path):
     ratings, path = drawn(), tmp_path / "state.hatrix"
-    recipe = hx.ImplicitALS(factors=4, epochs=2)
+    recipe = hx.ImplicitALS(evidence="count", factors=4, epochs=2)
     recipe.fit(ratings, checkpoint=path)
     with pytest.raises(ParameterError, match="belongs to another run: its fingerprint is"):
         recipe.fit(ratings.take(ratings.user > 3), resume=path)
@@ -370,7 +454,7 @@ def test_a_checkpoint_of_other_data_is_told_by_the_data(tmp_path):
 def test_counts_that_are_not_above_zero_are_refused(wrong):
     ratings = hx.Ratings.from_columns([1, 1, 2], [1, 2, 1], [1.0, wrong, 3.0])
     with pytest.raises(DataError, match=r"a value is 0: .* above 0|1 of the 3 .* are below 0, the lowest -1"):
-        hx.ImplicitALS(factors=2).fit(ratings)
+        hx.ImplicitALS(evidence="count", factors=2).fit(ratings)
 
 
 @pytest.mark.parametrize("alpha0", [0.01, None])
@@ -379,7 +463,9 @@ def test_weights_beyond_single_precision_are_refused(wrong, alpha0):
     """They gave NaN, an infinite objective, or one of which no digit is right."""
     ratings = hx.Ratings.from_columns([1, 1, 2], [1, 2, 1], [1.0, wrong, 3.0])
     with pytest.raises(DataError, match=f"{wrong:g}".replace("+", r"\+") + ".*rescale the values"):
-        hx.ImplicitALS(factors=2, alpha=1.0, alpha0=alpha0, regularization=0.003).fit(ratings)
+        hx.ImplicitALS(evidence="count", factors=2, alpha=1.0, alpha0=alpha0, regularization=0.003).fit(
+            ratings
+        )
 
 
 @pytest.mark.parametrize("wrong", [np.nan, np.inf])
@@ -455,7 +541,14 @@ def test_weights_that_replace_those_of_unseen_pairs_are_fitted_and_folded_in():
         cells // 20, cells % 20, rng.integers(1, 5, 150).astype(float), implicit=True
     )
     recipe = hx.ImplicitALS(
-        factors=3, epochs=15, alpha=2.0, alpha0=1.0, nu=0.0, regularization=0.5, weighting="replace"
+        evidence="count",
+        factors=3,
+        epochs=15,
+        alpha=2.0,
+        alpha0=1.0,
+        nu=0.0,
+        regularization=0.5,
+        weighting="replace",
     )
     model = recipe.fit(ratings, seed=1, progress=False)
     R = np.zeros((len(model.users), len(model.items)))
@@ -476,6 +569,8 @@ def test_weights_that_replace_those_of_unseen_pairs_are_fitted_and_folded_in():
         recipe.model_copy(update={"alpha": 1.0}).fit(ratings, progress=False).user_factors
     ).all()
     with pytest.raises(DataError, match="below the weight alpha0=1 of pairs that were not seen"):
-        hx.ImplicitALS(factors=3, alpha=0.1, alpha0=1.0, weighting="replace").fit(ratings, progress=False)
+        hx.ImplicitALS(evidence="count", factors=3, alpha=0.1, alpha0=1.0, weighting="replace").fit(
+            ratings, progress=False
+        )
     with pytest.raises(ParameterError, match="needs an alpha0"):
-        hx.ImplicitALS(alpha0=None, weighting="replace")
+        hx.ImplicitALS(evidence="count", alpha0=None, weighting="replace")

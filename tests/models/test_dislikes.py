@@ -12,7 +12,7 @@ from hatrix.errors import DataError
 from hatrix.models import ALGORITHMS, algorithm
 
 SMALL = {
-    "implicit-als": {"factors": 4, "epochs": 2},
+    "implicit-als": {"factors": 4, "epochs": 2, "evidence": "count"},
     "bpr": {"factors": 4, "epochs": 2},
     "spectral-mf": {"factors": 4},
     "popular": {},
@@ -62,6 +62,18 @@ def test_a_fit_warns_of_zeros(name):
 def test_implicit_als_refuses_zeros_which_have_no_weight():
     with pytest.raises(DataError, match="above 0"), pytest.warns(UserWarning, match="are 0"):
         recipe_of("implicit-als").fit(made_up(0.0, 5.0), progress=False)
+
+
+@pytest.mark.parametrize("evidence", ["auto", "signed"])
+@pytest.mark.parametrize("low", [-1.0, 0.0])
+def test_evidence_of_stars_takes_them(evidence, low):
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        model = hx.ImplicitALS(factors=4, evidence=evidence).fit(made_up(low, 5.0), progress=False)
+        folded = model.fold_in({3: low, 9: 5.0}, user_id=0)
+    liked = (model.recommend_all(3, progress=False)["item"] >= 8).mean()
+    assert liked > (0.95 if evidence == "signed" else 0.85)  # as counts, half of them are
+    assert folded.recommend(0, 1)["item"][0] >= 8
 
 
 @pytest.mark.parametrize("name", ["bias", "als", "mf"])

@@ -14,7 +14,7 @@ import pytest
 
 import hatrix as hx
 from hatrix.models import recommend_all
-from hatrix.models.recommend import Recommender
+from hatrix.models.recommend import TopN
 
 
 @pytest.fixture(scope="module")
@@ -86,7 +86,7 @@ def test_text_ids(tmp_path):
 
 def test_a_run_that_broke_off_goes_on(model, tmp_path, monkeypatch):
     path = tmp_path / "lists.parquet"
-    lists, calls = Recommender.lists, []
+    lists, calls = TopN.lists, []
 
     def breaks(self, rows):
         calls.append(rows[0])
@@ -94,7 +94,7 @@ def test_a_run_that_broke_off_goes_on(model, tmp_path, monkeypatch):
             raise KeyboardInterrupt
         return lists(self, rows)
 
-    monkeypatch.setattr(Recommender, "lists", breaks)
+    monkeypatch.setattr(TopN, "lists", breaks)
     with pytest.raises(KeyboardInterrupt):
         model.recommend_all(path=path)
     assert not path.exists()
@@ -210,10 +210,8 @@ def test_where_files_cannot_be(model, tmp_path):
 
 
 def test_lists_longer_than_the_catalogue_are_made_many_at_a_time(model, monkeypatch):
-    blocks, lists = [], Recommender.lists
-    monkeypatch.setattr(
-        Recommender, "lists", lambda self, rows: (blocks.append(len(rows)), lists(self, rows))[1]
-    )
+    blocks, lists = [], TopN.lists
+    monkeypatch.setattr(TopN, "lists", lambda self, rows: (blocks.append(len(rows)), lists(self, rows))[1])
     model.recommend_all(10**9)
     assert blocks == [16, 16, 16, 12]
 
@@ -227,7 +225,7 @@ def test_an_earlier_file_is_replaced(model, tmp_path):
 
 def test_blocks_hold_as_many_users_as_fit_with_their_training_rows(model, monkeypatch):
     monkeypatch.setattr(recommend_all, "MOST_USERS", 50)
-    recommender = Recommender.of(model, 10, exclude_seen=True)
+    recommender = TopN.of(model, 10, exclude_seen=True)
     size = (
         np.diff(model.seen.start) * recommend_all.BYTES_PER_SEEN
         + 10 * recommend_all.BYTES_PER_ROW

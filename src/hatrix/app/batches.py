@@ -19,7 +19,7 @@ import numpy as np
 
 from hatrix.app.fragments import encoded
 from hatrix.errors import HatrixError
-from hatrix.models.recommend import Recommender
+from hatrix.models.recommend import TopN
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -237,7 +237,7 @@ def _replies(served: Served, users: list[int | str], n: int) -> list[bytes]:
     model, fragments = served.model, served.fragments
     seen = None if model.seen is None else (model.seen.start, model.seen.item)
     rows = rows_of(model.users, users)
-    recommender = Recommender(model, n, None, seen)
+    recommender = TopN(model, n, None, seen)
     items, scores, lengths, basis = recommender.lists(rows)
     shown = _with_numbers(model, rows, items, scores, fragments)
     version = encoded(served.version)
@@ -261,10 +261,10 @@ def _with_numbers(
     scores: NDArray[np.float64],
     fragments: Fragments,
 ) -> list[list[bytes]]:
-    """Each item of each list with its score and, of models of ratings, the rating predicted."""
+    """Return each item of each list with its score and, of models that predict ratings, its predicted rating."""
     numbers = [scores]
     form = b"%b%a}"
-    if model.task == "rating":
+    if model.rating_model is not None:
         user = np.repeat(rows, items.shape[1])
         numbers.append(model.predict_rows(user, items.ravel(), clip=True).reshape(items.shape))
         form = b'%b%a,"rating":%a}'

@@ -215,7 +215,7 @@ def model(ask: Asked) -> Response:
     model, shelf = ask.model, ask.shelf
     n_ratings = int(model.user_count.sum())
     draws = model.user_bias.shape[1] if model.posterior is not None else None
-    drift = model.drift
+    drift, predictor = model.drift, model.rating_model or model
     records = model.history.to_dict("records")
     return ask.reply(
         {
@@ -239,9 +239,10 @@ def model(ask: Asked) -> Response:
             "has_attributes": bool(shelf.attributes),
             "has_seen": model.seen is not None,
             "has_factors": bool(model.user_factors.shape[1]),
-            "has_intervals": model.posterior is not None,
-            "has_time": model.time is not None,
-            "calibrated": model.posterior is not None and bool(len(model.posterior.calibration)),
+            "predicts_ratings": model.rating_model is not None,
+            "has_intervals": model.has_intervals,
+            "has_time": predictor.time is not None,
+            "calibrated": predictor.posterior is not None and bool(len(predictor.posterior.calibration)),
             "attributes": shelf.filters,
             "history": [{str(name): plain(value) for name, value in record.items()} for record in records],
             "drift": None if drift is None else {**drift._asdict(), "share": drift.share, "due": drift.due},

@@ -31,6 +31,7 @@ from hatrix.app.flags import (
     whole,
     with_recipe,
 )
+from hatrix.app.sample import example_in_words, example_of
 from hatrix.app.spark import commands as on_spark
 from hatrix.app.staging import refuse_unwritable, staged
 from hatrix.app.steps import (
@@ -50,10 +51,12 @@ from hatrix.errors import ParameterError
 
 if TYPE_CHECKING:
     import numpy as np
+    import pandas as pd
     from numpy.typing import NDArray
 
     from hatrix.data.ratings import Ratings
     from hatrix.evaluation.evaluate import Evaluation
+    from hatrix.evaluation.measured import Measured
     from hatrix.evaluation.ranking import RankingEvaluation
     from hatrix.models.fit import Algorithm
     from hatrix.models.model import FactorModel
@@ -65,9 +68,7 @@ __all__ = ["command_line"]
 MODEL, REPORT, METRICS, HISTORY = "model.hatrix", "report.html", "metrics.json", "history.csv"
 TEST = "test.parquet"
 """The held-out rows, which the page of ``hatrix serve`` measures the model on."""
-DEFAULT = "biased-mf"
-LENGTHS = (20, 5, 10, 50)
-"""Of the lists that rankings are measured on; the first is the one that figures without a length are about."""
+DEFAULT = "recommender"
 
 
 def command_line(tokens: Sequence[str]) -> App:
@@ -136,7 +137,6 @@ def run(
     """Train on a part of the ratings, measure errors (or rankings) on the rest, and write a report."""
     started = time.perf_counter()
     parting.check()
-    ranks = ranking.applies(recipe)
     training.check(recipe, source)
     if items is not None:
         refuse_unwritable(out, (MODEL, REPORT, METRICS, HISTORY, TEST), "--out", [items])
@@ -147,19 +147,13 @@ def run(
         model, seconds = train(recipe, split.train, training, output)
         if model.unfinished:
             leave_unfinished(model, out / MODEL, seen=not training.no_seen, hint=training.hint)
-        output.note(f"measuring {'rankings' if ranks else 'the error'} on {len(split.test):,}")
-        result = _measured(model, split.test, ranking, training.threads)
-        baselines = {}
-        baseline = hatrix.Popular() if ranks else hatrix.Bias()
-        if recipe.name != baseline.name:
-            other = baseline.fit(split.train, seed=training.seed, progress=False)
-            if other.unfinished:
-                raise KeyboardInterrupt
-            baselines[baseline.name] = _measured(other, split.test, ranking, training.threads)
+        output.note(f"measuring on {len(split.test):,}")
+        result = _measured(model, split.test, ranking, split.train, training.threads)
         model.save(stage / MODEL, seen=not training.no_seen)
-        model.history.to_csv(stage / HISTORY, index=False)
+        _history(model).to_csv(stage / HISTORY, index=False)
         write_parquet(split.test.to_frame(), stage / TEST)
-        result.report(stage / REPORT, baselines=baselines, protocol=split.protocol, command=invoked)
+        result.report(stage / REPORT, protocol=split.protocol, command=invoked)
+        example = example_of(model)
         facts = {
             **facts_of(model),
             "n_train": len(split.train),
@@ -167,12 +161,12 @@ def run(
             "split": split.protocol,
             "read": None if ratings.report is None else asdict(ratings.report),
             **result.to_dict(),
+            "example": example,
             "train_seconds": seconds,
             "seconds": time.perf_counter() - started,
-            "baselines": {name: other.to_dict() for name, other in baselines.items()},
         }
         text = (
-            f"{_summary(result, baselines)}\n"
+            f"{_summary(result)}\n\n{example_in_words(example)}\n\n"
             f"{len(split.train):,} training and {len(split.test):,} test ratings ({split.protocol}); "
             f"trained in {seconds:.1f} s, {facts['seconds']:.1f} s in all\n\n"
             f"report: {out / REPORT}"
@@ -238,7 +232,7 @@ def evaluate(
     if report is not None:
         refuse_unwritable(report.parent, [report.name], "--report", [model, source])
     fitted = hatrix.load(model)
-    ranks = ranking.applies(fitted.recipe)
+    ranks = fitted.rating_model is None or ranking.wanted
     if ranks and fitted.seen is None:
         raise ParameterError(
             f"{model} was saved with --no-seen, so what users know already cannot be left out of rankings: fit it without"
@@ -257,10 +251,10 @@ def evaluate(
             f"the model was trained on {overlap:,} of these {len(ratings):,} ratings, {so}: leave them out with --unseen",
             stacklevel=1,
         )
-    result = _measured(fitted, ratings, ranking)
-    text = f"{_summary(result, {})}\n{len(ratings):,} test ratings"
-    if not ranks and result.is_sampled:
-        text += f"; parts of them as of an even sample of {len(result.test):,}"
+    result = _measured(fitted, ratings, ranking, lists=fitted.seen is not None and memory is None)
+    text = f"{_summary(result)}\n{len(ratings):,} test ratings"
+    if result.errors is not None and result.errors.is_sampled:
+        text += f"; parts of them as of an even sample of {len(result.errors.test):,}"
     if report is not None:
         report.parent.mkdir(parents=True, exist_ok=True)
         result.report(report, command=invoked, model_file=str(model))
@@ -347,27 +341,53 @@ def _unseen(model: FactorModel, ratings: Ratings) -> Ratings:
     return left if model.seen is None else left.made_by(Origin(call, of=ratings.origin))
 
 
-def _measured(model: FactorModel, test: Ratings, ranking: Ranking, threads: int | None = None) -> Any:
-    """Run the evaluation that suits the model and the flags; its draws use the seed of `hatrix.evaluate`, as in Python."""
-    if not ranking.applies(model.recipe):
-        return hatrix.evaluate(model, test)
+def _measured(
+    model: FactorModel,
+    test: Ratings,
+    ranking: Ranking,
+    train: Ratings | None = None,
+    threads: int | None = None,
+    *,
+    lists: bool = True,
+) -> Measured:
+    """Measure what the model and the flags allow; draws use the seed of `hatrix.evaluate`, as in Python."""
+    from hatrix.evaluation.measured import LENGTHS, measure
+
     k = ranking.k or LENGTHS[0]
-    lengths = [k, *(length for length in LENGTHS if length != k and length <= len(model.items))]
-    return hatrix.evaluate_ranking(
-        model, test, k=lengths, negatives=ranking.rank_among, relevant_from=ranking.relevant_from,
+    return measure(
+        model,
+        test,
+        train=train,
+        errors=not ranking.ranking,
+        lists=lists or ranking.wanted,
+        k=[k, *(length for length in LENGTHS if length != k)],
+        negatives=ranking.rank_among,
+        relevant_from=ranking.relevant_from,
         threads=threads,
-    )  # fmt: skip
-
-
-def _summary(result: Any, baselines: Mapping[str, Any]) -> str:
-    """The figures with their intervals, beside those of the baselines, and what stands out."""
-    from hatrix.evaluation.ranking import RankingEvaluation
-
-    lines = (
-        _ranked(result, baselines) if isinstance(result, RankingEvaluation) else _errors(result, baselines)
     )
+
+
+def _history(model: FactorModel) -> pd.DataFrame:
+    """Return a row per epoch; of a recipe with several parts, the column ``part`` says whose."""
+    import pandas as pd
+
+    if not model.members:
+        return model.history
+    parts = {"lists": model.list_model, **model.members}
+    return pd.concat([one.history.assign(part=name) for name, one in parts.items()], ignore_index=True)
+
+
+def _summary(result: Measured) -> str:
+    """Return the figures with their intervals, beside those of the baselines, and what stands out."""
+    lines: list[str] = []
+    if result.errors is not None:
+        lines += ["Predicted ratings", *_errors(result.errors, result.baselines(result.errors))]
+    if result.lists is not None:
+        k = result.lists.k[0]
+        lines += ["", f"Lists of {k} items"] if lines else [f"Lists of {k} items"]
+        lines += _ranked(result.lists, result.baselines(result.lists))
     lines += [f"Note: {warning}" for warning in result.warnings]
-    return "\n".join(line for number, line in enumerate(lines) if line or number == 1)
+    return "\n".join(lines)
 
 
 def _ranked(result: RankingEvaluation, baselines: Mapping[str, RankingEvaluation]) -> list[str]:
@@ -376,7 +396,7 @@ def _ranked(result: RankingEvaluation, baselines: Mapping[str, RankingEvaluation
     k = result.k[0]
     figures = ("recall", "precision", "hit_rate", "map", "mrr", "auc", "coverage")
     rows = [["", label("ndcg", k), "95 % interval", *(label(name, k) for name in figures)]]
-    for name, one in {result.model.recipe.name: result, **baselines}.items():
+    for name, one in {result.model.list_model.recipe.name: result, **baselines}.items():
         low, high = one.intervals[k]["ndcg"]
         ends = f"{low:.4f} to {high:.4f}" if low <= high else "unknown"
         rows.append([name, f"{one.ndcg:.4f}", ends, *(f"{getattr(one, figure):.4f}" for figure in figures)])
@@ -403,7 +423,7 @@ def _errors(result: Evaluation, baselines: Mapping[str, Evaluation]) -> list[str
         if slicing.attribute in ("by_rating", "by_genre"):
             table = getattr(result.anatomy, slicing.attribute)
             lines.append("" if table is None else findings.extremes(table, slicing.title, slicing.what))
-    return lines
+    return [line for number, line in enumerate(lines) if line or number == 1]
 
 
 def _worth_showing(default: Any) -> str | None:

@@ -19,7 +19,7 @@ from cyclopts import App, Group, Parameter, Token
 
 from hatrix.app.staging import refuse_unwritable
 from hatrix.errors import DataError, ParameterError
-from hatrix.models import ALGORITHMS, SEED, algorithm
+from hatrix.models import ALGORITHMS, COMBINATIONS, SEED, algorithm, recipe_type
 
 if TYPE_CHECKING:
     from pydantic.fields import FieldInfo
@@ -258,11 +258,11 @@ class Parting:
 @Parameter(name="*", group=Group("Measuring rankings", sort_key=2))
 @dataclass(frozen=True)
 class Ranking:
-    """How to measure models that rank."""
+    """How to measure top-N lists."""
 
-    ranking: Annotated[bool, Parameter(help="measure the rankings of a model of ratings, not its errors")] = (
-        False
-    )
+    ranking: Annotated[
+        bool, Parameter(help="measure top-N lists alone, and not the errors of predicted ratings")
+    ] = False
     k: Annotated[
         int | None,
         Parameter(name=("--k", "-k"), converter=whole(1), help="length of the lists [default: 20]"),
@@ -276,17 +276,12 @@ class Ranking:
         Parameter(help="count only test ratings of at least this value as relevant [default: all]"),
     ] = None
 
-    def applies(self, recipe: Algorithm) -> bool:
-        """Whether to measure rankings; refuse what says how where they are not measured."""
-        if recipe.task == "ranking" or self.ranking:
-            return True
-        for name in ("k", "rank_among", "relevant_from"):
-            if getattr(self, name) is not None:
-                raise ParameterError(
-                    f"{flag(name)} is about rankings, and {recipe.name} predicts ratings: add --ranking to measure how "
-                    "it ranks"
-                )
-        return False
+    @property
+    def wanted(self) -> bool:
+        """Whether a flag asks for the figures of lists."""
+        return self.ranking or any(
+            getattr(self, name) is not None for name in ("k", "rank_among", "relevant_from")
+        )
 
 
 Memory = Annotated[
@@ -395,10 +390,11 @@ def with_recipe(
     kept = [one for one in signature.parameters.values() if one.name != "recipe" and one.name not in given]
     declared = recipe.model_fields if recipe else {}
     group = Group(f"Hyper-parameters of {recipe.name if recipe else None}", sort_key=1)
-    made = [_hyper_parameter(name, field, group) for name, field in declared.items()]
+    called = {name: called for name, field in declared.items() if (called := _called(name, field))}
+    made = [_hyper_parameter(name, declared[name], group) for name in called]
 
     def filled(*args: Any, **kwargs: Any) -> None:
-        chosen = {name: kwargs.pop(name) for name in declared if name in kwargs}
+        chosen = {name: kwargs.pop(as_flag) for name, as_flag in called.items() if as_flag in kwargs}
         command(*args, **kwargs, **given, **({"recipe": recipe(**chosen)} if recipe else {}))
 
     filled.__signature__ = signature.replace(parameters=[*kept, *made])  # type: ignore[attr-defined]
@@ -406,9 +402,53 @@ def with_recipe(
     return filled
 
 
+def _called(name: str, field: FieldInfo) -> str | None:
+    """Return the name of a hyper-parameter's flag: its own, unless the declaration says another one, or none at all."""
+    extra = field.json_schema_extra
+    found = extra.get("flag", name) if isinstance(extra, dict) else name
+    return None if found is None else str(found)
+
+
+def _holds_recipes(field: FieldInfo) -> bool:
+    from hatrix.models.fit import Algorithm
+    from hatrix.models.hyperparameters import bare, kinds
+
+    found = [bare(inner) for kind in kinds(field) for inner in (get_args(kind)[:1] or (kind,))]
+    return any(isinstance(kind, type) and issubclass(kind, Algorithm) for kind in found)
+
+
+def _of_recipes(name: str, field: FieldInfo, group: Group) -> inspect.Parameter:
+    """Return the flag of a hyper-parameter that is a recipe, or several: it takes names of algorithms."""
+    several = get_origin(field.annotation) is tuple
+
+    def convert(_type: Any, tokens: Sequence[Token]) -> Any:
+        given = tokens[0].value
+        if given == "none" and type(None) in get_args(field.annotation):
+            return None
+        try:
+            found = [algorithm(one.strip())() for one in (given.split(",") if several else [given])]
+        except ParameterError as error:
+            raise ValueError(str(error)) from None
+        return found if several else found[0]
+
+    required = field.is_required()
+    parameter = Parameter(
+        help=field.description, group=group, converter=convert, accepts_keys=False, n_tokens=1,
+        show_default=False if required else (lambda recipe: recipe.name),
+    )  # fmt: skip
+    return inspect.Parameter(
+        _called(name, field) or name,
+        inspect.Parameter.KEYWORD_ONLY,
+        default=inspect.Parameter.empty if required else field.default,
+        annotation=Annotated[Any, parameter],
+    )
+
+
 def _hyper_parameter(name: str, field: FieldInfo, group: Group) -> inspect.Parameter:
     from hatrix.models.hyperparameters import words
 
+    if _holds_recipes(field):
+        return _of_recipes(name, field, group)
     bounds = _bounds(field)
     is_switch = field.annotation is bool
     parameter = Parameter(
@@ -474,7 +514,12 @@ def _kind(annotation: Any) -> str:
 
 def algorithms_with(option: str) -> list[str]:
     """Names of the algorithms that have a hyper-parameter of this flag."""
-    return [name for name in ALGORITHMS if option in map(flag, algorithm(name).model_fields)]
+    return [name for name in ALGORITHMS | COMBINATIONS if option in _flags_of(name)]
+
+
+def _flags_of(name: str) -> list[str]:
+    fields = recipe_type(name).model_fields.items()
+    return [flag(called) for each, field in fields if (called := _called(each, field))]
 
 
 def algorithm_in(tokens: Iterable[str], command: App) -> str | None:
@@ -490,8 +535,8 @@ def algorithm_in(tokens: Iterable[str], command: App) -> str | None:
         The command without the flags of any algorithm.
     """
     takes = dict.fromkeys(["--help", "-h", "--version"], 0)
-    for name in ALGORITHMS:
-        for field, info in algorithm(name).model_fields.items():
+    for name in ALGORITHMS | COMBINATIONS:
+        for field, info in recipe_type(name).model_fields.items():
             if info.annotation is bool:
                 takes |= {flag(field): 0, flag(f"no_{field}"): 0}
     for argument in command.assemble_argument_collection():

@@ -14,9 +14,11 @@ import hatrix
 from hatrix.app.problems import without_places
 from hatrix.errors import HatrixError
 from hatrix.evaluation import findings, ranking_sections, sections
-from hatrix.evaluation.layout import Part, Section, Story, Tile
+from hatrix.evaluation.layout import LISTS, Part, Section, Story, Tile
+from hatrix.evaluation.measured import measure
 from hatrix.evaluation.ranking import RankingEvaluation
 from hatrix.evaluation.records import records
+from hatrix.evaluation.report import story_of
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -24,13 +26,12 @@ if TYPE_CHECKING:
     from hatrix.app.live import Served
     from hatrix.data.ratings import Ratings
     from hatrix.evaluation.evaluate import Evaluation
-    from hatrix.models.model import FactorModel
+    from hatrix.evaluation.measured import Measured
 
 __all__ = ["LISTED", "Insight", "Lists"]
 
 METRICS = "metrics.json"
-LENGTHS = (20, 5, 10, 50)
-ABOUT_MODEL = ("run", "training", "sure")
+ABOUT_MODEL = ("run", "training", "sure", f"{LISTS}run", f"{LISTS}training")
 """Sections of the report that the overview shows; most others are about errors."""
 LEFT_OUT = ("worst", "reproduce")
 """Sections that the page has a better form of, or none."""
@@ -108,33 +109,16 @@ class Insight:
         return None
 
     @cached_property
-    def evaluation(self) -> Evaluation | RankingEvaluation:
-        """The errors, or the rankings, on the test rows."""
-        found: Evaluation | RankingEvaluation = self._measured(self.model)
-        return found
-
-    def _measured(self, model: FactorModel) -> Any:
+    def measured(self) -> Measured:
+        """The errors and the lists on the test rows, beside those of the simplest models."""
         if self.test is None:
             raise ValueError("there are no test rows")
-        if self.model.task == "rating":
-            return hatrix.evaluate(model, self.test)
-        lengths = [length for length in LENGTHS if length <= len(model.items)] or [len(model.items)]
-        return hatrix.evaluate_ranking(
-            model,
-            self.test,
-            k=lengths,
-            exclude_seen=model.seen is not None,
-            threads=1,
-        )
+        return measure(self.model, self.test, threads=1)
 
-    @cached_property
-    def baselines(self) -> dict[str, Any]:
-        """The same figures of the simplest model of its kind, fitted to the training rows in the file."""
-        recipe = hatrix.Popular() if self.model.task == "ranking" else hatrix.Bias()
-        train = self.train
-        if train is None or recipe.name == self.model.recipe.name:
-            return {}
-        return {recipe.name: self._measured(recipe.fit(train, seed=self.model.seed, progress=False))}
+    @property
+    def evaluation(self) -> Evaluation | RankingEvaluation:
+        """The errors, or the lists of a model that predicts no ratings."""
+        return self.measured.main
 
     @cached_property
     def train(self) -> Ratings | None:
@@ -148,9 +132,7 @@ class Insight:
         """What the report would say."""
         if self.untested is not None:
             return self._untold()
-        tell: Any = ranking_sections.story if self.model.task == "ranking" else sections.story
-        story: Story = tell(self.evaluation, self.baselines, protocol=self.recorded.get("split"))
-        return story
+        return story_of(self.measured, protocol=self.recorded.get("split"))
 
     def _untold(self) -> Story:
         """The story of a model whose test rows are not known."""
@@ -162,8 +144,12 @@ class Insight:
         tiles += [Tile("Users", f"{len(model.users):,}"), Tile("Items", f"{len(model.items):,}")]
         if seconds is not None:
             tiles.append(Tile("Training", f"{seconds:.3g} s", f"{len(model.history):,} epochs"))
-        ranks = model.task == "ranking"
-        trained = ranking_sections.training(model) if ranks else sections.training(model, unit)
+        ranks = model.rating_model is None
+        trained = (
+            ranking_sections.training(model)
+            if ranks
+            else sections.training(model.rating_model or model, unit)
+        )
         facts = [
             fact for fact in sections.facts_of(model, 0, None) if fact[0] not in ("Test ratings", "Split")
         ]
@@ -235,7 +221,7 @@ class Insight:
         costly = [] if isinstance(found, RankingEvaluation) else records(found.anatomy.items)
         return {
             "untested": None,
-            "task": self.model.task,
+            "task": "ranking" if isinstance(found, RankingEvaluation) else "rating",
             "lead": self.story.findings[0],
             "sections": [_section(part) for part in shown],
             "costly": costly,
@@ -244,8 +230,8 @@ class Insight:
     @cached_property
     def places(self) -> NDArray[np.int64]:
         """For each held-out item of a ranking, its place in the longest list of its user, from 1; 0 where it is missed."""
-        found = self.evaluation
-        if not isinstance(found, RankingEvaluation):
+        found = self.measured.lists
+        if found is None:
             return np.empty(0, np.int64)
         owner, item = found.held.owner, found.held.item
         place = np.zeros(len(item), np.int64)
@@ -253,7 +239,7 @@ class Insight:
             place[found.lists[owner, at] == item] = at + 1
         return place
 
-    def measured(self) -> bool:
+    def is_measured(self) -> bool:
         """Whether there are figures of test rows; what their rows are found by is there then, too."""
         if self.untested is None:
             _ = self.places
@@ -262,13 +248,13 @@ class Insight:
     @cached_property
     def lists(self) -> Lists:
         """The ten items recommended to each user; of many users, to 20,000 drawn of them."""
-        from hatrix.models.recommend import Recommender
+        from hatrix.models.recommend import TopN
 
         model = self.model
         users = np.flatnonzero(model.user_count > 0)
         if len(users) > MOST_LISTED:
             users = np.sort(np.random.default_rng(0).choice(users, MOST_LISTED, replace=False))
-        recommender = Recommender.of(model, LISTED, exclude_seen=model.seen is not None, threads=1)
+        recommender = TopN.of(model, LISTED, exclude_seen=model.seen is not None, threads=1)
         items = recommender.lists(users).items
         row, place = np.nonzero(items >= 0)
         item = items[row, place]

@@ -104,7 +104,7 @@ def checked_rating(model: FactorModel, item: int | str, rating: float) -> None:
                 "bad-request",
                 f"the rating of item {shown(item)} is {rating:g}: give one from {low:g} to {high:g}",
             )
-        if model.task == "ranking" and rating < 0:
+        if rating < 0 and not model.list_model.recipe.knows_dislikes(model.scale):
             raise Problem(
                 422,
                 "bad-request",

@@ -13,8 +13,8 @@ from hatrix.app.asking import Ask, Asked, User, answered, known_parameters, take
 from hatrix.app.personal import Person, user_of, visitor_of
 from hatrix.app.problems import Problem, responses
 from hatrix.app.schemas import LONGEST_WHERE, MOST_LISTED, MOST_N, PredictionsRequest, Rating, VisitorRequest
-from hatrix.models.explain import carriers
-from hatrix.models.recommend import Recommender
+from hatrix.models.explain import reasons
+from hatrix.models.recommend import TopN
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -112,7 +112,7 @@ def _list(
         {**ask.shelf.item(row), "score": score}
         for row, score in zip(rows.tolist(), scores.tolist(), strict=True)
     ]
-    if model.task == "rating":
+    if model.rating_model is not None:
         user = np.full(length, person.row)
         columns = {"rating": model.predict_rows(user, rows, clip=True)} if length else {}
         if interval is not None and length:
@@ -122,8 +122,8 @@ def _list(
             for entry, value in zip(entries, column.tolist(), strict=True):
                 entry[name] = value
     if explain:
-        for entry, reasons in zip(entries, _because(ask, person, rows), strict=True):
-            entry["because"] = reasons
+        for entry, because in zip(entries, _because(ask, person, rows), strict=True):
+            entry["because"] = because
     return ask.reply(
         {
             "user": person.label,
@@ -135,10 +135,10 @@ def _list(
     )
 
 
-def _recommender(ask: Ask, person: Person, options: Mapping[str, Any]) -> Recommender:
+def _recommender(ask: Ask, person: Person, options: Mapping[str, Any]) -> TopN:
     model, options = person.model, dict(options)
-    if options["risk"] is not None:
-        _refuse_without_posterior(model, "risk")
+    if options["risk"] is not None and model.posterior is None:
+        raise _without_posterior(model.list_model, "risk")
     if model.seen is None:
         if person.row >= 0 and options["exclude_seen"]:
             raise Problem(
@@ -154,39 +154,40 @@ def _recommender(ask: Ask, person: Person, options: Mapping[str, Any]) -> Recomm
             options[name] = [
                 given if label is None else label for label, given in zip(labels, options[name], strict=True)
             ]
-    return Recommender.of(model, **options, threads=1)
+    return TopN.of(model, **options, threads=1)
 
 
 def _refuse_without_posterior(model: FactorModel, what: str) -> None:
-    if model.posterior is None:
-        raise Problem(
-            422,
-            "unsupported",
-            f"{what} needs a model with a posterior, and this one is of {model.recipe.name}",
-        )
+    if not model.has_intervals:
+        raise _without_posterior(model.rating_model or model, what)
 
 
-def _because(ask: Ask, person: Person, rows: NDArray[np.int64]) -> list[list[dict[str, Any]]]:
-    """For each item the ratings that add most to its score."""
-    if person.row < 0 or person.model.seen is None:
+def _without_posterior(model: FactorModel, what: str) -> Problem:
+    return Problem(
+        422,
+        "unsupported",
+        f"{what} needs a model with a posterior, and this one is of {model.recipe.name}",
+    )
+
+
+def _because(ask: Ask, person: Person, rows: NDArray[np.int64]) -> list[list[dict[str, Any]] | None]:
+    """Return, for each item, the ratings that raised it in the list; None where the model does not have them."""
+    if person.row < 0:
         return [[] for _ in rows]
-    rated, values, shares = carriers(person.model, person.row, rows)
-    found = []
-    for row, share in zip(rows.tolist(), shares.T, strict=True):
-        best = np.argsort(-share, kind="stable")[:REASONS]
-        found.append(
-            [
-                {
-                    "item": ask.shelf.item_labels[rated[at]],
-                    **ask.shelf.titled(rated[at]),
-                    "rating": values[at],
-                    "contribution": share[at],
-                }
-                for at in best.tolist()
-                if share[at] > 0 and rated[at] != row
-            ]
-        )
-    return found
+    if person.model.seen is None:
+        return [None for _ in rows]
+    return [
+        [
+            {
+                "item": ask.shelf.item_labels[one.item],
+                **ask.shelf.titled(one.item),
+                "rating": one.rating,
+                "contribution": one.contribution,
+            }
+            for one in because
+        ]
+        for because in reasons(person.model, person.row, rows, REASONS)
+    ]
 
 
 @router.post(

@@ -173,7 +173,7 @@ class Recommended(_Shown):
     """An item of a list."""
 
     score: float = Field(description="What the list is ordered by.")
-    rating: float | None = Field(None, description="The rating predicted, of models of ratings.")
+    rating: float | None = Field(None, description="The predicted rating, of models that predict ratings.")
     low: float | None = None
     high: float | None = None
     because: list[Reason] | None = None
@@ -377,6 +377,7 @@ class Card(_Reply):
     has_attributes: bool
     has_seen: bool
     has_factors: bool
+    predicts_ratings: bool
     has_intervals: bool
     has_time: bool
     calibrated: bool

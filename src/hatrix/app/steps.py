@@ -50,18 +50,20 @@ Items = Annotated[
     "movieId, id or the like, and title, year, genres or others; they are then shown with recommendations"),
 ]  # fmt: skip
 Name = Annotated[
-    str, Parameter(help=f"one of {', '.join(models.ALGORITHMS)}; write --help after it for its own flags")
+    str,
+    Parameter(
+        help=f"one of {', '.join(models.COMBINATIONS | models.ALGORITHMS)}; write --help after it for its own flags"
+    ),
 ]
 
 
 def recipe_named(name: str) -> type[Algorithm]:
-    if name not in models.ALGORITHMS:
-        near = difflib.get_close_matches(name, models.ALGORITHMS, n=1)
+    names = models.ALGORITHMS | models.COMBINATIONS
+    if name not in names:
+        near = difflib.get_close_matches(name, names, n=1)
         hint = f" (did you mean {near[0]}?)" if near else ""
-        raise ParameterError(
-            f"there is no algorithm {name!r}{hint}: choose from {', '.join(models.ALGORITHMS)}"
-        )
-    return models.algorithm(name)
+        raise ParameterError(f"there is no algorithm {name!r}{hint}: choose from {', '.join(names)}")
+    return models.recipe_type(name)
 
 
 def check_memory(memory: str | None, recipe: Algorithm) -> None:
@@ -132,9 +134,12 @@ def train(recipe: Algorithm, train: Ratings, training: Training, output: Output)
     seconds = time.perf_counter() - started
     for note in () if model.unfinished else model.notes:
         warnings.warn(note, stacklevel=1)
-    if words := _resolved(recipe, model, seconds):
-        output.note(words)
-    output.note(f"trained in {seconds:.1f} s, {len(model.history)} epochs")
+    fitted = {"lists": model.list_model, **model.members} if model.members else {"": model}
+    for name, part in fitted.items():
+        if words := _resolved(recipe.part(name), part, seconds):
+            output.note(words)
+    epochs = ", ".join(f"{one.recipe.name} {len(one.history)} epochs" for one in fitted.values())
+    output.note(f"trained in {seconds:.1f} s: {epochs}")
     return model, seconds
 
 
@@ -147,7 +152,11 @@ def _resolved(recipe: Algorithm, model: FactorModel, seconds: float) -> str:
         for name, value in numbers.items()
     )
     share = model.resolving / max(seconds, model.resolving, 1e-9)
-    return f"auto: {said}; found in {model.resolving:.2f} s, {share:.0%} of the fit" if left else ""
+    return (
+        f"{recipe.name}, auto: {said}; found in {model.resolving:.2f} s, {share:.0%} of the fit"
+        if left
+        else ""
+    )
 
 
 def leave_unfinished(model: FactorModel, out: Path, *, seen: bool, hint: str = "") -> NoReturn:

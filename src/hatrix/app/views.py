@@ -99,7 +99,7 @@ def router() -> APIRouter:
                 return {"untested": insight.untested, "count": 0, "rows": []}
             return {"untested": None, **test_rows(insight, slice, key, n, offset, _gone(ask))}
 
-        return await insights.found(request, ask, "rows", Insight.measured, find)
+        return await insights.found(request, ask, "rows", Insight.is_measured, find)
 
     @routes.get(
         "/v1/map",

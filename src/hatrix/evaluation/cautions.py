@@ -12,11 +12,13 @@ if TYPE_CHECKING:
     import pandas as pd
 
     from hatrix.data.ratings import Ratings
+    from hatrix.evaluation.ranking import RankingEvaluation
 
 __all__ = [
     "CODES",
     "caution",
     "of_fallbacks",
+    "of_lists",
     "of_overfitting",
     "of_parts",
     "rising",
@@ -35,6 +37,7 @@ CODES = {
     "H008": "a fitted model was trained on other data",
     "H009": "chains of posterior draws disagree",
     "H010": "factors cannot help on these data",
+    "H011": "a model's lists are worse than those of Popular",
 }
 OLDER = 0.6
 """Share of (test, train) pairs of ratings with the test one first; a split that ignores time has a half."""
@@ -47,6 +50,21 @@ def caution(code: str, words: str) -> str:
     """A warning that begins with its code."""
     assert code in CODES
     return f"{code}: {words}"
+
+
+def of_lists(name: str, mine: RankingEvaluation, popular: RankingEvaluation) -> list[str]:
+    """Warn of lists that are worse than showing everybody the most popular items."""
+    k = mine.k[0]
+    if mine.ndcg >= popular.ndcg:
+        return []
+    return [
+        caution(
+            "H011",
+            f"the lists of {name} are worse than showing everybody the most popular items (NDCG@{k} {mine.ndcg:.3f} and "
+            f"{popular.ndcg:.3f}), because it learned to predict ratings and not which items people choose: use the lists "
+            "of a Recommender, which hatrix run trains by default",
+        )
+    ]
 
 
 def of_parts(train: Ratings, test: Ratings) -> list[str]:

@@ -236,11 +236,13 @@ def evaluate(
     if not isinstance(model, FactorModel):
         hint = ": call its fit(train) and give the result" if isinstance(model, Algorithm) else ""
         raise DataError(f"the model is a {type(model).__name__}, not a fitted one{hint}")
-    if model.task == "ranking":
+    predictor = model.rating_model
+    if predictor is None:
         raise DataError(
             f"{model.recipe.name} ranks items and predicts no ratings, so its scores have no error: measure it with "
             "hatrix.evaluate_ranking"
         )
+    model = predictor
     if len(test) == 0:
         raise DataError("there are no ratings to evaluate on")
     if test.implicit:

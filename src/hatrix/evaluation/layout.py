@@ -23,6 +23,7 @@ __all__ = [
     "columns",
     "figure",
     "named",
+    "of_both",
     "short",
     "with_interval",
 ]
@@ -92,6 +93,36 @@ class Story(NamedTuple):
     findings: Sequence[str]
     warnings: Sequence[str]
     sections: Sequence[Section]
+
+
+LISTS = "lists-"
+"""Prefix of the keys of sections and charts about lists that stand beside those about ratings."""
+
+
+def of_both(ratings: Story, lists: Story, last: Section) -> Story:
+    """Return one story of two about the same model: how well it predicts ratings, what its lists are like, and ``last``."""
+
+    def renamed(section: Section) -> Section:
+        parts = [
+            part._replace(figures=[one._replace(key=LISTS + one.key) for one in part.figures])
+            for part in section.parts
+        ]
+        return section._replace(
+            key=LISTS + section.key,
+            short=f"Lists: {section.short.lower()}",
+            title=f"Lists: {section.title[:1].lower()}{section.title[1:]}",
+            parts=parts,
+        )
+
+    told = [renamed(section) for section in lists.sections if section.key != "reproduce"]
+    return Story(
+        title=lists.title,
+        lead=f"{lists.lead} {ratings.lead}",
+        tiles=[*ratings.tiles[:3], *lists.tiles[:3], *ratings.tiles[3:], *lists.tiles[3:]],
+        findings=[*ratings.findings, *lists.findings],
+        warnings=list(dict.fromkeys([*ratings.warnings, *lists.warnings])),
+        sections=[*ratings.sections[:-1], *told, last],
+    )
 
 
 def named(row: Mapping[str, Any], name: str, label: str, note: str) -> Cell:

@@ -16,16 +16,17 @@ from hatrix.errors import DataError, ParameterError
 if TYPE_CHECKING:
     from hatrix.evaluation.evaluate import Evaluation
     from hatrix.evaluation.layout import Story
+    from hatrix.evaluation.measured import Measured
     from hatrix.evaluation.ranking import RankingEvaluation
 
-__all__ = ["LIBRARIES", "library", "page", "policy", "render", "save", "write"]
+__all__ = ["LIBRARIES", "library", "page", "policy", "render", "save", "story_of", "write"]
 
 HERE = Path(__file__).parent
 LIBRARIES = ("vega.min.js", "vega-lite.min.js", "vega-embed.min.js")
 
 
 def write(
-    evaluation: Evaluation | RankingEvaluation,
+    evaluation: Evaluation | RankingEvaluation | Measured,
     path: str | os.PathLike[str],
     *,
     title: str | None = None,
@@ -42,7 +43,8 @@ def write(
     Parameters
     ----------
     evaluation
-        What `hatrix.evaluate` or `hatrix.evaluate_ranking` returned.
+        What `hatrix.evaluate` or `hatrix.evaluate_ranking` returned, or `hatrix.evaluation.measured.measure`, which has
+        both and its own baselines.
     path
         Where to write it; an existing file is replaced.
     title
@@ -64,21 +66,12 @@ def write(
     DataError
         If a baseline was evaluated on other ratings or users, or in another way.
     """
-    save(
-        render(
-            evaluation,
-            title=title,
-            baselines=baselines,
-            protocol=protocol,
-            command=command,
-            model_file=model_file,
-        ),
-        path,
-    )
+    about = {"protocol": protocol, "command": command, "model_file": model_file}
+    save(render(evaluation, title=title, baselines=baselines, **about), path)
 
 
 def render(
-    evaluation: Evaluation | RankingEvaluation,
+    evaluation: Evaluation | RankingEvaluation | Measured,
     *,
     title: str | None = None,
     baselines: Mapping[str, Evaluation] | Mapping[str, RankingEvaluation] | None = None,
@@ -86,10 +79,30 @@ def render(
     command: str | None = None,
     model_file: str | None = None,
 ) -> str:
-    """The HTML of the report; `write` describes the parameters."""
-    from hatrix.evaluation import ranking_sections, sections
+    """Return the HTML of the report; `write` describes the parameters."""
+    about = {"protocol": protocol, "command": command, "model_file": model_file}
+    return page(story_of(evaluation, baselines, **about), title=title)
+
+
+def story_of(
+    evaluation: Evaluation | RankingEvaluation | Measured,
+    baselines: Mapping[str, Evaluation] | Mapping[str, RankingEvaluation] | None = None,
+    **about: str | None,
+) -> Story:
+    """Return what the report says; `write` describes the parameters."""
+    from hatrix.evaluation import ranking_sections, sections, snippets
+    from hatrix.evaluation.layout import of_both
+    from hatrix.evaluation.measured import Measured
     from hatrix.evaluation.ranking import RankingEvaluation
 
+    if isinstance(evaluation, Measured):
+        both = [one for one in (evaluation.errors, evaluation.lists) if one is not None]
+        stories = [story_of(one, evaluation.baselines(one), **about) for one in both]
+        story = stories[0]
+        if len(stories) == 2:
+            code = snippets.of_measured(evaluation, model=about.get("model_file"))
+            story = of_both(stories[0], stories[1], sections.reproduce(code, about.get("command")))
+        return story._replace(warnings=[*evaluation.warnings, *evaluation.model.notes])
     counted = "users" if isinstance(evaluation, RankingEvaluation) else "ratings"
     for name, other in (baselines or {}).items():
         if type(other) is not type(evaluation):
@@ -103,8 +116,8 @@ def render(
                 "evaluate both on the same test part"
             )
     tell: Any = ranking_sections.story if isinstance(evaluation, RankingEvaluation) else sections.story
-    story = tell(evaluation, baselines or {}, protocol=protocol, command=command, model_file=model_file)
-    return page(story, title=title)
+    told: Story = tell(evaluation, baselines or {}, **about)
+    return told
 
 
 def page(story: Story, *, title: str | None = None) -> str:

@@ -7,22 +7,24 @@ memory in another way cannot be written down: a comment then says what a name in
 from __future__ import annotations
 
 import math
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from hatrix.data.origin import code_of
+from hatrix.models.fit import Algorithm
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
     from hatrix.data.origin import Origin
+    from hatrix.data.ratings import Ratings
     from hatrix.evaluation.comparison import Comparison
     from hatrix.evaluation.evaluate import Evaluation
+    from hatrix.evaluation.measured import Measured
     from hatrix.evaluation.ranking import RankingEvaluation
     from hatrix.evaluation.tune import Tuning
-    from hatrix.models.fit import Algorithm
     from hatrix.models.model import FactorModel
 
-__all__ = ["of_comparison", "of_evaluation", "of_search", "recipe_in_code"]
+__all__ = ["of_comparison", "of_evaluation", "of_measured", "of_search", "recipe_in_code"]
 
 MOST_DIGITS = 6
 WIDE = 100
@@ -32,9 +34,34 @@ def of_evaluation(
     evaluation: Evaluation | RankingEvaluation, function: str, *, model: str | None = None
 ) -> str:
     """Return the code that trains a model, or loads it from the file ``model``, and evaluates it."""
-    fitted, origin = evaluation.model, evaluation.test.origin
+    unknown, lines, test = _fitted(evaluation.model, evaluation.test, model)
+    options, more = _options(evaluation.options)
+    call = _call(function, ["model", test], options)
+    return _script(
+        [*more, *unknown],
+        [*lines, f"result = {call}", "print(result.table())", 'result.report("report.html")'],
+    )
+
+
+def of_measured(measured: Measured, *, model: str | None = None) -> str:
+    """Return the code that trains or loads a model, and evaluates its predicted ratings and its lists."""
+    assert measured.errors is not None
+    assert measured.lists is not None
+    unknown, lines, test = _fitted(measured.model, measured.errors.test, model)
+    lines += [f"result = hx.evaluate(model, {test})", "print(result.table())"]
+    options, more = _options(measured.lists.options)
+    lines += [
+        f"lists = {_call('hx.evaluate_ranking', ['model', test], options)}",
+        "print(lists.table())",
+        'lists.report("report.html")',
+    ]
+    return _script([*more, *unknown], lines)
+
+
+def _fitted(fitted: FactorModel, test: Ratings, model: str | None) -> tuple[list[str], list[str], str]:
+    """Return comments on unknown names, the lines that make the model and the test ratings, and the name of these."""
+    unknown, origin = [], test.origin
     training = None if model or origin is None else _training(fitted, origin)
-    options, unknown = _options(evaluation.options)
     if training is not None:
         assert origin is not None
         lines = [*origin.lines(), f"model = {training[0]}"]
@@ -45,11 +72,8 @@ def of_evaluation(
         if not model:
             unknown.append(f"model: the fitted {fitted.recipe.name} model of {fitted.data_name!r}")
     if origin is None or not origin.is_known:
-        unknown.append(f"ratings: the ratings that you made in memory, called {evaluation.test.name!r}")
-    call = _call(function, ["model", "ratings" if origin is None else origin.expression], options)
-    return _script(
-        unknown, [*lines, f"result = {call}", "print(result.table())", 'result.report("report.html")']
-    )
+        unknown.append(f"ratings: the ratings that you made in memory, called {test.name!r}")
+    return unknown, lines, "ratings" if origin is None else origin.expression
 
 
 def of_comparison(result: Comparison) -> str:
@@ -98,13 +122,21 @@ def of_search(result: Tuning) -> str:
 
 def recipe_in_code(recipe: Algorithm) -> str:
     """Return a recipe as code, with the hyper-parameters that differ from their defaults."""
-    default = type(recipe)()
     changed = {
         name: value
-        for name in type(recipe).model_fields
-        if (value := getattr(recipe, name)) != getattr(default, name)
+        for name, field in type(recipe).model_fields.items()
+        if (value := getattr(recipe, name)) != field.default
     }
-    return f"hx.{type(recipe).__name__}({', '.join(f'{name}={code_of(value)}' for name, value in changed.items())})"
+    return f"hx.{type(recipe).__name__}({', '.join(f'{name}={_in_code(value)}' for name, value in changed.items())})"
+
+
+def _in_code(value: Any) -> str | None:
+    """Return the value of a hyper-parameter as code; recipes inside recipes, too."""
+    if isinstance(value, Algorithm):
+        return recipe_in_code(value)
+    if isinstance(value, tuple) and any(isinstance(one, Algorithm) for one in value):
+        return f"[{', '.join(map(recipe_in_code, value))}]"
+    return code_of(value)
 
 
 def _training(model: FactorModel, origin: Origin) -> tuple[str, list[str]] | None:

@@ -481,6 +481,10 @@ def _refuse_what_cannot_be_searched(recipe: Any, train: Any, trials: Any, minute
     if not isinstance(train, Ratings):
         hint = ": give its .train, as a search never looks at test data" if isinstance(train, Split) else ""
         raise DataError(f"train is a {type(train).__name__}, not Ratings{hint}")
+    if recipe.member_names:
+        raise ParameterError(
+            f"a {type(recipe).__name__} has no hyper-parameters of its own: tune the recipes that it combines, one by one"
+        )
     if train.implicit and recipe.task == "rating":
         raise DataError(
             f"{recipe.name} predicts ratings, and the data are events without: choose an algorithm that ranks"

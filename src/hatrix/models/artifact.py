@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal
 
@@ -13,12 +14,12 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from hatrix.data.ids import Ids, is_unicode
 from hatrix.errors import DataError, ModelFileError, ParameterError
-from hatrix.models import ALGORITHMS, algorithm, bags
+from hatrix.models import bags, is_found_by_name, recipe_type
 from hatrix.models.container import is_partition, pieces, read, take, write
 from hatrix.models.days import UserDays
 from hatrix.models.drift import Drift
 from hatrix.models.factors import LARGEST, LARGEST_FACTOR, Posterior, TimeBlock
-from hatrix.models.model import FactorModel, Seen
+from hatrix.models.model import SHARED, FactorModel, Seen
 from hatrix.models.table import pack, pack_text, unpack, unpack_text
 
 if TYPE_CHECKING:
@@ -42,6 +43,9 @@ SMALLEST = 1e-33
 MOST_RATINGS = 1 << 53
 MOST_COLUMNS, MOST_IN_HISTORY = 10_000, 100
 """Maximum columns of a table of items or users, and of the history."""
+
+MOST_MEMBERS, DEEPEST = 32, 3
+"""Maximum models inside a model, and maximum levels of them."""
 
 Columns = list[tuple[str | int, str]]
 Table = Annotated[Columns, Field(max_length=MOST_COLUMNS)]
@@ -74,6 +78,9 @@ class _Header(BaseModel):
     user_table: Table | None
     history: Columns = Field(max_length=MOST_IN_HISTORY)
     drift: tuple[Count, Count, Figure | None, Figure | None] | None = None
+    members: dict[Annotated[str, Field(pattern="^[a-z0-9]{1,20}$")], dict[str, Any]] | None = Field(
+        default=None, max_length=MOST_MEMBERS
+    )
 
 
 def save(model: FactorModel, path: str | Path, *, seen: bool = True) -> None:
@@ -99,7 +106,7 @@ def save(model: FactorModel, path: str | Path, *, seen: bool = True) -> None:
     -----
     The index of a table is not kept: its lines stand for the ids in their order.
     """
-    if ALGORITHMS.get(model.recipe.name) is None or algorithm(model.recipe.name) is not type(model.recipe):
+    if not is_found_by_name(model.recipe):
         raise DataError(
             f"a {type(model.recipe).__name__} model cannot be saved: its algorithm is not one that hatrix finds by name"
         )
@@ -114,20 +121,17 @@ def save(model: FactorModel, path: str | Path, *, seen: bool = True) -> None:
     for fault in _faults(model, contents=True):
         raise DataError(f"the model cannot be saved: {fault}")
     try:
-        arrays = {name: getattr(model, name) for name in (*LEARNED, *COUNTS)} | training
-        arrays |= {f"parts.{name}": array for name, array in model.parts.items()}
-        for extra in EXTRAS:
-            block = getattr(model, extra)
-            arrays |= {} if block is None else {f"{extra}.{name}": a for name, a in block._asdict().items()}
-        arrays |= bags.pack_bags(model.bags)
+        arrays, header = _packed(model)
+        arrays |= training | {name: getattr(model, name) for name in COUNTS}
         arrays |= _pack_ids("user_ids", model.users) | _pack_ids("item_ids", model.items)
-        columns: dict[str, Any] = {}
-        for name in (*TABLES, "history"):
+        for name in TABLES:
             frame = getattr(model, name)
-            packed, columns[name] = ({}, None) if frame is None else pack(name, frame)
+            packed, header[name] = ({}, None) if frame is None else pack(name, frame)
             arrays |= packed
-        header = _Header.model_validate(_in_words(model) | columns)
-        if not is_unicode(json.dumps(header.model_dump(), ensure_ascii=False)):
+        header = _Header.model_validate(header).model_dump()
+        if header["members"] is None:
+            del header["members"]  # an older hatrix reads the file
+        if not is_unicode(json.dumps(header, ensure_ascii=False)):
             raise DataError(
                 "its name, a note or the label of a column has half a character (a lone surrogate), which UTF-8 cannot hold"
             )
@@ -135,7 +139,24 @@ def save(model: FactorModel, path: str | Path, *, seen: bool = True) -> None:
         raise DataError(f"the model cannot be saved: {error}") from None
     except ValidationError as error:
         raise DataError(f"the model cannot be saved: {_first(error)}") from None
-    write(path, arrays, header.model_dump())
+    write(path, arrays, header)
+
+
+def _packed(model: FactorModel) -> tuple[dict[str, NDArray[Any]], dict[str, Any]]:
+    """Return the arrays and the header of a model without what its members share with it (see `SHARED`)."""
+    arrays = {name: getattr(model, name) for name in LEARNED}
+    arrays |= {f"parts.{name}": array for name, array in model.parts.items()}
+    for extra in EXTRAS:
+        block = getattr(model, extra)
+        arrays |= {} if block is None else {f"{extra}.{name}": a for name, a in block._asdict().items()}
+    arrays |= bags.pack_bags(model.bags)
+    packed, columns = pack("history", model.history)
+    header = _in_words(model) | {"history": columns, "item_table": None, "user_table": None}
+    members = {}
+    for name, member in model.members.items():
+        inner, members[name] = _packed(member)
+        packed |= {f"members.{name}.{key}": array for key, array in inner.items()}
+    return arrays | packed, header | ({"members": members} if members else {})
 
 
 def load(path: str | Path, *, verify: bool = True) -> FactorModel:
@@ -167,6 +188,10 @@ def load(path: str | Path, *, verify: bool = True) -> FactorModel:
     arrays, header = read(path, verify=verify)
     try:
         model = _model(arrays, header)
+        if arrays:
+            raise ModelFileError(
+                f"has an array {min(arrays)!r}, which this hatrix does not know: upgrade hatrix"
+            )
         for fault in _faults(model, contents=verify):
             raise ModelFileError(f"is not consistent: {fault}")
     except ModelFileError as error:
@@ -193,7 +218,10 @@ def _in_words(model: FactorModel) -> dict[str, Any]:
     }
 
 
-def _model(arrays: dict[str, NDArray[Any]], said: dict[str, Any]) -> FactorModel:
+def _model(
+    arrays: dict[str, NDArray[Any]], said: dict[str, Any], owner: FactorModel | None = None, depth: int = 0
+) -> FactorModel:
+    """Return the model of the arrays, which are taken out, and the header; ``owner`` is the model that it is a member of."""
     if said.get("kind") == "checkpoint":
         raise ModelFileError("is a checkpoint of a fit, not a model: go on from it with fit(resume=...)")
     try:
@@ -202,17 +230,10 @@ def _model(arrays: dict[str, NDArray[Any]], said: dict[str, Any]) -> FactorModel
         raise ModelFileError(_first(error)) from None
     except RecursionError:
         raise ModelFileError("is not consistent: its header is nested too deep") from None
-    users, items = _take_ids(arrays, "user_ids"), _take_ids(arrays, "item_ids")
-    seen = None
-    if "seen.start" in arrays:
-        seen = Seen(
-            take(arrays, "seen.start", "int64"),
-            take(arrays, "seen.item", "int32"),
-            take(arrays, "seen.value", "float64"),
-        )
+    shared = _shared(arrays, header) if owner is None else {name: getattr(owner, name) for name in SHARED}
     recipe = _recipe(header)
     by_draw = "posterior.noise" in arrays
-    learned = {
+    learned: dict[str, Any] = {
         name: take(arrays, name, *FLOATS, axes=2 if by_draw else axes) for name, axes in LEARNED.items()
     }
     time = posterior = days = None
@@ -242,17 +263,14 @@ def _model(arrays: dict[str, NDArray[Any]], said: dict[str, Any]) -> FactorModel
             take(arrays, "days.spread", "float64"),
         )
     parts = {
-        name: take(arrays, f"parts.{name}", *FLOATS, axes=len(axes)) for name, axes in recipe.parts.items()
+        name: take(arrays, f"parts.{name}", *FLOATS, axes=len(axes))
+        for name, axes in recipe.list_recipe.parts.items()
     }
     model = FactorModel(
         recipe,
-        users,
-        items,
-        header.mean,
-        learned["user_bias"],
-        learned["item_bias"],
-        learned["user_factors"],
-        learned["item_factors"],
+        mean=header.mean,
+        **shared,
+        **learned,
         origin=None,
         drift=None if header.drift is None else Drift(*header.drift),
         merged=header.merged or {},
@@ -261,38 +279,77 @@ def _model(arrays: dict[str, NDArray[Any]], said: dict[str, Any]) -> FactorModel
         posterior=posterior,
         days=days,
         bags=bags.unpack_bags(arrays),
-        user_count=take(arrays, "user_count", "int64"),
-        item_count=take(arrays, "item_count", "int64"),
         fallback=header.fallback,
         scale=header.scale,
         seed=header.seed,
         history=unpack(arrays, "history", header.history, None),
-        seen=seen,
-        item_table=_take_table(arrays, "item_table", header.item_table, len(items)),
-        user_table=_take_table(arrays, "user_table", header.user_table, len(users)),
         fingerprint=header.fingerprint,
         data_name=header.data_name,
         notes=header.notes,
     )
-    if arrays:
-        raise ModelFileError(f"has an array {min(arrays)!r}, which this hatrix does not know: upgrade hatrix")
-    return model
+    return replace(model, members=_members(arrays, header, model, depth))
+
+
+def _shared(arrays: dict[str, NDArray[Any]], header: _Header) -> dict[str, Any]:
+    """Return what a model shares with its members; takes it out of ``arrays``."""
+    users, items = _take_ids(arrays, "user_ids"), _take_ids(arrays, "item_ids")
+    seen = None
+    if "seen.start" in arrays:
+        seen = Seen(
+            take(arrays, "seen.start", "int64"),
+            take(arrays, "seen.item", "int32"),
+            take(arrays, "seen.value", "float64"),
+        )
+    return {
+        "users": users,
+        "items": items,
+        "user_count": take(arrays, "user_count", "int64"),
+        "item_count": take(arrays, "item_count", "int64"),
+        "seen": seen,
+        "item_table": _take_table(arrays, "item_table", header.item_table, len(items)),
+        "user_table": _take_table(arrays, "user_table", header.user_table, len(users)),
+    }
+
+
+def _members(
+    arrays: dict[str, NDArray[Any]], header: _Header, model: FactorModel, depth: int
+) -> dict[str, FactorModel]:
+    """Return the models inside a model; takes their arrays out of ``arrays``."""
+    if header.members and depth == DEEPEST:
+        raise ModelFileError(f"is not consistent: it has models inside models on more than {DEEPEST} levels")
+    members = {}
+    for name, said in (header.members or {}).items():
+        prefix = f"members.{name}."
+        mine = {key.removeprefix(prefix): arrays.pop(key) for key in list(arrays) if key.startswith(prefix)}
+        members[name] = _model(mine, said, model, depth + 1)
+        for key in mine:
+            raise ModelFileError(
+                f"has an array {prefix + key!r}, which this hatrix does not know: upgrade hatrix"
+            )
+    return members
 
 
 def _recipe(header: _Header) -> Algorithm:
     try:
-        kind = algorithm(header.algorithm)
+        kind = recipe_type(header.algorithm)
         recipe = kind(**{**kind.before, **header.hyperparameters})
     except (ParameterError, TypeError) as error:
         raise ModelFileError(f"cannot be loaded by this hatrix: {error}") from None
     kept = recipe.model_dump(mode="json")
     if any(kept[name] != value for name, value in header.hyperparameters.items()):
         raise ModelFileError("is not consistent: its hyper-parameters are not of their types")
-    if "auto" in kept.values():
+    if _is_left_open(kept):
         raise ModelFileError(
             "is not consistent: a hyper-parameter is 'auto', and a fitted model has its number"
         )
     return recipe
+
+
+def _is_left_open(value: Any) -> bool:
+    """Return whether a hyper-parameter, or one of a recipe inside the recipe, is ``"auto"``."""
+    if isinstance(value, dict):
+        return any(map(_is_left_open, value.values()))
+    return isinstance(value, str) and value == "auto"
 
 
 def _pack_ids(name: str, ids: Ids) -> dict[str, NDArray[Any]]:
@@ -324,6 +381,8 @@ def _first(error: ValidationError) -> str:
 
 def _faults(model: FactorModel, *, contents: bool) -> Iterator[str]:
     """What contradicts itself in a model; ``contents`` reads the training rows too."""
+    yield from _faults_of_members(model, contents=contents)
+    model = model.list_model
     n, m, k = len(model.users), len(model.items), model.user_factors.shape[1:]
     if len(k) != 1:
         yield f"user_factors has {len(k) + 1} axes instead of 2"
@@ -361,6 +420,17 @@ def _faults(model: FactorModel, *, contents: bool) -> Iterator[str]:
         yield from _faults_of_seen(model, model.seen, contents=contents)
     if contents:
         yield from _faults_of_numbers(model)
+
+
+def _faults_of_members(model: FactorModel, *, contents: bool) -> Iterator[str]:
+    """Yield faults of the models inside a model, and of members that its recipe does not have or lacks."""
+    if sorted(model.members) != sorted(model.recipe.member_names):
+        yield f"it has the members {sorted(model.members)}, its recipe {sorted(model.recipe.member_names)}"
+    for name, member in model.members.items():
+        if any(getattr(member, part) is not getattr(model, part) for part in SHARED):
+            yield f"its member {name} has other ids, counts, tables or training rows"
+        for fault in _faults(replace(member, seen=None), contents=contents):
+            yield f"of its member {name}: {fault}"
 
 
 def _faults_of_numbers(model: FactorModel) -> Iterator[str]:

@@ -120,6 +120,11 @@ def of_others(model: FactorModel, given: Given) -> Floats | None:
     return None
 
 
+def knows_attributes(model: FactorModel, side: int) -> bool:
+    """Return whether the model learned from the attributes of a side, so that those of a new row count."""
+    return ATTRIBUTES[side] in getattr(model.recipe, "fields", ())
+
+
 def line_of(
     model: FactorModel, side: int, given: Mapping[str, Any] | None
 ) -> tuple[pd.DataFrame | None, list[str]]:
@@ -139,7 +144,7 @@ def line_of(
             f"attributes are {type(given).__name__}: give them as a mapping, {{column: value, …}}"
         )
     table, field = (model.user_table, model.item_table)[side], ATTRIBUTES[side]
-    if field not in getattr(model.recipe, "fields", ()):
+    if not knows_attributes(model, side):
         raise DataError(
             f"this {model.recipe.name} model knows no attributes of a new {('user', 'item')[side]}: they are for "
             f"bayesian-mf with the field {field}"

@@ -25,7 +25,18 @@ if TYPE_CHECKING:
 
     Floats = NDArray[np.float64]
 
-__all__ = ["carriers", "explain"]
+__all__ = ["Reason", "carriers", "explain", "reasons"]
+
+NEGLIGIBLE = 0.1
+"""Contributions below this share of the standard deviation of a user's scores over all items are no reasons."""
+
+
+class Reason(NamedTuple):
+    """A rating that raised an item in a user's list: row of the rated item, rating, and what it adds to the score."""
+
+    item: int
+    rating: float
+    contribution: float
 
 
 class _Reasons(NamedTuple):
@@ -48,6 +59,7 @@ def explain(
     """See `FactorModel.explain`."""
     import pandas as pd
 
+    model = model.list_model
     n = whole("n", n)
     removals = whole("removals", removals, 0)
     refuse_lists("user_id", user_id)
@@ -136,12 +148,45 @@ def carriers(
     items, values, contributions
         Rows and values of the m ratings, and an array (m, len(items)).
     """
+    model = model.list_model
     given = _history(model, user)
     if not len(given.other) or not model.flat.item_factors.shape[1]:
         shares = np.zeros((len(given.other), len(items)))
     else:
         shares = _reasons(model, user, given).factors @ model.flat.item_factors[items].astype(np.float64).T
     return given.other.tolist(), given.value.tolist(), shares
+
+
+def reasons(model: FactorModel, user: int, items: NDArray[np.int64], n: int = 3) -> list[list[Reason]]:
+    """Return the ratings that raised each item in the list of a user, the strongest first.
+
+    A rating is a reason if it adds to the item's score, by more than a negligible amount (see `NEGLIGIBLE`), and if the
+    user did not dislike the item rated: ratings below the middle of the scale are dislikes. An item without a reason is in
+    the list because everybody likes it.
+
+    Parameters
+    ----------
+    model
+        A model with its training ratings.
+    user, items
+        Row numbers; the user's is not of a cold one.
+    n
+        Maximum number of reasons for each item.
+    """
+    rated, values, shares = carriers(model, user, items)
+    flat = model.list_model.flat
+    personal = flat.item_factors @ flat.user_factors[user]
+    least = NEGLIGIBLE * float(np.std(personal + flat.item_bias)) if len(personal) else 0.0
+    liked = np.ones(len(values), bool)
+    if model.scale is not None:
+        liked = np.asarray(values) >= (model.scale[0] + model.scale[1]) / 2
+    found = []
+    for item, share in zip(items.tolist(), shares.T, strict=True):
+        order = [at for at in np.argsort(-share, kind="stable").tolist() if liked[at] and rated[at] != item]
+        found.append(
+            [Reason(rated[at], values[at], float(share[at])) for at in order[:n] if share[at] > least]
+        )
+    return found
 
 
 def _scores(model: FactorModel, user: int) -> Floats:
@@ -160,12 +205,35 @@ def _history(model: FactorModel, user: int) -> Given:
     rows = model.seen.of(user)
     item, value = model.seen.item[rows].astype(np.int64), model.seen.value[rows]
     order = np.argsort(item, kind="stable")
-    attributes = Attributes(model, USER, np.array([user])).of(user)
-    return Given(USER, item[order], value[order], attributes)
+    return Given(USER, item[order], value[order], _attributes(model, user))
+
+
+def _attributes(model: FactorModel, user: int) -> Floats | None:
+    return Attributes(model, USER, np.array([user])).of(user)
+
+
+def _added(parts: list[tuple[float, _Reasons]]) -> _Reasons:
+    """Return the terms of a blend's row: those of its members side by side, times their weights."""
+    weights, found = [weight for weight, _ in parts], [reasons for _, reasons in parts]
+    scaled = {
+        name: np.concatenate(
+            [weight * getattr(one, name) for weight, one in zip(weights, found, strict=True)], axis=-1
+        )
+        for name in ("prior", "attributes", "factors")
+    }
+    bias = sum(weight * one.bias for weight, one in zip(weights, found, strict=True))
+    return _Reasons(**scaled, bias=np.asarray(bias))
 
 
 def _reasons(model: FactorModel, user: int, given: Given) -> _Reasons:
-    """The terms of the user's row, draws side by side as in `Factors.flat`."""
+    """The terms of the user's row, draws side by side as in `Factors.flat`; of a blend, those of its members."""
+    if blended := model.recipe.weighted_members(model):
+        return _added(
+            [
+                (weight, _reasons(member, user, given._replace(attributes=_attributes(member, user))))
+                for weight, member in blended
+            ]
+        )
     width = model.user_factors.shape[1]
     if not len(given.other) and model.posterior is None:
         return _Reasons(np.zeros(width), np.zeros(width), np.zeros((0, width)), np.zeros(0))

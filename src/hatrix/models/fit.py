@@ -23,13 +23,15 @@ from hatrix import _files
 from hatrix._threads import one_blas_thread
 from hatrix.data.ratings import Ratings
 from hatrix.errors import DataError, DivergenceError, ModelFileError, ParameterError
-from hatrix.models import SEED, progress
+from hatrix.models import SEED, predictive, progress
 from hatrix.models.container import refuse_unwritable
 from hatrix.models.model import UNFINISHED, FactorModel, Factors, Seen
 from hatrix.models.validation import hold_out, refuse_dislikes, validate
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
+
+    from hatrix.models.predictive import Pairs
 
 _Made = TypeVar("_Made")
 
@@ -147,6 +149,36 @@ class Algorithm(BaseModel, ABC):
 
     def __delattr__(self, name: str) -> None:
         raise ParameterError(f"{name} cannot be deleted, since a recipe is frozen")
+
+    @property
+    def list_recipe(self) -> Algorithm:
+        """The recipe of the factors that rank items: this one, unless it combines several."""
+        return self
+
+    def knows_dislikes(self, scale: tuple[float, float] | None) -> bool:  # noqa: ARG002
+        """Return whether a low rating on the scale says that a user dislikes an item, and does not count as a like."""
+        return self.task == "rating"
+
+    def part(self, name: str) -> Algorithm:  # noqa: ARG002
+        """Return the recipe of a member, or of the factors that rank items (any other name)."""
+        return self
+
+    @property
+    def member_names(self) -> list[str]:
+        """Names of the models that its model has beside its own factors (see `FactorModel.members`)."""
+        return []
+
+    def ratings_of(self, model: FactorModel, pairs: Pairs) -> NDArray[np.float64]:
+        """Return the predicted ratings of pairs of rows, -1 standing for an unknown id."""
+        return predictive.ratings(model, pairs)
+
+    def weighted_members(self, model: FactorModel) -> list[tuple[float, FactorModel]]:  # noqa: ARG002
+        """Return the members whose scores add up to the model's, each with its weight; none if it has its own factors."""
+        return []
+
+    def changed(self, model: FactorModel, change: Callable[[FactorModel], FactorModel]) -> FactorModel:
+        """Return the model that results if each model it is made of is changed: by a fold-in, an update or a removal."""
+        return change(model)
 
     def resolved(self, train: Ratings) -> Algorithm:  # noqa: ARG002
         """The recipe with numbers where it leaves them to the training part; `init`, `step` and `finish` need them."""

@@ -29,7 +29,7 @@ from hatrix._threads import one_blas_thread
 from hatrix.data.ids import Ids, as_column
 from hatrix.data.values import numbers
 from hatrix.errors import DataError
-from hatrix.models.bags import Attributes, line_of
+from hatrix.models.bags import Attributes, knows_attributes, line_of
 from hatrix.models.factors import ITEM, LARGEST, LARGEST_FACTOR, USER
 from hatrix.models.pairwise import pairwise, pairwise_terms, rivals_of
 from hatrix.models.predictive import unknown_in
@@ -189,6 +189,13 @@ def fold_in(
     attributes: Mapping[str, Any] | None = None,
 ) -> FactorModel:
     """See `FactorModel.fold_in`."""
+    if model.members:
+        return _of_members(
+            model,
+            lambda one, known: fold_in(one, ratings, user_id=user_id, attributes=known),
+            attributes,
+            USER,
+        )
     given, notes = given_of(model, USER, ratings)
     line, more = line_of(model, USER, attributes)
     row = _row(model, _with_attributes(model, given, line))
@@ -221,6 +228,13 @@ def fold_in_item(
     attributes: Mapping[str, Any] | None = None,
 ) -> FactorModel:
     """See `FactorModel.fold_in_item`."""
+    if model.members:
+        return _of_members(
+            model,
+            lambda one, known: fold_in_item(one, ratings, item_id=item_id, attributes=known),
+            attributes,
+            ITEM,
+        )
     given, notes = given_of(model, ITEM, ratings)
     line, more = line_of(model, ITEM, attributes)
     row = _row(model, _with_attributes(model, given, line))
@@ -243,6 +257,33 @@ def fold_in_item(
         notes=(*model.notes, *notes, *more),
         origin=model,
     )
+
+
+def _of_members(
+    model: FactorModel,
+    folded: Callable[[FactorModel, Mapping[str, Any] | None], FactorModel],
+    attributes: Mapping[str, Any] | None,
+    side: int,
+) -> FactorModel:
+    """Fold into each model that this one is made of.
+
+    Attributes go to those that know some; if none does, the first one says so in its error.
+    """
+    some = attributes is not None and any(knows_attributes(one, side) for one in members_of(model))
+
+    def change(one: FactorModel) -> FactorModel:
+        return folded(one, attributes if not some or one.members or knows_attributes(one, side) else None)
+
+    return model.recipe.changed(model, change)
+
+
+def members_of(model: FactorModel) -> list[FactorModel]:
+    """Return the models with factors of their own that a model is made of."""
+    if not model.members:
+        return [model]
+    own = [] if model.recipe.weighted_members(model) else [model.list_model]
+    inside = [one for member in model.members.values() for one in members_of(member)]
+    return [one for one in own if one is not model] + inside
 
 
 def _with_attributes(model: FactorModel, given: Given, line: pd.DataFrame | None) -> Given:
@@ -276,7 +317,7 @@ def given_of(model: FactorModel, side: int, ratings: Mapping[Any, float]) -> tup
             f"the rating of {name} {label!r} is {ratings[label]!r}: the model was trained on ratings from "
             f"{model.scale[0]:g} to {model.scale[1]:g}"
         )
-    likes = model.task == "ranking"
+    likes = not model.recipe.knows_dislikes(model.scale)
     if likes and len(value) and (value.min() < 0 or (model.scale is None and value.min() == 0)):
         label = labels[np.argmin(value)]
         raise DataError(

@@ -26,6 +26,7 @@ __all__ = [
     "Sweeps",
     "Unit",
     "UserDamping",
+    "bare",
     "bounds",
     "kinds",
     "words",
@@ -108,8 +109,12 @@ def kinds(field: FieldInfo) -> list[Any]:
     if get_origin(field.annotation) in (Literal, tuple):
         return [field.annotation]
     found = get_args(field.annotation) or (field.annotation,)
-    bare = [get_args(kind)[0] if get_origin(kind) is Annotated else kind for kind in found]
-    return [kind for kind in bare if kind is not NoneType and get_origin(kind) is not Literal]
+    return [kind for kind in map(bare, found) if kind is not NoneType and get_origin(kind) is not Literal]
+
+
+def bare(kind: Any) -> Any:
+    """Return a type without what is annotated to it."""
+    return get_args(kind)[0] if get_origin(kind) is Annotated else kind
 
 
 def words(field: FieldInfo) -> list[str]:

@@ -35,6 +35,10 @@ if TYPE_CHECKING:
 
 __all__ = ["FactorModel", "Factors", "Seen"]
 
+RATINGS = "ratings"
+"""Name of the member that predicts ratings."""
+SHARED = ("users", "items", "user_count", "item_count", "seen", "item_table", "user_table")
+"""Attributes that a model and its members have in common, so that memory and files hold them once."""
 UNFINISHED = "unfinished"
 """The first word of the note on a training that was stopped before its last epoch."""
 LEAST_ASKED, MOST_ASKED, BYTES_PER_ASKED = 1 << 18, 1 << 22, 500
@@ -52,7 +56,7 @@ class FactorModel(Answers):
     Attributes
     ----------
     recipe
-        The algorithm with its hyper-parameters.
+        The algorithm with its hyper-parameters, or a recipe that combines several, such as `Recommender`.
     users, items
         Labels of the rows of the factor matrices.
     mean
@@ -95,6 +99,9 @@ class FactorModel(Answers):
         Of each feedback store by its identity: the number of the last change that the model has taken in.
     resolving
         Seconds that resolving "auto" took in the fit; 0 if nothing was left to the data, or for a model from a file.
+    members
+        Of a recipe that combines several: the fitted models that this model has beside its own factors, by name. The
+        member ``ratings`` of a `Recommender` predicts the ratings. Members share ids, counts, tables and seen items.
     """
 
     recipe: Algorithm
@@ -126,11 +133,12 @@ class FactorModel(Answers):
     drift: Drift | None = None
     merged: Mapping[str, int] = field(default_factory=dict)
     resolving: float = 0.0
+    members: Mapping[str, FactorModel] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
         for name in ("mean", "fallback"):  # a NumPy scalar would widen float32 sums, a float does not
             object.__setattr__(self, name, float(getattr(self, name)))
-        for name in ("parts", "merged"):
+        for name in ("parts", "merged", "members"):
             object.__setattr__(self, name, MappingProxyType(dict(getattr(self, name))))
         arrays = [self.user_bias, self.item_bias, self.user_factors, self.item_factors, *self.parts.values()]
         arrays += [array for bag in self.bags or () for array in bag.arrays]
@@ -150,6 +158,37 @@ class FactorModel(Answers):
     def task(self) -> str:
         """``"rating"`` or ``"ranking"``: what the scores are good for."""
         return self.recipe.task
+
+    @property
+    def rating_model(self) -> FactorModel | None:
+        """The model that predicts ratings: this one, its member ``ratings``, or None where scores only rank."""
+        return self.members.get(RATINGS, self if self.task == "rating" else None)
+
+    @cached_property
+    def list_model(self) -> FactorModel:
+        """The model that ranks items: this one without its member ``ratings``, by the recipe of its factors."""
+        if self.recipe.list_recipe is self.recipe:
+            return self
+        return replace(
+            self,
+            recipe=self.recipe.list_recipe,
+            members={name: member for name, member in self.members.items() if name != RATINGS},
+            origin=None if self.origin is None else self.origin.list_model,
+        )
+
+    def with_member(self, name: str, member: FactorModel) -> FactorModel:
+        """Return the model with a member, which is a model of the same training ratings; both then share these."""
+        shared = {each: getattr(self, each) for each in SHARED}
+        return replace(self, members={**self.members, name: replace(member, **shared)})
+
+    @property
+    def has_intervals(self) -> bool:
+        """Whether predicted ratings come with intervals, because the model that predicts them has a posterior."""
+        return self._predictor.posterior is not None
+
+    @property
+    def _predictor(self) -> FactorModel:
+        return self.members.get(RATINGS, self)
 
     @property
     def factors(self) -> Factors:
@@ -238,7 +277,7 @@ class FactorModel(Answers):
         clip: bool = False,
     ) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
         """Low and high ends of the intervals of ratings for row numbers, -1 standing for an unknown id."""
-        low, high = predictive.intervals(self, Pairs(user, item, times), level)
+        low, high = predictive.intervals(self._predictor, Pairs(user, item, times), level)
         return (np.clip(low, *self.scale), np.clip(high, *self.scale)) if clip and self.scale else (low, high)
 
     def probabilities(self, user_ids: Any, item_ids: Any, *, times: Any = None) -> pd.DataFrame:
@@ -251,7 +290,7 @@ class FactorModel(Answers):
         DataError
             If the model has no posterior, or was trained on more than 50 distinct ratings.
         """
-        return predictive.probabilities(self, predictive.pairs_of(self, user_ids, item_ids, times))
+        return predictive.probabilities(self._predictor, predictive.pairs_of(self, user_ids, item_ids, times))
 
     def calibrate(self, held_out: Ratings) -> FactorModel:
         """A model whose intervals cover as they say on ratings like the held-out ones: conformal prediction.
@@ -274,13 +313,16 @@ class FactorModel(Answers):
         >>> low < rating < high
         True
         """
+        if RATINGS in self.members:
+            return self.with_member(RATINGS, self.members[RATINGS].calibrate(held_out))
         return replace(self, posterior=predictive.calibrated(self, held_out))
 
     def predict_rows(
         self, user: NDArray[Any], item: NDArray[Any], *, times: NDArray[Any] | None = None, clip: bool = False
     ) -> NDArray[np.float64]:
         """Predictions for row numbers, -1 standing for an unknown id."""
-        predicted = predictive.ratings(self, Pairs(user, item, times))
+        predictor = self._predictor
+        predicted = predictor.recipe.ratings_of(predictor, Pairs(user, item, times))
         return np.clip(predicted, *self.scale) if clip and self.scale else predicted
 
     def is_fallback(self, user: NDArray[Any], item: NDArray[Any]) -> NDArray[np.bool_]:

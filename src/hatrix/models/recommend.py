@@ -28,7 +28,7 @@ if TYPE_CHECKING:
 
 __all__ = [
     "Lists",
-    "Recommender",
+    "TopN",
     "basis_of",
     "best",
     "recommend",
@@ -79,7 +79,7 @@ def recommend(
 
     single = np.ndim(user_id) == 0
     labels = as_column([user_id] if single else user_id)
-    recommender = Recommender.of(
+    recommender = TopN.of(
         model, n, exclude_seen=exclude_seen, among=among, exclude=exclude, where=where, risk=risk
     )
     rows = model.users.encode(labels)
@@ -111,7 +111,7 @@ def recommend(
 
 
 @dataclass(frozen=True)
-class Recommender:
+class TopN:
     """Ranks the candidates of any users of a model.
 
     ``candidates`` are item rows in ascending order, or None for all; ``seen`` are the training rows to leave out.
@@ -137,7 +137,7 @@ class Recommender:
         where: str | None = None,
         risk: float | None = None,
         threads: int | None = None,
-    ) -> Recommender:
+    ) -> TopN:
         """Check what is asked for.
 
         Raises

@@ -23,7 +23,7 @@ from hatrix import _files
 from hatrix.data.disk import let_go, quoted, resident, size_in_bytes
 from hatrix.errors import DataError, ParameterError
 from hatrix.models.container import pieces
-from hatrix.models.recommend import Recommender
+from hatrix.models.recommend import TopN
 
 if TYPE_CHECKING:
     import duckdb
@@ -95,7 +95,7 @@ def recommend_all(
     """See `FactorModel.recommend_all`."""
     import pandas as pd
 
-    recommender = Recommender.of(
+    recommender = TopN.of(
         model,
         n,
         exclude_seen=exclude_seen,
@@ -138,12 +138,12 @@ def needed(model: FactorModel) -> int:
 
     with duckdb.connect() as connection:
         connection.execute("SELECT 1")
-    Recommender.of(model, 1, exclude_seen=False).lists(np.arange(min(1, len(model.users))))
+    TopN.of(model, 1, exclude_seen=False).lists(np.arange(min(1, len(model.users))))
     let_go(model.user_factors, slice(None))
     return resident() * 4 // 3
 
 
-def _ends(recommender: Recommender, size: int) -> list[int]:
+def _ends(recommender: TopN, size: int) -> list[int]:
     """Where the blocks of users end, and the first begins: the lists and training rows of a block fit into the size."""
     model = recommender.model
     longest = min(recommender.n, len(model.items))
@@ -158,7 +158,7 @@ def _ends(recommender: Recommender, size: int) -> list[int]:
     return ends
 
 
-def _block(recommender: Recommender, first: int, last: int, tally: _Tally) -> pd.DataFrame:
+def _block(recommender: TopN, first: int, last: int, tally: _Tally) -> pd.DataFrame:
     """The lists of some users, a row for each item."""
     import pandas as pd
 
@@ -184,9 +184,7 @@ def _block(recommender: Recommender, first: int, last: int, tally: _Tally) -> pd
     )
 
 
-def _streamed(
-    recommender: Recommender, path: Path, ends: Sequence[int], memory: int, progress: bool
-) -> Streamed:
+def _streamed(recommender: TopN, path: Path, ends: Sequence[int], memory: int, progress: bool) -> Streamed:
     import duckdb
 
     if path.suffix.lower() not in FORMATS:
@@ -272,7 +270,7 @@ def _partial(path: Path, identity: str) -> Iterator[Path]:
         yield folder
 
 
-def _identity(recommender: Recommender, ends: Sequence[int]) -> str:
+def _identity(recommender: TopN, ends: Sequence[int]) -> str:
     """A digest of all that the lists depend on."""
     import hatrix
 

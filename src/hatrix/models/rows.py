@@ -82,7 +82,7 @@ def implicit_rows(model: FactorModel, many: Many, threads: int = 1) -> Rows:
     recipe: Any = model.recipe
     if recipe.weighting == "replace":  # weights may be negative, which only the dense equations allow
         return one_by_one(lambda model, given: confident(model, given).row())(model, many, threads)
-    weight, target = confidence(recipe, many.value)
+    weight, target = confidence(recipe, many.value, model.scale)
     values, vectors = model.fixed.rotation(1 - many.side)
     diagonal = implicit_weight(model) * np.maximum(values, 0)
     found = _regressed(

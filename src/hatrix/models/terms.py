@@ -236,7 +236,7 @@ def confident(model: FactorModel, given: Given) -> Terms:
     from hatrix.models.als import pulls
 
     recipe: Any = model.recipe
-    weight, pull = pulls(recipe, given.value)
+    weight, pull = pulls(recipe, given.value, model.scale)
     V = regressors(model, given)[1].astype(np.float64)
     values, vectors = model.fixed.rotation(1 - given.side)
     H = (vectors * (implicit_weight(model) * np.maximum(values, 0))) @ vectors.T + (V.T * weight) @ V

@@ -45,6 +45,8 @@ ALTERNATING, SWEEPS = ("als", "implicit-als"), 15
 @one_blas_thread()
 def update(model: FactorModel, new: Ratings, *, sweeps: int = 2, threads: int | None = None) -> FactorModel:
     """See `FactorModel.update`."""
+    if model.members:
+        return model.recipe.changed(model, lambda one: update(one, new, sweeps=sweeps, threads=threads))
     sweeps = whole("sweeps", sweeps)
     _check_base(model)
     if not isinstance(new, Ratings):
@@ -82,6 +84,8 @@ def update(model: FactorModel, new: Ratings, *, sweeps: int = 2, threads: int | 
 @one_blas_thread()
 def forget(model: FactorModel, user_id: Any, *, refit: bool = False) -> FactorModel:
     """See `FactorModel.forget`."""
+    if model.members:
+        return model.recipe.changed(model, lambda one: forget(one, user_id, refit=refit))
     _check_base(model)
     labels = as_column([user_id] if np.ndim(user_id) == 0 else user_id)
     rows = model.users.encode(labels)

@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from hatrix.models.model import FactorModel
     from hatrix.models.seen import Seen
 
-__all__ = ["RANKED", "hold_out", "refuse_dislikes", "validate"]
+__all__ = ["RANKED", "hold_out", "ndcg", "refuse_dislikes", "validate"]
 
 RANKED = 20
 """Length of the lists that models which rank are validated on."""
@@ -36,16 +36,16 @@ RANKED_BYTES = 100
 def refuse_dislikes(recipe: Algorithm, ratings: Ratings, what: str = "training ratings") -> None:
     """Refuse values below 0 for an algorithm that ranks, and warn of zeros.
 
-    Such algorithms take each rating as a sign that the user likes the item (`ImplicitALS` weighs it by its value), so a
-    dislike would count as a like. A negative value is always a dislike. A 0 may be the lowest star of a scale, or mean
-    that nothing happened; only the user knows.
+    Such algorithms take each rating as a sign that the user likes the item, so a dislike would count as a like. A negative
+    value is always a dislike. A 0 may be the lowest star of a scale, or mean that nothing happened; only the user knows.
+    Recipes that know dislikes (`Algorithm.knows_dislikes`) take any value.
 
     Raises
     ------
     DataError
         If a value is below 0.
     """
-    if recipe.task != "ranking":
+    if recipe.knows_dislikes(ratings.scale):
         return
     below = zeros = 0
     lowest = 0.0
@@ -113,7 +113,7 @@ def hold_out(
 def validate(model: FactorModel, seen: Seen, valid: Ratings, *, threads: int) -> tuple[str, float]:
     """Name and value of the figure: RMSE of the clipped predictions, or mean NDCG@20 of a model that ranks."""
     if model.task == "ranking":
-        return "valid_ndcg", _ndcg(model, seen, valid, threads)
+        return "valid_ndcg", ndcg(model, seen, valid, threads)
     total = 0.0
     for part in valid.slices():
         piece = valid.take(part)
@@ -122,7 +122,7 @@ def validate(model: FactorModel, seen: Seen, valid: Ratings, *, threads: int) ->
     return "valid_rmse", float(np.sqrt(total / len(valid)))
 
 
-def _ndcg(model: FactorModel, seen: Seen, valid: Ratings, threads: int) -> float:
+def ndcg(model: FactorModel, seen: Seen, valid: Ratings, threads: int) -> float:
     """Mean over the users of the validation part, all items ranked but those they trained on."""
     from hatrix.kernels import ranks, topk
 

@@ -28,7 +28,7 @@ function Found({ route, card }) {
         <${Walk} id="found" class="list" label="Items found">${told.items.map((item) => html`<li key=${item.item}>
           <a href=${to("items", item.item)} data-stop><b><bdi>${name(item)}</bdi></b>
             <small>${card.has_titles && html`<span><bdi>${item.item}</bdi></span>`}${item.attributes?.genres && html`<span><bdi>${item.attributes.genres.replaceAll("|", ", ")}</bdi></span>`}
-            <span>${many(item.ratings, card.task === "ranking" ? "row" : "rating")}</span></small></a></li>`)}</${Walk}>
+            <span>${many(item.ratings, !card.predicts_ratings ? "row" : "rating")}</span></small></a></li>`)}</${Walk}>
         ${told.total > told.items.length && n < 1000 && html`<p class="more"><a href=${to("items", null, { q, n: n + 160 })}>Show more</a></p>`}`}
     </${Reply}>`;
 }
@@ -36,7 +36,7 @@ function Found({ route, card }) {
 function Item({ id, card }) {
   const item = useReply(address("v1/item", { item: id }));
   useTitle(item.data ? name(item.data) : "Items");
-  const rows = card.task === "ranking" ? "rows" : "ratings";
+  const rows = !card.predicts_ratings ? "rows" : "ratings";
   return html`<p class="back"><a href=${to("items")}>Items</a></p>
     <${Reply} of=${item} lines=${8}>${(told) => html`
       <h1><bdi>${name(told)}</bdi></h1>
@@ -48,7 +48,7 @@ function Item({ id, card }) {
         <${Facts} facts=${[
           ["Id", String(told.item)],
           [`Training ${rows}`, `${told.ratings.toLocaleString("en")}, rank ${told.rank.toLocaleString("en")} of ${card.items.toLocaleString("en")}`],
-          ...(told.mean === null || card.task === "ranking" ? [] : [["Mean rating", number(told.mean)]]),
+          ...(told.mean === null || !card.predicts_ratings ? [] : [["Mean rating", number(told.mean)]]),
           ...(told.bias === null ? [] : [["Bias", bias(told.bias, card)]]),
         ]} />
         <${Audience} item=${told.item} card=${card} />
@@ -56,12 +56,12 @@ function Item({ id, card }) {
         <h2>Similar items</h2>
         ${card.has_factors ? html`<${Similar} item=${told.item} />` : html`<p class="hint">A ${card.algorithm} model has no factors, so it knows of no likeness.</p>`}
       </div></div>
-      <section><h2>Test rows of it</h2><${Rows} by="item" name=${String(told.item)} ranks=${card.task === "ranking"} without="item" still /></section>`}
+      <section><h2>Test rows of it</h2><${Rows} by="item" name=${String(told.item)} ranks=${!card.predicts_ratings} without="item" still /></section>`}
     </${Reply}>`;
 }
 
 function bias(value, card) {
-  if (card.task === "ranking") return signed(value, 3);
+  if (!card.predicts_ratings) return signed(value, 3);
   return Math.abs(value) < 0.005 ? "0: rated like the average item" : `${signed(value)}: rated ${value < 0 ? "below" : "above"} the average item`;
 }
 
@@ -85,8 +85,8 @@ function Audience({ item, card }) {
       : `It is among the first ${listed.length} recommendations of ${listed.count.toLocaleString("en")} of ${many(listed.users, "user")}, ${((100 * listed.count) / Math.max(1, listed.users)).toFixed(1)}%.`}</p>
     ${listed.first.length > 0 && html`<${Walk} class="chips" label="Users whose list has it">${listed.first.map((one) => html`<li key=${one.user}>
       <a href=${to("users", one.user)} data-stop>user <bdi>${one.user}</bdi> <small>place ${one.place}</small></a></li>`)}</${Walk}>`}
-    ${raters.length > 0 && html`<h3>${card.task === "ranking" ? "Some who have it" : "Some who rated it"}</h3>
+    ${raters.length > 0 && html`<h3>${!card.predicts_ratings ? "Some who have it" : "Some who rated it"}</h3>
       <ul class="chips">${raters.map((one) => html`<li key=${one.user}><${UserLink} user=${one.user} />
-        ${card.task === "rating" && html` <small>${plain(one.rating)}</small>`}</li>`)}</ul>`}`}
+        ${card.predicts_ratings && html` <small>${plain(one.rating)}</small>`}</li>`)}</ul>`}`}
   </${Reply}>`;
 }

@@ -58,7 +58,7 @@ function Atlas({ told, route, card }) {
     conceal(after);
   };
   const only = (place) => conceal(new Set(names.map(([one]) => one).filter((one) => one !== place)));
-  return html`<p class="lead">${many(told.item.length, "item")}, placed by ${told.method}: what pleases the same people lies close together. The larger a dot, the more ${card.task === "ranking" ? "training rows" : "ratings"}.
+  return html`<p class="lead">${many(told.item.length, "item")}, placed by ${told.method}: what pleases the same people lies close together. The larger a dot, the more ${!card.predicts_ratings ? "training rows" : "ratings"}.
       ${told.left_out > 0 && ` ${many(told.left_out, "less rated item")} left out.`}</p>
     <div class="map-tools"><label class="search"><span class="hidden">Search the map</span>
       <input type="search" data-search value=${q} placeholder=${told.titles ? "A title, or an id" : "An id"} autocomplete="off" spellcheck="false"
@@ -77,7 +77,7 @@ function Atlas({ told, route, card }) {
         ${asked && chosen === null && html`<p class="hint">Item <bdi>${asked}</bdi> is not on the map.</p>`}
         ${chosen === null ? !q && html`<p class="hint">Press an item for its neighbours. Drag to move, turn the wheel or pinch to zoom; with the keyboard, arrows move and + and − zoom.</p>`
           : html`<h2><a href=${to("items", told.item[chosen])}><bdi>${title(chosen)}</bdi></a></h2>
-            <p class="hint">${told.genres?.[chosen] && html`<bdi>${told.genres[chosen].replaceAll("|", ", ")}</bdi> · `}${many(told.count[chosen], card.task === "ranking" ? "row" : "rating")} · <button type="button" class="link" onClick=${() => choose(null)}>Close</button></p>
+            <p class="hint">${told.genres?.[chosen] && html`<bdi>${told.genres[chosen].replaceAll("|", ", ")}</bdi> · `}${many(told.count[chosen], !card.predicts_ratings ? "row" : "rating")} · <button type="button" class="link" onClick=${() => choose(null)}>Close</button></p>
             <h3>Nearest in all ${card.factors} factors</h3>
             ${near.error ? html`<${Trouble} error=${near.error} retry=${near.retry} />`
               : html`<${Similar} item=${told.item[chosen]} onPick=${(item) => (at.has(String(item)) ? choose(at.get(String(item))) : (location.hash = to("items", item)))} />`}`}

@@ -106,7 +106,7 @@ export function Rate({ route, card }) {
     if (!isLink) keep(card, "", "");
     replace(isLink ? to("rate", null, { r: mine.r, s: mine.s }) : to("rate"));
   };
-  const likes = card.task === "ranking" || !card.scale;
+  const likes = !card.predicts_ratings || !card.scale;
   const list = useList(ratings, card);
   const beside = useRef(null);
   return html`<h1>Rate a few</h1>
@@ -244,8 +244,8 @@ function List({ list, ratings, card, clear, isLink, likes }) {
     ${[short, ...warnings].filter(Boolean).map((words) => html`<p class="hint" key=${words}>${words}</p>`)}
     <${Walk} ordered class="recommended" label="Recommendations">${items.map((one) => html`<li key=${one.item}>
       <div class="row"><a class="item" href=${to("items", one.item)} data-stop><bdi>${name(one)}</bdi></a>
-        <span class="figure">${card.task === "rating" && one.rating !== undefined && one.rating !== null ? number(one.rating) : number(one.score, 3)}</span></div>
+        <span class="figure">${card.predicts_ratings && one.rating !== undefined && one.rating !== null ? number(one.rating) : number(one.score, 3)}</span></div>
       ${one.low !== undefined && one.low !== null && html`<p class="sure"><${Range} low=${one.low} high=${one.high} at=${one.rating} scale=${card.scale} />
         <span>${100 * SURE}% sure: ${number(one.low, 1)} to ${number(one.high, 1)}</span></p>`}
-      <${Because} of=${one} rated=${card.task === "rating" ? ratings : null} /></li>`)}</${Walk}>`;
+      <${Because} of=${one} rated=${card.predicts_ratings ? ratings : null} /></li>`)}</${Walk}>`;
 }

@@ -38,18 +38,18 @@ function User({ id, route, card }) {
     <${Reply} of=${user} lines=${8}>${(told) => html`
       <${Facts} facts=${[
         ...(told.ratings === null ? [] : [["Rated", many(told.ratings, "item")]]),
-        ...(told.mean === null || card.task === "ranking" ? [] : [["Mean rating", number(told.mean)]]),
-        ...(told.bias === null || card.task === "ranking" ? [] : [["Bias", bias(told.bias)]]),
+        ...(told.mean === null || !card.predicts_ratings ? [] : [["Mean rating", number(told.mean)]]),
+        ...(told.bias === null || !card.predicts_ratings ? [] : [["Bias", bias(told.bias)]]),
         ["Lists come from", BASIS[told.basis] ?? told.basis],
         ...Object.entries(told.attributes ?? {}).filter(([, value]) => value !== null).map(([key, value]) => [key, String(value)]),
       ]} />
       ${told.warnings.map((words) => html`<p class="note" key=${words}>${words}</p>`)}
       <div class="columns wide"><div>
         <h2>Recommended</h2>
-        <${List} user=${id} n=${n} card=${card} rated=${card.task === "rating" ? new Map(told.history.map((one) => [String(one.item), one.rating])) : null}
+        <${List} user=${id} n=${n} card=${card} rated=${card.predicts_ratings ? new Map(told.history.map((one) => [String(one.item), one.rating])) : null}
           held=${held.data && !held.data.untested ? held.data : null} why=${route.query.get("why")} />
       </div><div>
-        <h2>${card.task === "ranking" ? "History" : "Rated"}</h2>
+        <h2>${card.predicts_ratings ? "Rated" : "History"}</h2>
         <${History} told=${told} card=${card} />
       </div></div>`}
     </${Reply}>`;
@@ -79,7 +79,7 @@ function History({ told, card }) {
 
 /** What the numbers of a list mean. */
 export const meaning = (card) =>
-  card.task === "rating" ? `The figures are predicted ratings${card.scale ? `, from ${plain(card.scale[0])} to ${plain(card.scale[1])}` : ""}.`
+  card.predicts_ratings ? `${card.task === "ranking" ? "First comes what people of the same taste choose. " : ""}The figures are predicted ratings${card.scale ? `, from ${plain(card.scale[0])} to ${plain(card.scale[1])}` : ""}.`
     : "The figures are scores: only their order has a meaning.";
 
 const bias = (value) =>
@@ -103,7 +103,7 @@ function List({ user, n, card, rated, held, why }) {
         return html`<li key=${one.item} class=${hit ? "hit" : ""}>
           <div class="row"><${ItemLink} of=${one} />
             ${hit && html`<span class="mark">held out${hit.rating === undefined ? "" : `: ${plain(hit.rating)}`}</span>`}
-            <span class="figure">${card.task === "rating" && one.rating !== undefined ? number(one.rating) : number(one.score, 3)}</span>
+            <span class="figure">${card.predicts_ratings && one.rating !== undefined ? number(one.rating) : number(one.score, 3)}</span>
             <button type="button" class="why" data-stop aria-expanded=${isOpen} aria-label=${`Why ${name(one)}`} onClick=${() => go({ why: isOpen ? null : one.item })}>Why</button></div>
           ${one.low !== undefined && one.low !== null && html`<p class="sure"><${Range} low=${one.low} high=${one.high} at=${one.rating} scale=${card.scale} />
             <span>80% sure: ${number(one.low, 1)} to ${number(one.high, 1)}</span></p>`}
@@ -119,9 +119,10 @@ function hitWords(items, hits, total) {
   return `${found === 0 ? "None" : found} of ${many(total, "held-out item")} ${found === 1 ? "is" : "are"} among these ${items.length}.`;
 }
 
-/** What carries a score; `rated` has the ratings, since a low one may speak for an item, too. */
+/** The ratings that raised an item in the list; `rated` has the user's ratings, where they are known. */
 export function Because({ of, rated }) {
-  const reasons = (of.because ?? []).filter((one) => one.contribution > 0).slice(0, 3);
+  const reasons = of.because ?? [];
+  if (of.because && !reasons.length) return html`<p class="because">popular with everyone</p>`;
   if (!reasons.length) return null;
   return html`<p class="because">because of ${reasons.map((one, at) => html`${at > 0 && (at === reasons.length - 1 ? " and " : ", ")}<bdi>${name(one)}</bdi>${rated?.has(String(one.item)) && html` <small>rated ${plain(rated.get(String(one.item)))}</small>`}`)}</p>`;
 }

@@ -18,7 +18,7 @@ from hatrix.app.spark.shipping import model_at, numbers_at, ship, ship_numbers
 from hatrix.errors import DataError, ParameterError
 from hatrix.models.artifact import load as load_file
 from hatrix.models.model import FactorModel
-from hatrix.models.recommend import Recommender
+from hatrix.models.recommend import TopN
 
 if TYPE_CHECKING:
     import pyarrow as pa
@@ -122,7 +122,7 @@ def recommend_all(
         raise ParameterError(
             f"exclude_seen is {exclude_seen!r}: give True, False, or a Spark DataFrame of ratings"
         )
-    checked = Recommender.of(
+    checked = TopN.of(
         model, n, exclude_seen=known, among=among, exclude=exclude, where=where, risk=risk, threads=1
     )
     if partitions is not None and partitions < 1:
@@ -201,7 +201,7 @@ def _numbered(batches: Iterable[pa.RecordBatch], model: str) -> Iterator[pa.Reco
 
 
 @lru_cache(maxsize=2)
-def _ranking(order: _Order) -> tuple[Recommender, list[pa.Array], pa.Table | None]:
+def _ranking(order: _Order) -> tuple[TopN, list[pa.Array], pa.Table | None]:
     """In a worker: what ranks, the labels of users and items, and the columns of the items."""
     import pyarrow as pa
 
@@ -213,7 +213,7 @@ def _ranking(order: _Order) -> tuple[Recommender, list[pa.Array], pa.Table | Non
         for ids in (model.users, model.items)
     ]
     table = _attributes(model).combine_chunks() if order.titles and model.item_table is not None else None
-    return Recommender(model, order.n, candidates, seen, order.risk, 1), labels, table
+    return TopN(model, order.n, candidates, seen, order.risk, 1), labels, table
 
 
 def _listed(batches: Iterable[pa.RecordBatch], order: _Order) -> Iterator[pa.RecordBatch]:

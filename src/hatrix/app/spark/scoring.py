@@ -77,13 +77,13 @@ def _hits(batches: Iterable[pa.RecordBatch], name: str, k: int) -> Iterator[pa.R
     from hatrix.app.spark.lists import seen_in
     from hatrix.app.spark.shipping import model_at
     from hatrix.evaluation.ranking import measures
-    from hatrix.models.recommend import Recommender
+    from hatrix.models.recommend import TopN
 
     model = model_at(name)
     for batch in batches:
         user = batch["row"].to_numpy().astype(np.int64)
         seen = seen_in(batch, "item", len(model.users))
-        lists = Recommender(model, k, None, seen).lists(user).items
+        lists = TopN(model, k, None, seen).lists(user).items
         lists = np.pad(lists, ((0, 0), (0, k - lists.shape[1])), constant_values=-1)
         start, relevant = seen_in(batch, "relevant", len(model.users))
         many = start[user + 1] - start[user]

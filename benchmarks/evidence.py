@@ -1,0 +1,68 @@
+"""What a rating says to ImplicitALS: mappings from ratings to weights and targets, on validation parts of three data sets.
+
+    python benchmarks/evidence.py [--only ml-100k] [--threads 2]
+
+NDCG@20 of all held-out ratings and of those of 4 and 5, and how many different items are in all lists of ten. Of each data
+set a fifth of each user's ratings is put aside as the test part, which is not looked at; a fifth of the rest is the validation
+part. z is the place of a rating on the scale, from 0 to 1; every weight is divided by its mean.
+"""
+
+from __future__ import annotations
+
+import argparse
+from collections.abc import Callable
+
+import numpy as np
+from numpy.typing import NDArray
+
+import hatrix as hx
+from hatrix.models import als
+
+Floats = NDArray[np.float64]
+Mapping = Callable[[Floats], tuple[Floats, Floats]]
+
+SETS = ("ml-100k", "ml-latest-small", "ml-1m")
+MAPPINGS: dict[str, Mapping | None] = {
+    "value": None,
+    "weight 1": lambda z: (np.ones_like(z), np.ones_like(z)),
+}
+for least in (0.05, 0.2):
+    MAPPINGS[f"weight z + {least}"] = lambda z, least=least: (z + least, np.ones_like(z))
+for low in (-0.5, 0.0, 0.3, 0.5, 0.7):
+    MAPPINGS[f"target {low} to 1"] = lambda z, low=low: (np.ones_like(z), low + (1 - low) * z)
+for least, low in ((0.1, 0.7), (0.25, 0.6), (0.25, 0.7), (0.25, 0.75), (0.25, 0.8), (0.5, 0.7)):
+    name = f"weight z + {least}, target {low} to 1"
+    MAPPINGS[name] = lambda z, least=least, low=low: (z + least, low + (1 - low) * z)
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser()
+    parser.add_argument("--only", choices=SETS)
+    parser.add_argument("--threads", type=int, default=2)
+    options = parser.parse_args()
+    ours = als.evidence
+    print(f"{'data':16} {'mapping':34} {'all':>6} {'4 and 5':>8} {'items':>6}")
+    for data in (options.only,) if options.only else SETS:
+        ratings = hx.datasets.load(data)
+        split = hx.split.per_user(hx.split.per_user(ratings, 0.2, seed=42).train, 0.2, seed=0)
+        low, high = ratings.scale
+        for name, mapping in MAPPINGS.items():
+            recipe = hx.ImplicitALS(evidence="count" if mapping is None else "stars")
+            if mapping is not None:
+                als.evidence = lambda _recipe, value, _scale, mapping=mapping: mapping(
+                    (value - low) / (high - low)
+                )
+            try:
+                model = recipe.fit(split.train, seed=1, threads=options.threads, progress=False)
+            finally:
+                als.evidence = ours
+            every, liked = (
+                hx.evaluate_ranking(model, split.test, k=20, relevant_from=least, bootstrap=1)
+                for least in (None, 4)
+            )
+            shown = len(np.unique(np.asarray(every.lists)[:, :10]))
+            print(f"{data:16} {name:34} {every.ndcg:6.4f} {liked.ndcg:8.4f} {shown:6,}", flush=True)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,341 @@
+"""A recipe that adds up the scores of several recipes, with weights learned on held-out ratings."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, ClassVar, Literal, NoReturn, final
+
+import numpy as np
+from pydantic import Field, model_validator
+
+from hatrix.data.split import per_user
+from hatrix.errors import DataError, ParameterError
+from hatrix.models import SEED
+from hatrix.models.fit import Algorithm, Checkpoint, State, thread_count
+from hatrix.models.model import SHARED, UNFINISHED, FactorModel, Factors
+from hatrix.models.predictive import Pairs
+from hatrix.models.recommender import Part
+from hatrix.models.validation import RANKED, ndcg
+
+if TYPE_CHECKING:
+    import pandas as pd
+    from numpy.typing import NDArray
+
+    from hatrix.data.ratings import Ratings
+    from hatrix.models.fit import Trained
+
+    Floats = NDArray[np.float64]
+
+__all__ = ["Blend"]
+
+SHARES = (0.0, 0.05, 0.1, 0.2, 0.3, 0.5, 0.7, 1.0, 1.5)
+"""Weights that are tried for one part while those of the others stay; the strongest part has the weight 1."""
+ROUNDS = 2
+RIDGE = 1e-3
+"""Strength of the pull of least squares towards equal weights, as a share of the variance of the predictions."""
+MOST_RANKED = 5_000
+"""Maximum number of users that weights of lists are learned on."""
+
+
+@final
+class Blend(Algorithm):
+    """Several recipes whose scores are added up: ``score(u, i) = constant + Σ_j weight_j score_j(u, i)``.
+
+    A fit first holds a share of each user's training ratings out, fits every part to the rest and learns the weights on
+    what was held out. Then it fits the parts again, to all training ratings. The factor matrices of the fitted model are
+    those of the parts side by side, times their weights, so the score is one dot product, and lists, neighbours and
+    explanations are exact.
+
+    - If all parts predict ratings, the weights minimise the squared error of the held-out ratings. The predicted rating is
+      the weighted sum of the parts' predictions.
+    - If a part ranks, the blend ranks: the weights maximise NDCG@20 of the held-out items, by trying several weights for one
+      part after the other. The scores of each part are standardised first.
+
+    Parameters
+    ----------
+    recipes
+        The parts: two or more recipes, or names of algorithms.
+    weights
+        One weight for each part, and after them the constant; by default "auto": learned. Weights of lists apply to
+        standardised scores.
+    share
+        Share of each user's training ratings that the weights are learned on.
+
+    Notes
+    -----
+    Jahrer, Töscher, Legenstein, "Combining predictions for accurate recommender systems", KDD 2010.
+
+    Examples
+    --------
+    >>> import hatrix as hx
+    >>> ratings, _ = hx.synthetic.make(60, 40, n_ratings=1200, seed=1)
+    >>> model = hx.Blend(recipes=["bias", hx.ALS(factors=2)]).fit(ratings, progress=False)
+    >>> len(model.recipe.weights)
+    3
+    """
+
+    name: ClassVar[str] = "blend"
+
+    recipes: tuple[Part, ...] = Field(
+        min_length=2, max_length=16, description="the parts: names of algorithms, with commas between"
+    )
+    weights: Literal["auto"] | tuple[float, ...] = Field(
+        default="auto",
+        description="a weight for each part, then the constant",
+        json_schema_extra={"flag": None},
+    )
+    share: float = Field(
+        default=0.1, gt=0, lt=1, description="share of each user's ratings that weights are learned on"
+    )
+
+    def __init__(self, recipes: Sequence[Any] | None = None, /, **hyper_parameters: Any) -> None:
+        given = {} if recipes is None else {"recipes": recipes}
+        super().__init__(**given, **hyper_parameters)
+
+    @model_validator(mode="after")
+    def _of_single_parts(self) -> Blend:
+        for part in self.recipes:
+            if part.member_names:
+                raise ValueError(
+                    f"a part is a {type(part).__name__} itself: give the recipes that it combines"
+                )
+        if self.weights != "auto" and len(self.weights) != len(self.recipes) + 1:
+            raise ValueError(
+                f"weights are {len(self.weights)} numbers: give one for each of the {len(self.recipes)} recipes, and after "
+                "them the constant"
+            )
+        return self
+
+    @property
+    def task(self) -> Literal["rating", "ranking"]:  # type: ignore[override]
+        """``"rating"`` if all parts predict ratings."""
+        return "rating" if all(part.task == "rating" for part in self.recipes) else "ranking"
+
+    def part(self, name: str) -> Algorithm:
+        return self.recipes[int(name)] if name in self.member_names else self
+
+    @property
+    def member_names(self) -> list[str]:
+        return [str(number) for number in range(len(self.recipes))]
+
+    @property
+    def rounds(self) -> int:
+        return sum(part.rounds for part in self.recipes)
+
+    def fit(
+        self,
+        train: Ratings,
+        valid: Ratings | float | None = None,
+        *,
+        seed: int = SEED,
+        threads: int | None = None,
+        progress: bool = True,
+        checkpoint: str | Path | Checkpoint | None = None,
+        resume: str | Path | None = None,
+    ) -> FactorModel:
+        """Learn the weights, then train the parts on all training ratings; see `Algorithm.fit`.
+
+        Raises
+        ------
+        ParameterError
+            If there is a checkpoint to save or to resume: only single recipes have checkpoints.
+        """
+        if checkpoint is not None or resume is not None:
+            raise ParameterError(
+                "a Blend has no checkpoint: train its recipes one by one to save their states"
+            )
+        how: dict[str, Any] = {"seed": seed, "threads": threads, "progress": progress}
+        weights, parts = self.weights, list(self.recipes)
+        if weights == "auto":
+            held = per_user(train, self.share, seed=seed)
+            if not len(held.test):
+                raise DataError(
+                    "no user has two training ratings, so none can be held out to learn weights on: give weights"
+                )
+            fitted = _fitted(parts, held.train, None, how)
+            if any(model.unfinished for model in fitted):
+                raise KeyboardInterrupt
+            learn = _least_squares if self.task == "rating" else _best_ndcg
+            weights = learn(fitted, held.test, thread_count(threads))
+        fitted = _fitted(parts, train, valid, how)
+        recipe = Blend([model.recipe for model in fitted], weights=weights, share=self.share)
+        return composed(recipe, dict(zip(self.member_names, fitted, strict=True)))
+
+    def ratings_of(self, model: FactorModel, pairs: Pairs) -> Floats:
+        """Return the weighted sum of the parts' predictions."""
+        *weights, constant = self.numbers
+        found = np.full(len(pairs.user), constant)
+        for weight, name in zip(weights, self.member_names, strict=True):
+            found += weight * model.members[name].predict_rows(pairs.user, pairs.item, times=pairs.times)
+        return found
+
+    def changed(self, model: FactorModel, change: Callable[[FactorModel], FactorModel]) -> FactorModel:
+        members = {name: change(member) for name, member in model.members.items()}
+        recipe = Blend(
+            [members[name].recipe for name in self.member_names], weights=self.weights, share=self.share
+        )
+        found = composed(recipe, members)
+        first = next(iter(members.values()))
+        return replace(found, origin=None if first.origin is None else model)
+
+    @property
+    def numbers(self) -> tuple[float, ...]:
+        """The weights and the constant of a fitted blend."""
+        assert self.weights != "auto"
+        return self.weights
+
+    def weighted_members(self, model: FactorModel) -> list[tuple[float, FactorModel]]:
+        return [
+            (weight, model.members[name])
+            for weight, name in zip(self.numbers[:-1], self.member_names, strict=True)
+        ]
+
+    def train(
+        self,
+        train: Ratings,  # noqa: ARG002
+        valid: Ratings | float | None = None,  # noqa: ARG002
+        *,
+        seed: int = SEED,  # noqa: ARG002
+        threads: int | None = None,  # noqa: ARG002
+        after_epoch: Callable[[Mapping[str, float]], bool] | None = None,  # noqa: ARG002
+    ) -> Trained:
+        """Raise an error: the parts are trained and tuned one by one."""
+        self._in_parts()
+
+    def init(self, train: Ratings, *, seed: int, threads: int) -> State:  # noqa: ARG002
+        self._in_parts()
+
+    def step(self, state: Any, epoch: int) -> Mapping[str, float]:  # noqa: ARG002
+        self._in_parts()
+
+    def finish(self, state: Any) -> Factors:  # noqa: ARG002
+        self._in_parts()
+
+    def _in_parts(self) -> NoReturn:
+        raise ParameterError(
+            f"a Blend has no training of its own: train or tune its parts, {', '.join(map(repr, self.recipes))}"
+        )
+
+
+def _fitted(
+    parts: Sequence[Algorithm], train: Ratings, valid: Ratings | float | None, how: Mapping[str, Any]
+) -> list[FactorModel]:
+    return [part.fit(train, valid, **how) for part in parts]
+
+
+def composed(recipe: Blend, members: Mapping[str, FactorModel]) -> FactorModel:
+    """Return the blend of fitted models: their factor matrices side by side, times the weights."""
+    models = [members[name] for name in recipe.member_names]
+    flats = [model.flat for model in models]
+    *weights, constant = recipe.numbers
+    first = models[0]
+    notes = tuple(dict.fromkeys(note for model in models for note in model.notes))
+    if any(model.unfinished for model in models):
+        notes = (
+            f"{UNFINISHED}: a part of the blend was stopped",
+            *(n for n in notes if n not in first.notes),
+        )
+    model = FactorModel(
+        recipe,
+        mean=constant + sum(weight * flat.mean for weight, flat in zip(weights, flats, strict=True)),
+        user_bias=_added(weights, [flat.user_bias for flat in flats]),
+        item_bias=_added(weights, [flat.item_bias for flat in flats]),
+        user_factors=np.concatenate(
+            [weight * flat.user_factors for weight, flat in zip(weights, flats, strict=True)], axis=1
+        ).astype(np.float32),
+        item_factors=np.concatenate([flat.item_factors for flat in flats], axis=1).astype(np.float32),
+        fallback=first.fallback,
+        scale=first.scale,
+        seed=first.seed,
+        history=_histories(models),
+        fingerprint=first.fingerprint,
+        data_name=first.data_name,
+        drift=first.drift,
+        merged=first.merged,
+        notes=notes,
+        **{name: getattr(first, name) for name in SHARED},
+    )
+    for name, member in members.items():
+        model = model.with_member(name, member)
+    return model
+
+
+def _added(weights: Sequence[float], arrays: Sequence[NDArray[Any]]) -> Floats:
+    return np.asarray(
+        sum(weight * array.astype(np.float64) for weight, array in zip(weights, arrays, strict=True))
+    )
+
+
+def _histories(models: Sequence[FactorModel]) -> pd.DataFrame:
+    """Return the epochs of all parts, one part after the other, with the part's number."""
+    import pandas as pd
+
+    told = [model.history.assign(part=number) for number, model in enumerate(models) if len(model.history)]
+    return pd.concat(told, ignore_index=True) if told else pd.DataFrame()
+
+
+def _least_squares(models: Sequence[FactorModel], held: Ratings, threads: int) -> tuple[float, ...]:  # noqa: ARG001
+    """Return the weights with the smallest squared error, pulled a little towards equal ones, and the constant."""
+    columns = [model.predict_rows(*model.rows_of(held), times=held.time) - model.fallback for model in models]
+    predicted, value = np.stack(columns, axis=1), held.value - models[0].fallback
+    centre, middle = predicted.mean(axis=0), value.mean()
+    equal = np.full(len(models), 1 / len(models))
+    gram = (predicted - centre).T @ (predicted - centre) / len(value)
+    gram += RIDGE * np.trace(gram) / len(models) * np.eye(len(models))
+    left = ((predicted - centre).T @ (value - middle - (predicted - centre) @ equal)) / len(value)
+    weights = equal + np.linalg.lstsq(gram, left, rcond=None)[0]
+    constant = models[0].fallback + middle - float(weights @ (centre + models[0].fallback))
+    return (*weights.tolist(), float(constant))
+
+
+def _best_ndcg(models: Sequence[FactorModel], held: Ratings, threads: int) -> tuple[float, ...]:
+    """Return the weights with the highest NDCG of held-out items, and 0 as the constant.
+
+    The search starts from the best single part and tries `SHARES` for one part after the other.
+    """
+    first = models[0]
+    assert first.seen is not None
+    users = np.flatnonzero(held.user_count)
+    if len(users) > MOST_RANKED:
+        chosen = np.zeros(len(held.users), bool)
+        chosen[np.random.default_rng(first.seed).choice(users, MOST_RANKED, replace=False)] = True
+        held = held.take(chosen[held.user])
+    units = [1 / spread if (spread := _spread(model)) > 0 else 0.0 for model in models]
+    members = {str(number): model for number, model in enumerate(models)}
+    parts = [model.recipe for model in models]
+
+    def quality(shares: Sequence[float]) -> float:
+        weights = [share * unit for share, unit in zip(shares, units, strict=True)]
+        model = composed(Blend(parts, weights=(*weights, 0.0)), members)
+        assert first.seen is not None
+        return ndcg(model, first.seen, held, threads)
+
+    alone = [quality(row) for row in np.eye(len(models)).tolist()]
+    best = int(np.argmax(alone))
+    shares, reached = np.eye(len(models))[best].tolist(), alone[best]
+    for _ in range(ROUNDS):
+        before = reached
+        for number in np.argsort(alone)[::-1].tolist():
+            if number == best:
+                continue
+            for share in SHARES:
+                tried = [*shares]
+                tried[number] = share
+                found = quality(tried)
+                if found > reached:
+                    shares, reached = tried, found
+        if reached == before:
+            break
+    return (*(share * unit for share, unit in zip(shares, units, strict=True)), 0.0)
+
+
+def _spread(model: FactorModel) -> float:
+    """Return the root mean square, over users, of the standard deviation of a user's scores over the items."""
+    flat, rng = model.flat, np.random.default_rng(model.seed)
+    users = np.flatnonzero(model.user_count > 0)
+    if len(users) > RANKED * 10:
+        users = rng.choice(users, RANKED * 10, replace=False)
+    scores = flat.user_factors[users] @ flat.item_factors.T + flat.item_bias
+    return float(np.sqrt(scores.var(axis=1).mean()))

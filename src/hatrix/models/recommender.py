@@ -1,0 +1,204 @@
+"""The recipe that answers both questions: which rating to expect, and which items to show."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Literal, NoReturn, final
+
+from pydantic import BeforeValidator, Field, PlainSerializer, model_validator
+
+from hatrix.errors import ParameterError
+from hatrix.models import SEED, recipe_type
+from hatrix.models.als import ImplicitALS
+from hatrix.models.fit import Algorithm, Checkpoint, State
+from hatrix.models.mf import BiasedMF
+from hatrix.models.model import RATINGS, UNFINISHED, FactorModel
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from hatrix.data.ratings import Ratings
+    from hatrix.models.fit import Trained
+    from hatrix.models.model import Factors
+
+__all__ = ["Recommender"]
+
+ALGORITHM = "algorithm"
+"""Key of the algorithm's name in a recipe that is written as JSON inside another one."""
+
+
+def _recipe_of(given: Any) -> Any:
+    """Return the recipe that a name, or the JSON of a recipe, stands for."""
+    if isinstance(given, str):
+        given = {ALGORITHM: given}
+    if not isinstance(given, Mapping):
+        return given
+    changes = dict(given)
+    name = changes.pop(ALGORITHM, None)
+    try:
+        return recipe_type(name)(**changes) if isinstance(name, str) else given
+    except (ParameterError, TypeError) as error:
+        raise ValueError(str(error)) from None
+
+
+def _as_json(recipe: Algorithm | None) -> dict[str, Any] | None:
+    return None if recipe is None else {ALGORITHM: recipe.name, **recipe.model_dump(mode="json")}
+
+
+Part = Annotated[Algorithm, BeforeValidator(_recipe_of), PlainSerializer(_as_json)]
+"""A recipe inside a recipe: given as a recipe, as the name of an algorithm, or as JSON."""
+
+
+@final
+class Recommender(Algorithm):
+    """Predicted ratings from one recipe and top-N lists from another, in one model and one file.
+
+    A model that minimises the error of predicted ratings is a poor judge of what to show: it puts rarely rated items with a
+    high average first. A model that learns which items people choose makes better lists, and predicts no ratings. A
+    `Recommender` trains both on the same ratings. Of the fitted model,
+
+    - `FactorModel.predict`, intervals and `hatrix.evaluate` come from ``ratings``;
+    - scores, lists, neighbours, reasons and `hatrix.evaluate_ranking` come from ``lists``;
+    - fold-in, update, forget, save and load treat both.
+
+    For clicks, there is a part for lists only.
+
+    Parameters
+    ----------
+    ratings
+        The recipe that predicts ratings, or its name; None for lists alone.
+    lists
+        The recipe that ranks items, or its name.
+
+    Examples
+    --------
+    >>> import hatrix as hx
+    >>> ratings, _ = hx.synthetic.make(60, 40, n_ratings=1200, seed=1)
+    >>> model = hx.Recommender(lists=hx.ImplicitALS(factors=4)).fit(ratings, progress=False)
+    >>> bool(1 <= model.predict(5, 3, clip=True) <= 5)
+    True
+    >>> len(model.recommend(5, 3))
+    3
+    """
+
+    name: ClassVar[str] = "recommender"
+    task: ClassVar[Literal["rating", "ranking"]] = "ranking"
+
+    ratings: Part | None = Field(
+        default=BiasedMF(),
+        description="algorithm that predicts ratings, or none for lists alone",
+        json_schema_extra={"flag": "ratings_by"},
+    )
+    lists: Part = Field(
+        default=ImplicitALS(),
+        description="algorithm that ranks items for lists",
+        json_schema_extra={"flag": "lists_by"},
+    )
+
+    @model_validator(mode="after")
+    def _of_one_part_each(self) -> Recommender:
+        for name, part in (("ratings", self.ratings), ("lists", self.lists)):
+            if isinstance(part, Recommender):
+                raise ValueError(f"{name} is a Recommender itself: give one of its parts")
+        if self.ratings is not None and self.ratings.task != "rating":
+            raise ValueError(
+                f"ratings={self.ratings.name} ranks items and predicts no ratings: give a recipe such as BiasedMF()"
+            )
+        return self
+
+    @property
+    def list_recipe(self) -> Algorithm:
+        return self.lists
+
+    def part(self, name: str) -> Algorithm:
+        return self.ratings if name == RATINGS and self.ratings is not None else self.lists.part(name)
+
+    @property
+    def member_names(self) -> list[str]:
+        return self.lists.member_names + ([] if self.ratings is None else [RATINGS])
+
+    @property
+    def rounds(self) -> int:
+        return self.lists.rounds + (0 if self.ratings is None else self.ratings.rounds)
+
+    def resolved(self, train: Ratings) -> Recommender:
+        """Return the recipe without a part for ratings where there are none."""
+        return self.replace(ratings=None) if train.implicit and self.ratings is not None else self
+
+    def changed(self, model: FactorModel, change: Callable[[FactorModel], FactorModel]) -> FactorModel:
+        found = combined(change(model.list_model), change(model.members[RATINGS]))
+        return replace(found, origin=None if found.origin is None else model)
+
+    def fit(
+        self,
+        train: Ratings,
+        valid: Ratings | float | None = None,
+        *,
+        seed: int = SEED,
+        threads: int | None = None,
+        progress: bool = True,
+        checkpoint: str | Path | Checkpoint | None = None,
+        resume: str | Path | None = None,
+    ) -> FactorModel:
+        """Train the part for lists, then the part for ratings; see `Algorithm.fit`.
+
+        With ``checkpoint``, the part for ratings saves its state beside it, in a file whose name ends in ``.ratings``.
+        """
+        recipe = self.resolved(train) if hasattr(train, "implicit") else self
+        how: dict[str, Any] = {"seed": seed, "threads": threads, "progress": progress}
+        lists = recipe.lists.fit(train, valid, checkpoint=checkpoint, resume=resume, **how)
+        predictor = recipe.ratings
+        if predictor is None:
+            return replace(lists, recipe=recipe.replace(lists=lists.recipe))
+        if lists.unfinished:
+            note = f"{UNFINISHED}: the part for ratings was not trained"
+            recipe = recipe.replace(ratings=None, lists=lists.recipe)
+            return replace(lists, recipe=recipe, notes=(*lists.notes, note))
+        ratings = predictor.fit(train, valid, checkpoint=_beside(checkpoint), resume=_beside(resume), **how)
+        return combined(lists, ratings)
+
+    def train(
+        self,
+        train: Ratings,  # noqa: ARG002
+        valid: Ratings | float | None = None,  # noqa: ARG002
+        *,
+        seed: int = SEED,  # noqa: ARG002
+        threads: int | None = None,  # noqa: ARG002
+        after_epoch: Callable[[Mapping[str, float]], bool] | None = None,  # noqa: ARG002
+    ) -> Trained:
+        """Raise an error: the parts are trained and tuned one by one."""
+        self._in_parts()
+
+    def init(self, train: Ratings, *, seed: int, threads: int) -> State:  # noqa: ARG002
+        self._in_parts()
+
+    def step(self, state: Any, epoch: int) -> Mapping[str, float]:  # noqa: ARG002
+        self._in_parts()
+
+    def finish(self, state: Any) -> Factors:  # noqa: ARG002
+        self._in_parts()
+
+    def _in_parts(self) -> NoReturn:
+        parts = [part for part in (self.ratings, self.lists) if part is not None]
+        raise ParameterError(
+            f"a Recommender has no training of its own: train or tune its parts, {' and '.join(map(repr, parts))}"
+        )
+
+
+def combined(lists: FactorModel, ratings: FactorModel) -> FactorModel:
+    """Return one model of two that were fitted to the same ratings: one for lists, and one that predicts ratings."""
+    if ratings.fingerprint != lists.fingerprint:
+        raise ParameterError(
+            "the two models were fitted to different ratings: fit both to the same training part"
+        )
+    recipe = Recommender(ratings=ratings.recipe, lists=lists.recipe)
+    notes = dict.fromkeys((*lists.notes, *ratings.notes))
+    return replace(lists, recipe=recipe, notes=tuple(notes)).with_member(RATINGS, ratings)
+
+
+def _beside(path: str | Path | Checkpoint | None) -> Any:
+    if isinstance(path, Checkpoint):
+        return replace(path, path=_beside(path.path))
+    return None if path is None else Path(f"{path}.{RATINGS}")
