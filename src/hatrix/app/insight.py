@@ -13,7 +13,7 @@ import numpy as np
 import hatrix
 from hatrix.app.problems import without_places
 from hatrix.errors import HatrixError
-from hatrix.evaluation import findings, ranking_sections, sections
+from hatrix.evaluation import cautions, findings, ranking_sections, sections
 from hatrix.evaluation.layout import LISTS, Part, Section, Story, Tile
 from hatrix.evaluation.measured import measure
 from hatrix.evaluation.ranking import RankingEvaluation
@@ -158,7 +158,7 @@ class Insight:
             lead=f"{name} was trained on {many} by {len(model.users):,} users of {len(model.items):,} items.",
             tiles=tiles,
             findings=[],
-            warnings=list(model.notes),
+            warnings=cautions.of_notes(model.notes),
             sections=[
                 Section(
                     "run",

@@ -129,11 +129,16 @@ def _repeats(count: int, *, adds: bool) -> str:
 
 def train(recipe: Algorithm, train: Ratings, training: Training, output: Output) -> tuple[FactorModel, float]:
     """The model and the seconds it took."""
+    from hatrix.evaluation.cautions import is_caution
+
     started = time.perf_counter()
     model = training.fit(recipe, train, progress=not output.quiet)
     seconds = time.perf_counter() - started
     for note in () if model.unfinished else model.notes:
-        warnings.warn(note, stacklevel=1)
+        if is_caution(note):
+            warnings.warn(note, stacklevel=1)
+        else:
+            output.note(note)
     fitted = {"lists": model.list_model, **model.members} if model.members else {"": model}
     for name, part in fitted.items():
         if words := _resolved(recipe.part(name), part, seconds):

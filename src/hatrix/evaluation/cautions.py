@@ -7,8 +7,11 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from hatrix.data.values import NO_TIME, seconds
+from hatrix.models.trial import TRIAL
 
 if TYPE_CHECKING:
+    from collections.abc import Iterable
+
     import pandas as pd
 
     from hatrix.data.ratings import Ratings
@@ -17,8 +20,10 @@ if TYPE_CHECKING:
 __all__ = [
     "CODES",
     "caution",
+    "is_caution",
     "of_fallbacks",
     "of_lists",
+    "of_notes",
     "of_overfitting",
     "of_parts",
     "rising",
@@ -50,6 +55,16 @@ def caution(code: str, words: str) -> str:
     """A warning that begins with its code."""
     assert code in CODES
     return f"{code}: {words}"
+
+
+def is_caution(text: str) -> bool:
+    """Return whether a text begins with a code."""
+    return text.split(":")[0] in CODES
+
+
+def of_notes(notes: Iterable[str]) -> list[str]:
+    """Return the notes on a fit that deserve attention: all but those on a trial that changed nothing."""
+    return [note for note in notes if not note.startswith(f"{TRIAL}:")]
 
 
 def of_lists(name: str, mine: RankingEvaluation, popular: RankingEvaluation) -> list[str]:

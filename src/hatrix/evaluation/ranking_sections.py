@@ -6,7 +6,7 @@ import math
 from collections.abc import Mapping
 from typing import TYPE_CHECKING
 
-from hatrix.evaluation import ranking_charts, search_charts, snippets
+from hatrix.evaluation import cautions, ranking_charts, search_charts, snippets
 from hatrix.evaluation.layout import (
     Cell,
     Figure,
@@ -69,7 +69,7 @@ def story(
         f"held-out ones: {evaluation.protocol}" + (f" ({protocol})." if protocol else "."),
         tiles=_tiles(evaluation, baselines),
         findings=[headline(evaluation), *versus(evaluation, baselines), *_who(evaluation)],
-        warnings=[*evaluation.warnings, *model.notes],
+        warnings=[*evaluation.warnings, *cautions.of_notes(model.notes)],
         sections=[
             _run(evaluation, baselines, protocol),
             training(model),

@@ -90,7 +90,7 @@ def story_of(
     **about: str | None,
 ) -> Story:
     """Return what the report says; `write` describes the parameters."""
-    from hatrix.evaluation import ranking_sections, sections, snippets
+    from hatrix.evaluation import cautions, ranking_sections, sections, snippets
     from hatrix.evaluation.layout import of_both
     from hatrix.evaluation.measured import Measured
     from hatrix.evaluation.ranking import RankingEvaluation
@@ -102,7 +102,7 @@ def story_of(
         if len(stories) == 2:
             code = snippets.of_measured(evaluation, model=about.get("model_file"))
             story = of_both(stories[0], stories[1], sections.reproduce(code, about.get("command")))
-        return story._replace(warnings=[*evaluation.warnings, *evaluation.model.notes])
+        return story._replace(warnings=[*evaluation.warnings, *cautions.of_notes(evaluation.model.notes)])
     counted = "users" if isinstance(evaluation, RankingEvaluation) else "ratings"
     for name, other in (baselines or {}).items():
         if type(other) is not type(evaluation):

@@ -8,7 +8,7 @@ from collections.abc import Mapping
 from importlib.metadata import version
 from typing import TYPE_CHECKING, Literal, NamedTuple
 
-from hatrix.evaluation import charts, findings, snippets, uncertainty_sections
+from hatrix.evaluation import cautions, charts, findings, snippets, uncertainty_sections
 from hatrix.evaluation.layout import (
     Cell,
     Part,
@@ -96,7 +96,7 @@ def story(
         ),
         tiles=_tiles(evaluation, unit),
         findings=[sentence for sentence in sentences if sentence],
-        warnings=[*evaluation.warnings, *model.notes],
+        warnings=[*evaluation.warnings, *cautions.of_notes(model.notes)],
         sections=[
             _run(evaluation, baselines, protocol),
             training(model, unit),

@@ -16,7 +16,7 @@ from hatrix.models.model import Factors
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
-__all__ = ["MOST_RATINGS", "with_factors", "with_usual"]
+__all__ = ["MOST_RATINGS", "TRIAL", "with_factors", "with_usual"]
 
 SHARE, FACTORS, BIAS_EPOCHS = 0.3, 16, 4
 """Share of the epochs of a fit that a trial has, its number of factors, and the epochs of the biases alone."""
@@ -30,6 +30,8 @@ HELD_OUT, LEAST_HELD_OUT = 0.1, 50
 SURE = 2.5
 """So many standard errors must the squared errors of factors be below those of biases alone."""
 SEED = 0
+TRIAL = "trial"
+"""The first word of the note on a trial that changed nothing."""
 
 R = TypeVar("R", bound=Algorithm)
 
@@ -69,8 +71,8 @@ def with_factors(
     part = _sample(train)
     if HELD_OUT * len(part) < LEAST_HELD_OUT:
         return without, (
-            f"factors are left out: {len(train):,} ratings are too few to tell whether they help; give factors to train "
-            "them",
+            f"H010: factors are left out: {len(train):,} ratings are too few to tell whether they help; give factors to "
+            "train them",
         )
     small = full.replace(epochs=epochs, factors=min(full.factors, FACTORS), patience=None)
     biases = Bias(epochs=BIAS_EPOCHS, **dict(zip(DAMPED, damping(recipe), strict=True)))
@@ -83,8 +85,10 @@ def with_factors(
         f"{found.factors:.4g} on {found.held_out:,} others with factors, and {found.biases:.4g} with biases alone"
     )
     if found.better:
-        return full, (f"{usual[0]} factors are trained, since they help: {how}",)
-    return without, (f"factors are left out, since they do not help here: {how}; give factors to train them",)
+        return full, (f"{TRIAL}: {usual[0]} factors are trained, since they help: {how}",)
+    return without, (
+        f"H010: factors are left out, since they do not help here: {how}; give factors to train them",
+    )
 
 
 def with_usual(recipe: R, usual: tuple[int, float]) -> R:
