@@ -11,10 +11,10 @@ from typing import TYPE_CHECKING, overload
 import numpy as np
 
 from hatrix import _files
+from hatrix._checks import whole
 from hatrix.data.disk import one_line, quoted, size_in_bytes
 from hatrix.data.ids import Ids
 from hatrix.data.ratings import Ratings
-from hatrix.data.split import whole
 from hatrix.errors import DataError
 
 if TYPE_CHECKING:
@@ -113,9 +113,9 @@ def expand(
     if not len(ratings):
         raise DataError("there are no ratings to expand")
     n_users, n_items = len(ratings.users), len(ratings.items)
-    user_copies = whole(user_copies, "user_copies", 1, (2**31 - 1) // n_users)
-    item_copies = whole(item_copies, "item_copies", 1, (2**31 - 1) // n_items)
-    blocks = _blocks(ratings, user_copies, item_copies, whole(seed, "seed", 0))
+    user_copies = whole("user_copies", user_copies, 1, (2**31 - 1) // n_users)
+    item_copies = whole("item_copies", item_copies, 1, (2**31 - 1) // n_items)
+    blocks = _blocks(ratings, user_copies, item_copies, whole("seed", seed, 0))
     if path is not None:
         _write(ratings, blocks, Path(path), size_in_bytes(memory))
         return Expanded(Path(path), len(ratings) * user_copies, n_users * user_copies, n_items * item_copies)

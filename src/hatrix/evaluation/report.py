@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from hatrix import _files
+from hatrix._checks import shown
 from hatrix.errors import DataError, ParameterError
 
 if TYPE_CHECKING:
@@ -91,6 +92,11 @@ def render(
     from hatrix.evaluation.ranking import RankingEvaluation
 
     counted = "users" if isinstance(evaluation, RankingEvaluation) else "ratings"
+    if not isinstance(baselines, Mapping | None):
+        raise ParameterError(
+            f"baselines is {shown(baselines)}: give evaluations by the names of their models, such as "
+            '{"bias": hatrix.evaluate(model, test)}'
+        )
     for name, other in (baselines or {}).items():
         if type(other) is not type(evaluation):
             raise DataError(

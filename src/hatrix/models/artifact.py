@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 import numpy as np
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
+from hatrix._checks import yes_or_no
 from hatrix.data.ids import Ids, is_unicode
 from hatrix.errors import DataError, ModelFileError, ParameterError
 from hatrix.models import ALGORITHMS, algorithm, bags
@@ -107,7 +108,7 @@ def save(model: FactorModel, path: str | Path, *, seen: bool = True) -> None:
         raise DataError(
             "what was folded in is a view of a model and is not saved: save that model, or first update it with the ratings"
         )
-    if not seen or model.seen is None:
+    if not yes_or_no("seen", seen) or model.seen is None:
         training = {}
     else:
         training = {f"seen.{name}": array for name, array in model.seen._asdict().items()}

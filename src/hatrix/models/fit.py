@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import operator
 import os
 import signal
 import threading
@@ -20,6 +19,7 @@ import numpy as np
 from pydantic import BaseModel, ConfigDict, ValidationError
 
 from hatrix import _files
+from hatrix._checks import whole
 from hatrix._threads import one_blas_thread
 from hatrix.data.ratings import Ratings
 from hatrix.errors import DataError, DivergenceError, ModelFileError, ParameterError
@@ -58,7 +58,7 @@ class Checkpoint:
 
     def __post_init__(self) -> None:
         if self.epochs is not None:
-            _whole("epochs", self.epochs, 1, 2**31)
+            whole("epochs", self.epochs, 1, 2**31)
         if self.seconds is not None and not (isinstance(self.seconds, Real) and self.seconds >= 0):
             raise ParameterError(f"seconds is {self.seconds!r}: give a number from 0 on, or None for never")
 
@@ -291,7 +291,7 @@ class _Loop:
             raise DataError(f"train is a {type(train).__name__}: give Ratings, as hatrix.read makes them")
         if len(train) == 0:
             raise DataError("there are no ratings to train on")
-        self.seed, self.progress = _whole("seed", seed, 0, 2**32 - 1), progress
+        self.seed, self.progress = whole("seed", seed, 0, 2**32 - 1), progress
         self.threads = thread_count(threads)
         if train.disk is not None:
             from hatrix.models import regions  # which needs kernels
@@ -530,17 +530,7 @@ def thread_count(threads: int | None) -> int:
     ParameterError
         If that is no number from 1 on.
     """
-    return cores() if threads is None else _whole("threads", threads, 1, 2**16)
-
-
-def _whole(name: str, given: Any, least: int, most: int) -> int:
-    try:
-        number = operator.index(given)
-    except TypeError:
-        number = least - 1
-    if not least <= number <= most:
-        raise ParameterError(f"{name} is {given!r}: give an integer from {least} to {most}")
-    return number
+    return cores() if threads is None else whole("threads", threads, 1, 2**16)
 
 
 def _copy_into(variables: dict[str, NDArray[Any]], saved: Mapping[str, NDArray[Any]]) -> None:

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from hatrix import _files
+from hatrix._checks import whole
 from hatrix.app.spark import gathering, mllib, results, scoring
 from hatrix.app.spark.ratings import SIDES, Table, lists_of, table
 from hatrix.app.spark.sessions import explained
@@ -192,8 +193,7 @@ def _check(recipe: Any, df: Any, **numbers: tuple[int, int]) -> None:
     if not hasattr(df, "sparkSession"):
         raise DataError(f"df is a {type(df).__name__}: give a Spark DataFrame")
     for name, (given, least) in numbers.items():
-        if isinstance(given, bool) or not isinstance(given, int | np.integer) or not least <= given < 2**32:
-            raise ParameterError(f"{name} is {given!r}: give a whole number from {least} up")
+        whole(name, given, least, 2**32 - 1)
 
 
 def _refuse_existing(spark: SparkSession, path: str) -> None:
