@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -72,6 +74,25 @@ def test_what_is_shown_of_a_value_is_one_short_line():
     assert max(len(_checks.shown(given)) for given in ODD.values()) <= _checks.LONGEST
 
 
+def test_paths_are_what_the_system_can_be_asked_for(tmp_path, monkeypatch):
+    assert _checks.path_of("path", tmp_path) == _checks.path_of("path", str(tmp_path)) == tmp_path
+    assert _checks.path_of("path", os.fsencode(tmp_path / "a")) == tmp_path / "a"
+    assert os.fsencode(_checks.path_of("path", "\udcff")) == b"\xff"  # a name that is not UTF-8
+    for given in ("", None, True, *(odd for odd in ODD.values() if not isinstance(odd, bytes))):
+        with pytest.raises(ParameterError, match=r"^path is "):
+            _checks.path_of("path", given)
+    with pytest.raises(ParameterError, match=r"^path is '\\ud800', which has half a character"):
+        _checks.path_of("path", "\ud800")
+    with pytest.raises(ParameterError, match="not UTF-8 text"):
+        _checks.path_of("path", "\udcff", text=True)
+    odd = tmp_path / "\udcff"
+    odd.mkdir()
+    monkeypatch.chdir(odd)
+    assert _checks.path_of("path", "x") == Path("x")
+    with pytest.raises(ParameterError, match="not UTF-8 text"):
+        _checks.path_of("path", "x", text=True)
+
+
 @pytest.fixture(scope="module")
 def model() -> hx.FactorModel:
     ratings, _ = hx.synthetic.make(30, 20, n_ratings=300, seed=1)
@@ -119,6 +140,19 @@ def test_no_argument_of_a_public_function_ends_in_an_error_of_another_library(mo
     for option in ("user", "item", "rating", "time", "implicit"):
         given = {"user": "user", "item": "item"} | {option: odd}
         calls.append(lambda given=given: hx.Ratings.from_frame(frame, **given))
+    if not isinstance(odd, bytes):  # a path may be bytes
+        calls += [
+            lambda: model.save(odd),
+            lambda: hx.load(odd),
+            lambda: hx.Checkpoint(odd),
+            lambda: hx.ALS(factors=2).fit(ratings, checkpoint=odd, progress=False),
+            lambda: hx.ALS(factors=2).fit(ratings, resume=odd, progress=False),
+            lambda: model.recommend_all(path=odd, progress=False),
+            lambda: hx.tune(hx.Bias(), ratings, study=odd, progress=False),
+            lambda: hx.read(path, memory="2GB", folder=odd, progress=False),
+            lambda: hx.synthetic.expand(ratings, path=odd),
+            lambda: result.report(odd),
+        ]
     for number, call in enumerate(calls):
         with pytest.raises(HatrixError):
             pytest.fail(f"call {number} took {_checks.shown(odd)}: {call()!r:.60}")

@@ -147,13 +147,22 @@ def whole(name: str, given: Any, least: int = 1, most: int | None = None, *, of:
     raise ParameterError(f"{name} is {shown(given)}: give a whole number {bounds}")
 
 
-def path_of(name: str, given: Any) -> Path:
+def path_of(name: str, given: Any, *, text: bool = False) -> Path:
     """Return a path that the operating system can be asked for.
+
+    Parameters
+    ----------
+    name
+        The name of the parameter, for the message.
+    given
+        The argument.
+    text
+        Whether the path must be UTF-8 text, as DuckDB and Java want it. File names may be other bytes.
 
     Raises
     ------
     ParameterError
-        If it is no path, is empty, or holds a character that no file name of this system can hold.
+        If it is no path, is empty, or holds a character that no file name can hold.
 
     Examples
     --------
@@ -173,4 +182,10 @@ def path_of(name: str, given: Any) -> Path:
     if not place or b"\0" in encoded:
         what = "an empty text" if not place else f"{shown(given)}, which has a null character"
         raise ParameterError(f"{name} is {what}: give the name of a file")
+    whole_path = os.path.realpath(place) if text else ""
+    if any("\ud800" <= character <= "\udfff" for character in whole_path):
+        raise ParameterError(
+            f"{name} is {shown(place)} in {shown(os.path.dirname(whole_path))}, which is not UTF-8 text: give another "
+            "path, since DuckDB and Java take only text"
+        )
     return Path(place)

@@ -8,7 +8,7 @@ from contextlib import closing
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
-from hatrix._checks import column, text, yes_or_no
+from hatrix._checks import column, path_of, text, yes_or_no
 from hatrix.data.disk import Disk, one_line, size_in_bytes
 from hatrix.data.files import Files, How
 from hatrix.data.origin import recorded
@@ -128,6 +128,7 @@ def read(
         raise ParameterError(
             "folder is where columns go that do not fit into memory: say how much there is, memory='2GB'"
         )
+    folder = None if folder is None else path_of("folder", folder)
     if not is_path(source):
         if memory is not None:
             raise ParameterError(

@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from hatrix import _files
-from hatrix._checks import shown
+from hatrix._checks import path_of, shown
 from hatrix.errors import DataError, ParameterError
 
 if TYPE_CHECKING:
@@ -65,6 +65,7 @@ def write(
     DataError
         If a baseline was evaluated on other ratings or users, or in another way.
     """
+    path = path_of("path", path)
     save(
         render(
             evaluation,
@@ -155,14 +156,15 @@ def save(html: str, path: str | os.PathLike[str]) -> None:
     ParameterError
         If the file cannot be written: the path is a folder or lies in none, or the disk is full.
     """
+    place = path_of("path", path)
     # Ids may hold halves of surrogate pairs, which UTF-8 has no bytes for.
     data = html.encode("utf-8", "replace")
     try:
-        with _files.replacing(path) as file:
+        with _files.replacing(place) as file:
             file.write(data)
     except OSError as error:
         raise ParameterError(
-            f"{os.fspath(path)} cannot be written: {error.strerror or error}. Give the name of a file in a folder that "
+            f"{place} cannot be written: {error.strerror or error}. Give the name of a file in a folder that "
             "exists, such as report.html"
         ) from None
 

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 import numpy as np
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
-from hatrix._checks import yes_or_no
+from hatrix._checks import path_of, yes_or_no
 from hatrix.data.ids import Ids, is_unicode
 from hatrix.errors import DataError, ModelFileError, ParameterError
 from hatrix.models import ALGORITHMS, algorithm, bags
@@ -100,6 +100,7 @@ def save(model: FactorModel, path: str | Path, *, seen: bool = True) -> None:
     -----
     The index of a table is not kept: its lines stand for the ids in their order.
     """
+    path = path_of("path", path)
     if ALGORITHMS.get(model.recipe.name) is None or algorithm(model.recipe.name) is not type(model.recipe):
         raise DataError(
             f"a {type(model.recipe).__name__} model cannot be saved: its algorithm is not one that hatrix finds by name"
@@ -165,7 +166,8 @@ def load(path: str | Path, *, verify: bool = True) -> FactorModel:
     ...     hatrix.load(f"{folder}/model.hatrix")
     FactorModel(bias, 2 users × 2 items, 0 factors, 3 ratings)
     """
-    arrays, header = read(path, verify=verify)
+    path = path_of("path", path)
+    arrays, header = read(path, verify=yes_or_no("verify", verify))
     try:
         model = _model(arrays, header)
         for fault in _faults(model, contents=verify):

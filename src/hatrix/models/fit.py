@@ -19,7 +19,7 @@ import numpy as np
 from pydantic import BaseModel, ConfigDict, ValidationError
 
 from hatrix import _files
-from hatrix._checks import whole
+from hatrix._checks import path_of, whole
 from hatrix._threads import one_blas_thread
 from hatrix.data.ratings import Ratings
 from hatrix.errors import DataError, DivergenceError, ModelFileError, ParameterError
@@ -57,6 +57,7 @@ class Checkpoint:
     seconds: float | None = 60.0
 
     def __post_init__(self) -> None:
+        path_of("path", self.path)
         if self.epochs is not None:
             whole("epochs", self.epochs, 1, 2**31)
         if self.seconds is not None and not (isinstance(self.seconds, Real) and self.seconds >= 0):
@@ -308,10 +309,12 @@ class _Loop:
                 f"patience={self.patience} needs something to validate on: pass valid=ratings, or "
                 "valid=0.1 to hold a tenth of the training ratings out"
             )
-        self.checkpoint = Checkpoint(checkpoint) if isinstance(checkpoint, str | Path) else checkpoint
+        if not isinstance(checkpoint, Checkpoint | None):
+            checkpoint = Checkpoint(path_of("checkpoint", checkpoint))
+        self.checkpoint = checkpoint
         if self.checkpoint is not None:  # now, not when hours of training are to be saved
             refuse_unwritable(self.checkpoint.path)
-        self.resume = resume
+        self.resume = None if resume is None else path_of("resume", resume)
         self.history: list[dict[str, float]] = []
         self.best: tuple[float, int, dict[str, NDArray[Any]]] | None = None
         self.notes: list[str] = []
@@ -344,7 +347,7 @@ class _Loop:
                 f"{len(self.train.users):,} users and {len(self.train.items):,} items ({error}): take fewer factors, or "
                 "read the ratings with memory="
             ) from None
-        if self.resume is not None and Path(self.resume).exists():
+        if self.resume is not None and self.resume.exists():
             self._restore(state)
         spent = self.history[-1]["seconds"] if self.history else 0.0
         saved_at, saved_epoch = time.perf_counter(), len(self.history)

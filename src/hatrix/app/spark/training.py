@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from hatrix import _files
-from hatrix._checks import whole
+from hatrix._checks import path_of, whole
 from hatrix.app.spark import gathering, mllib, results, scoring
 from hatrix.app.spark.ratings import SIDES, Table, lists_of, table
 from hatrix.app.spark.sessions import explained
@@ -148,6 +148,7 @@ def fit(
     _check(algorithm, df, seed=(seed, 0), k=(k, 1), blocks=(1 if blocks is None else blocks, 1))
     spark, started = df.sparkSession, clock.perf_counter()
     if path is not None:
+        path_of("path", path, text=True)
         _refuse_existing(spark, path)
     with explained("the fit on Spark failed"), _files.scratch() as scratch:
         rows = table(
