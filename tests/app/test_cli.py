@@ -638,3 +638,57 @@ def test_a_warning_never_ends_a_command(tmp_path: Path) -> None:
         ran = subprocess.run([*command, *tokens], cwd=tmp_path, capture_output=True, text=True, check=False)
         assert ran.returncode == 0, ran.stderr
     assert "warning: the model was trained on 4 of these 4 ratings" in ran.stderr
+
+
+@pytest.fixture
+def rated(hatrix: Callable[..., Outcome]) -> hx.Ratings:  # noqa: ARG001 - it changes the folder
+    """Ratings in r.csv, with columns of the usual names."""
+    ratings, _ = hx.synthetic.make(30, 20, n_ratings=300, seed=1)
+    ratings.to_frame().to_csv("r.csv", index=False)
+    return ratings
+
+
+@pytest.mark.parametrize("name", ["\ud800", "a\0b", ""])
+def test_a_path_that_no_file_can_have_is_one_line(hatrix, rated, name):
+    source = "r.csv"
+    hx.Bias().fit(rated, progress=False).save("m.hatrix")
+    before = sorted(os.listdir("."))
+    for tokens in (
+        ["fit", source, "bias", "--out", name],
+        ["fit", source, "mf", "--out", "n.hatrix", "--checkpoint", name],
+        ["run", source, "bias", "--out", name],
+        ["tune", source, "biased-mf", "--out", "t", "--study", name],
+        ["evaluate", "m.hatrix", source, "--report", name],
+        ["recommend", name, "--user", "1"],
+        ["recommend", "m.hatrix", "--user", "1", "--out", name],
+        ["update", "m.hatrix", "--ratings", source, "--out", name],
+        ["data", "expand", source, "--out", name],
+    ):
+        refused(hatrix(*tokens), "the path is", "give")
+    assert sorted(os.listdir(".")) == before
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="elsewhere file names are text")
+def test_names_that_are_not_utf8_serve_where_hatrix_writes_and_are_refused_where_duckdb_does(hatrix, rated):
+    odd = os.fsdecode(b"\xff")
+    os.rename("r.csv", f"r{odd}.csv")
+    source, model = f"r{odd}.csv", f"m{odd}.hatrix"
+    for tokens in (
+        ["fit", source, "bias", "--out", model],
+        ["recommend", model, "--user", "1", "--out", f"l{odd}.csv"],
+        ["evaluate", model, source, "--report", f"r{odd}.html"],
+        ["update", model, "--ratings", source, "--out", model],
+    ):
+        assert hatrix(*tokens, "-q").status == 0
+    assert len(hx.load(model).users) == len(rated.users)
+    assert hx.load(model).data_name == "r\N{REPLACEMENT CHARACTER}"
+    before = sorted(os.listdir("."))
+    for tokens in (
+        ["run", source, "bias", "--out", f"d{odd}"],
+        ["recommend", model, "--user", "1", "--out", f"l{odd}.parquet"],
+        ["recommend", model, "--all", "--out", f"a{odd}.parquet"],
+        ["recommend", model, "--all", "--out", f"a{odd}.csv"],
+        ["data", "expand", source, "--out", f"x{odd}.parquet"],
+    ):
+        refused(hatrix(*tokens, "-q"), "which is not UTF-8 text: give another path")
+    assert sorted(os.listdir(".")) == before

@@ -132,7 +132,7 @@ class TestMake:
         [
             ({"users": 0}, "users"),
             ({"items": 2.5}, "items"),
-            ({"n_ratings": 9}, "n_ratings must be a whole number from 10 to 50"),
+            ({"n_ratings": 9}, "n_ratings is 9: give a whole number from 10 to 50"),
             ({"n_ratings": 51}, "n_ratings"),
             ({"factors": -1}, "factors"),
             ({"noise": -0.1}, "noise"),
@@ -223,7 +223,9 @@ class TestExpand:
         small, _ = make(20, 10, n_ratings=60)
         with pytest.raises(ParameterError, match="user_copies"):
             expand(small, user_copies=0)
-        with pytest.raises(ParameterError, match="item_copies must be a whole number from 1 to 214,748,364"):
+        with pytest.raises(
+            ParameterError, match=r"item_copies is .*: give a whole number from 1 to 214,748,364"
+        ):
             expand(small, item_copies=2**30)
         with pytest.raises(DataError, match="no ratings"):
             expand(small.take(np.zeros(60, bool)))

@@ -145,4 +145,4 @@ def test_what_are_no_chains_is_refused(chains, ratings):
     refused([chains[0], other], "the recipes differ")
     less = RECIPE.fit(ratings.take(ratings.user != 0), seed=9)
     refused([chains[0], less], "fitted on different ratings")
-    refused(chains, "pairs is -1: give an integer", pairs=-1)
+    refused(chains, "pairs is -1: give a whole number from 0", pairs=-1)

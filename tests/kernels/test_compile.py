@@ -180,6 +180,15 @@ def test_a_folder_of_another_user_gives_way_to_a_private_one_with_one_warning(ch
         assert choosing() is None
 
 
+def test_other_source_has_another_folder(choosing, tmp_path, monkeypatch):
+    first = choosing()
+    changed = tmp_path / "_mixing.py"  # the one file of kernels' source outside their package
+    changed.write_text(Path(compiling._mixing.__file__).read_text() + "# changed")
+    monkeypatch.setattr(compiling._mixing, "__file__", str(changed))
+    choosing.cache_clear()
+    assert choosing() not in (None, first)
+
+
 def test_where_nothing_can_be_written_the_temporary_folder_serves(choosing, tmp_path):
     (tmp_path / "home").write_text("in the way")
     with warnings.catch_warnings():

@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal, get_args, get_origin
 
 from cyclopts import App, Group, Parameter, Token
 
+from hatrix._checks import path_of
 from hatrix.app.staging import refuse_unwritable
 from hatrix.errors import DataError, ParameterError
 from hatrix.models import ALGORITHMS, COMBINATIONS, SEED, algorithm, recipe_type
@@ -112,9 +113,7 @@ def above_zero(below: float, example: str) -> Callable[[Any, Sequence[Token]], f
 
 def file_path(_type: Any, tokens: Sequence[Token]) -> Path:
     """Convert to a path; an empty one, as an unset shell variable leaves it, would be the current folder."""
-    if not tokens[0].value or "\0" in tokens[0].value:
-        raise ValueError("give a path, not an empty text")
-    return Path(tokens[0].value)
+    return path_of("the path", tokens[0].value)
 
 
 @Parameter(name="*", group=Group("Output", sort_key=5))

@@ -9,6 +9,7 @@ from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
 
 from hatrix import _files
+from hatrix._checks import path_of
 from hatrix.errors import ParameterError
 
 __all__ = ["refuse_unwritable", "staged"]
@@ -61,6 +62,7 @@ def refuse_unwritable(
         if there.exists() and not there.is_file():  # a device would become a file, for every program
             what = "a folder" if there.is_dir() else "not a file on disk"
             raise ParameterError(f"{given_as}: {there} is {what}: give another place")
+        path_of(given_as, there, text=there.suffix.lower() == ".parquet")
         if there.exists() and any(os.path.samefile(there, path) for path in inputs):
             raise ParameterError(f"{given_as}: {there} is what is read: give another place")
     if not os.access(home, os.W_OK | os.X_OK):

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from hatrix._checks import shown
 from hatrix.data.roles import KNOWN
 from hatrix.data.sources import PARQUET
 from hatrix.errors import DataError
@@ -110,17 +111,17 @@ def joined_table(
     found = _id_columns(table, side) if id_column is None else [id_column]
     if id_column is None and not found and not _is_plain(table.index):
         labels = np.asarray(table.index, object)
-    elif len(found) == 1 and found[0] in table.columns:
+    elif len(found) == 1 and _has(table, found[0]):
         labels, table = np.asarray(table[found[0]], object), table.drop(columns=found)
     else:
         have = ", ".join(map(repr, table.columns))
-        what = f"no column {id_column!r}" if id_column is not None else f"no one column of {side} ids"
+        what = f"no column {shown(id_column)}" if id_column is not None else f"no one column of {side} ids"
         raise DataError(f"the table of {side}s has {what}: name it (id=...); there are {have}")
     table = table.reset_index(drop=True)
     for name, given in names.items():
-        if given is not None and given not in table.columns:
+        if given is not None and not _has(table, given):
             have = ", ".join(map(repr, table.columns))
-            raise DataError(f"the table of {side}s has no column {given!r} for {name}: there are {have}")
+            raise DataError(f"the table of {side}s has no column {shown(given)} for {name}: there are {have}")
         if given not in (None, name) and name in table.columns:
             raise DataError(
                 f"the table of {side}s has columns {name!r} and {given!r} for {name}: drop or rename one of them"
@@ -129,9 +130,9 @@ def joined_table(
     rows = ids.encode(labels)
     known = np.flatnonzero(rows >= 0)
     if not len(known):
-        shown = ", ".join(map(repr, labels[:3].tolist()))
+        first = ", ".join(map(repr, labels[:3].tolist()))
         raise DataError(
-            f"the table of {side}s has none of the {len(ids):,} {side} ids: its ids begin with {shown or 'nothing'}, and "
+            f"the table of {side}s has none of the {len(ids):,} {side} ids: its ids begin with {first or 'nothing'}, and "
             f"those of the ratings are {ids!r}; give the column that has them (id=...)"
         )
     lines = np.full(len(ids), -1)
@@ -198,6 +199,10 @@ def read_table(path: Path) -> pd.DataFrame:
             whole += [name] * (not texts.str.contains(".", regex=False).any())
     # Missing values make pandas' own integers floats, and a year would then read 1993.0.
     return table.astype({name: "Int64" for name in whole if table[name].dtype.kind == "f"})
+
+
+def _has(table: pd.DataFrame, name: Any) -> bool:
+    return isinstance(name, str | int) and name in table.columns
 
 
 def _is_number(text: str) -> bool:

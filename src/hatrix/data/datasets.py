@@ -12,6 +12,7 @@ import warnings
 from pathlib import Path
 from typing import NamedTuple
 
+from hatrix._checks import shown
 from hatrix.data.cache import cached, download
 from hatrix.data.catalogue import CATALOGUE, UNSTATED, DataSet
 from hatrix.data.layouts import is_lightgcn, load_lightgcn, load_movielens
@@ -125,12 +126,12 @@ def load(name: str, *, progress: bool = True) -> Ratings:
 def _entry(name: str) -> DataSet:
     if isinstance(name, str) and name in CATALOGUE:
         return CATALOGUE[name]
-    if name in names():
+    if isinstance(name, str) and name in names():
         return DataSet(name, None, None, None, None, None, UNSTATED)
-    near = difflib.get_close_matches(str(name), names(), n=1)
+    near = difflib.get_close_matches(name, names(), n=1) if isinstance(name, str) else []
     hint = f" (did you mean {near[0]}?)" if near else ""
     raise ParameterError(
-        f"no data set {name!r}{hint}: there are {', '.join(names())}; "
+        f"no data set {shown(name)}{hint}: there are {', '.join(names())}; "
         "further ones are folders in HATRIX_DATA with a train.txt and a test.txt in LightGCN's layout"
     )
 

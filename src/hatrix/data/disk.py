@@ -21,6 +21,7 @@ from typing import TYPE_CHECKING, Any, BinaryIO
 import numpy as np
 
 from hatrix import _files
+from hatrix._checks import shown
 from hatrix.errors import DataError, ParameterError
 
 if TYPE_CHECKING:
@@ -40,6 +41,8 @@ __all__ = [
     "write_all",
 ]
 
+MOST_BYTES = 10**15
+"""Bound of what can be given as an amount of memory."""
 LIBRARIES = 100_000_000
 """Of the files of libraries, what is in memory in any case."""
 
@@ -242,15 +245,17 @@ def resident() -> int:
 
 def size_in_bytes(text: str | int) -> int:
     """A number of bytes from "512MB", "2 GB", "1GiB" or a plain number."""
-    if isinstance(text, int):
+    if isinstance(text, int) and not isinstance(text, bool):
         size = text
     else:
         match = re.fullmatch(r"\s*([0-9]{1,18}(?:\.[0-9]+)?)\s*([kmgt]?)(i?)b?\s*", str(text).lower())
         if match is None:
-            raise ParameterError(f"memory is {text!r}: give a size such as '512MB' or '2GB'")
+            raise ParameterError(f"memory is {shown(text)}: give a size such as '512MB' or '2GB'")
         size = int(float(match[1]) * (1024 if match[3] else 1000) ** " kmgt".index(match[2] or " "))
-    if size < 1:
-        raise ParameterError(f"memory is {text!r}: give a size above 0, such as '512MB'")
+    if not 1 <= size < MOST_BYTES:
+        raise ParameterError(
+            f"memory is {shown(text)}: give a size above 0 and below 1000TB, such as '512MB'"
+        )
     return size
 
 

@@ -11,10 +11,10 @@ from typing import TYPE_CHECKING, overload
 import numpy as np
 
 from hatrix import _files
+from hatrix._checks import path_of, whole
 from hatrix.data.disk import one_line, quoted, size_in_bytes
 from hatrix.data.ids import Ids
 from hatrix.data.ratings import Ratings
-from hatrix.data.split import whole
 from hatrix.errors import DataError
 
 if TYPE_CHECKING:
@@ -113,12 +113,13 @@ def expand(
     if not len(ratings):
         raise DataError("there are no ratings to expand")
     n_users, n_items = len(ratings.users), len(ratings.items)
-    user_copies = whole(user_copies, "user_copies", 1, (2**31 - 1) // n_users)
-    item_copies = whole(item_copies, "item_copies", 1, (2**31 - 1) // n_items)
-    blocks = _blocks(ratings, user_copies, item_copies, whole(seed, "seed", 0))
+    user_copies = whole("user_copies", user_copies, 1, (2**31 - 1) // n_users)
+    item_copies = whole("item_copies", item_copies, 1, (2**31 - 1) // n_items)
+    blocks = _blocks(ratings, user_copies, item_copies, whole("seed", seed, 0))
     if path is not None:
-        _write(ratings, blocks, Path(path), size_in_bytes(memory))
-        return Expanded(Path(path), len(ratings) * user_copies, n_users * user_copies, n_items * item_copies)
+        place = path_of("path", path, text=True)
+        _write(ratings, blocks, place, size_in_bytes(memory))
+        return Expanded(place, len(ratings) * user_copies, n_users * user_copies, n_items * item_copies)
 
     user, item = np.empty((2, user_copies * len(ratings)), np.int32)
     end = 0

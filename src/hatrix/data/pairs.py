@@ -27,7 +27,6 @@ BYTES_PER_ROW = 128
 LEAST_IN_FILE = 1 << 16
 THREADS = 2
 GOLDEN = np.uint64(0x9E3779B97F4A7C15)
-FIELDS = ("pair", "row", "time", "value")
 KINDS = dict.fromkeys(("pair", "row", "time"), np.int64) | {"value": np.float64}
 
 

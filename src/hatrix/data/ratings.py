@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 
+from hatrix._checks import shown, yes_or_no
 from hatrix.data.attributes import check_table, joined_table
 from hatrix.data.disk import Disk, let_go, will_need
 from hatrix.data.ids import Ids, as_column, unmasked
@@ -178,9 +179,11 @@ class Ratings:
         """
         table = frame_of(frame)
         for role, column in (("user", user), ("item", item), ("rating", rating), ("time", time)):
-            if column is not None and column not in table.columns:
+            if column is None and role in ("rating", "time"):
+                continue
+            if not isinstance(column, str | int) or column not in table.columns:
                 have = ", ".join(map(repr, table.columns))
-                raise DataError(f"no column {column!r} for {role}: the table has {have}")
+                raise DataError(f"no column {shown(column)} for {role}: the table has {have}")
 
         return cls.from_columns(
             frame_column(table, user),
@@ -240,7 +243,7 @@ class Ratings:
         report: ReadReport | None = None,
     ) -> Ratings:
         """Ratings from row numbers and the ids they stand for; the rest as in `from_columns`."""
-        implicit = value is None if implicit is None else implicit
+        implicit = value is None if implicit is None else yes_or_no("implicit", implicit)
         values = np.ones(len(user)) if value is None else value
         for other, what in ((item, "item"), (values, "rating"), (time, "time")):
             if other is not None and len(other) != len(user):

@@ -8,6 +8,7 @@ from contextlib import closing
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
+from hatrix._checks import column, path_of, text, yes_or_no
 from hatrix.data.disk import Disk, one_line, size_in_bytes
 from hatrix.data.files import Files, How
 from hatrix.data.origin import recorded
@@ -114,11 +115,20 @@ def read(
     >>> len(ratings), ratings.users.labels.tolist(), ratings.scale
     (2, ['ann', 'bob'], (3.0, 4.5))
     """
-    chosen = {"user": user, "item": item, "rating": rating, "time": time}
+    given_columns = {"user": user, "item": item, "rating": rating, "time": time}
+    chosen = {role: None if name is None else column(role, name) for role, name in given_columns.items()}
+    for option, value in (("separator", separator), ("encoding", encoding), ("name", name)):
+        if value is not None:
+            text(option, value)
+    for option, choice in (("header", header), ("implicit", implicit)):
+        if choice is not None:
+            yes_or_no(option, choice)
+    skip_bad_rows = yes_or_no("skip_bad_rows", skip_bad_rows)
     if folder is not None and memory is None:
         raise ParameterError(
             "folder is where columns go that do not fit into memory: say how much there is, memory='2GB'"
         )
+    folder = None if folder is None else path_of("folder", folder)
     if not is_path(source):
         if memory is not None:
             raise ParameterError(

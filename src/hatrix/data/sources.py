@@ -71,7 +71,7 @@ def source_of(given: str | PathLike[str] | Sequence[str | PathLike[str]]) -> Ite
     pattern = len(files) > 1 and len(places) == 1 and not first.is_dir()
     named = first.parent if pattern else first
     where = places[0] if len(places) == 1 else f"{files[0]} and {len(files) - 1} more"
-    source = Source(files, True in kinds, named.name.split(".")[0] or "ratings", where, {})
+    source = Source(files, True in kinds, _printable(named.name.split(".")[0]) or "ratings", where, {})
     piped = [path for path in files if _is_pipe(path)]
     if not piped:
         yield source
@@ -80,6 +80,11 @@ def source_of(given: str | PathLike[str] | Sequence[str | PathLike[str]]) -> Ite
         copies = {path: _copied(path, folder / str(number)) for number, path in enumerate(piped)}
         pipes = {copy: str(path) for path, copy in copies.items()}
         yield source._replace(files=[copies.get(path, path) for path in files], pipes=pipes)
+
+
+def _printable(name: str) -> str:
+    """Return a name without the bytes that are no UTF-8: a model file cannot hold them."""
+    return "".join("\N{REPLACEMENT CHARACTER}" if "\ud800" <= c <= "\udfff" else c for c in name)
 
 
 def _is_pipe(path: Path) -> bool:

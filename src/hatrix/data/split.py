@@ -12,6 +12,8 @@ from typing import TYPE_CHECKING, Any, Literal, overload
 
 import numpy as np
 
+from hatrix._checks import one_of, shown, whole
+from hatrix._mixing import mix
 from hatrix.data.origin import Origin, recorded
 from hatrix.data.ratings import SLICE, Ratings
 from hatrix.errors import DataError, ParameterError
@@ -23,6 +25,8 @@ __all__ = ["Folds", "Split", "by_time", "k_fold", "last", "official", "per_user"
 
 DRAWS = ("independent", "notebook")
 """Methods by which `per_user` draws the test ratings of a user."""
+ORDERS = ("shuffled", "given")
+"""Orders in which `k_fold` deals the rows."""
 
 
 @dataclass(frozen=True, repr=False)
@@ -140,8 +144,7 @@ def per_user(
     """
     _refuse_empty(ratings)
     share, seed = _share(test), _seed(seed)
-    if draw not in DRAWS:
-        raise ParameterError(f'draw must be "independent" or "notebook", not {draw!r}')
+    one_of("draw", draw, DRAWS)
     chosen = np.zeros(len(ratings), bool)
     for rows in _rows_by_count(ratings, 2):
         size = rows.shape[1]
@@ -213,7 +216,7 @@ def last(ratings: Ratings, n: int = 1) -> Split:
     {'user': [1], 'item': [1], 'rating': [3.0], 'time': [30]}
     """
     time = _times(ratings, "split.last")
-    n = whole(n, "n", 1)
+    n = whole("n", n)
     chosen = np.zeros(len(ratings), bool)
     for rows in _rows_by_count(ratings, 2):
         by_age = np.argsort(time[rows], axis=1, kind="stable")
@@ -308,9 +311,8 @@ def k_fold(
     """
     _refuse_empty(ratings)
     n, seed = len(ratings), _seed(seed)
-    folds = whole(folds, "folds", 2, n, of="the number of ratings")
-    if order not in ("shuffled", "given"):
-        raise ParameterError(f'order must be "shuffled" or "given", not {order!r}')
+    folds = whole("folds", folds, 2, n, of="the number of ratings")
+    one_of("order", order, ORDERS)
     size = np.full(folds, n // folds)
     size[: n % folds] += 1
     fold = np.repeat(np.arange(folds, dtype=np.min_scalar_type(folds - 1)), size)
@@ -343,7 +345,7 @@ def official(source: str | Ratings, fold: int | str | None = None) -> Split:
         If the ratings are not those of the data set in its own order, or a file is missing or does not fit.
     """
     if not isinstance(source, str | Ratings):
-        raise ParameterError(f"official takes the name of a data set or its Ratings, not {source!r:.60}")
+        raise ParameterError(f"official takes the name of a data set or its Ratings, not {shown(source)}")
     name = source if isinstance(source, str) else source.name
     return _movielens_100k(source, fold) if name == "ml-100k" else _lightgcn(source, name, fold)
 
@@ -356,9 +358,9 @@ def _movielens_100k(source: str | Ratings, fold: int | str | None) -> Split:
     from hatrix.data import datasets
     from hatrix.data.catalogue import CATALOGUE
 
-    wanted = str(fold).lower().removeprefix("u")
+    wanted = (str(fold) if isinstance(fold, str | np.integer) else shown(fold)).lower().removeprefix("u")
     if wanted not in ("1", "2", "3", "4", "5", "a", "b"):
-        raise ParameterError(f'ml-100k has the folds 1, 2, 3, 4, 5, "a" and "b", not {fold!r}')
+        raise ParameterError(f'ml-100k has the folds 1, 2, 3, 4, 5, "a" and "b", not {shown(fold)}')
     ratings = datasets.load("ml-100k") if isinstance(source, str) else source
     ids = np.stack([ratings.users.decode(ratings.user), ratings.items.decode(ratings.item)])
     if ids.dtype == object or zlib.crc32(ids.astype("<i8").tobytes()) != _MOVIELENS_100K_ROWS:
@@ -389,7 +391,7 @@ def _lightgcn(source: str | Ratings, name: str, fold: int | str | None) -> Split
 
     if fold is not None or (name in CATALOGUE and CATALOGUE[name].layout is not None):
         raise ParameterError(
-            f"there is no official split {name!r}{'' if fold is None else f', fold {fold!r}'}: there is one "
+            f"there is no official split {name!r}{'' if fold is None else f', fold {shown(fold)}'}: there is one "
             'of "ml-100k" with the folds 1 to 5, "a" and "b", and, without folds, of "gowalla" and other '
             "data sets in LightGCN's layout in HATRIX_DATA"
         )
@@ -441,15 +443,9 @@ def _part(ratings: Ratings, chosen: NDArray[np.bool_], protocol: str) -> Split:
 
 def _chance(seed: int, user: NDArray[np.int32], item: NDArray[np.int32]) -> NDArray[np.uint64]:
     """Return random numbers that depend only on the seed, the user and the item; those of one user all differ."""
-    return _mixed(_mixed(_mixed(np.array([seed])) + user.astype(np.uint64)) + item.astype(np.uint64))
-
-
-def _mixed(numbers: NDArray[Any]) -> NDArray[np.uint64]:
-    """Map each number one to one to a number that looks random (splitmix64: Steele, Lea and Flood, 2014)."""
-    mixed = numbers.astype(np.uint64) + np.uint64(0x9E3779B97F4A7C15)
-    mixed = (mixed ^ (mixed >> np.uint64(30))) * np.uint64(0xBF58476D1CE4E5B9)
-    mixed = (mixed ^ (mixed >> np.uint64(27))) * np.uint64(0x94D049BB133111EB)
-    return mixed ^ (mixed >> np.uint64(31))
+    of_user = mix(mix(np.array([seed], np.uint64)) + user.astype(np.uint64))
+    found: NDArray[np.uint64] = mix(of_user + item.astype(np.uint64))
+    return found
 
 
 def _rows_by_count(ratings: Ratings, least: int) -> Iterator[NDArray[np.int64]]:
@@ -488,16 +484,7 @@ def _share(test: Any) -> float:
 
 
 def _seed(seed: Any) -> int:
-    return whole(seed, "seed", 0, 2**32 - 1)
-
-
-def whole(value: Any, what: str, low: int, high: int | None = None, *, of: str = "") -> int:
-    """``value`` as an int from ``low`` to ``high`` (the number ``of`` something), or a ParameterError."""
-    is_whole = isinstance(value, int | np.integer) and not isinstance(value, bool)
-    if is_whole and low <= value and (high is None or value <= high):
-        return int(value)
-    bounds = f"from {low:,} up" if high is None else f"from {low:,} to {high:,}{f' ({of})' if of else ''}"
-    raise ParameterError(f"{what} must be a whole number {bounds}, not {value!r}")
+    return whole("seed", seed, 0, 2**32 - 1)
 
 
 def _moment_of_share(time: NDArray[np.int64], share: float) -> int:

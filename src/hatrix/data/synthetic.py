@@ -7,11 +7,11 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from hatrix._checks import whole, yes_or_no
 from hatrix._threads import one_blas_thread
 from hatrix.data.expansion import Expanded, expand, numbered
 from hatrix.data.origin import recorded
 from hatrix.data.ratings import Ratings
-from hatrix.data.split import whole
 from hatrix.errors import ParameterError
 
 if TYPE_CHECKING:
@@ -132,9 +132,10 @@ def make(
     >>> bool(np.mean((truth.score(ratings.user, ratings.item) - ratings.value) ** 2) < 0.2)
     True
     """
-    users, items = whole(users, "users", 1, 2**31 - 1), whole(items, "items", 1, 2**31 - 1)
-    n_ratings = whole(n_ratings, "n_ratings", users, users * items, of="users * items")
-    factors, rng = whole(factors, "factors", 0), np.random.default_rng(whole(seed, "seed", 0))
+    users, items = whole("users", users, 1, 2**31 - 1), whole("items", items, 1, 2**31 - 1)
+    n_ratings = whole("n_ratings", n_ratings, users, users * items, of="users * items")
+    factors, rng = whole("factors", factors, 0, 4096), np.random.default_rng(whole("seed", seed, 0))
+    implicit = yes_or_no("implicit", implicit)
     noise, skew = _number(noise, "noise"), _number(skew, "skew", 10)
     low, high = (1.0, 5.0) if scale is None else _scale(scale)
     if step is not None and not _number(step, "step"):

@@ -5,11 +5,12 @@ from __future__ import annotations
 import time
 from collections.abc import Iterable, Mapping, Sequence
 from itertools import combinations
-from numbers import Integral, Real
+from numbers import Real
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from hatrix._checks import shown, whole
 from hatrix.data.origin import remembered
 from hatrix.data.split import Split
 from hatrix.errors import DataError, DivergenceError, ParameterError
@@ -146,9 +147,9 @@ def task_of(recipes: Iterable[Algorithm], train: Ratings, metric: str | None) ->
     ranking = train.implicit or any(recipe.task == "ranking" for recipe in recipes)
     if metric is None:
         return ("ranking", "ndcg") if ranking else ("rating", "rmse")
-    if metric not in (*RATED, *RANKED):
+    if not isinstance(metric, str) or metric not in (*RATED, *RANKED):
         raise ParameterError(
-            f"there is no metric {metric!r}: choose from {', '.join(RATED)}, and for rankings {', '.join(RANKED)}"
+            f"there is no metric {shown(metric)}: choose from {', '.join(RATED)}, and for rankings {', '.join(RANKED)}"
         )
     if metric in RATED and ranking:
         why = "the data are events without ratings" if train.implicit else "one of the models only ranks"
@@ -170,8 +171,7 @@ def refuse(
             raise ParameterError(
                 f"{recipe.name} has patience, and needs something to validate on: pass valid=0.1"
             )
-    if not isinstance(k, Integral) or isinstance(k, bool) or k < 1:
-        raise ParameterError(f"k is {k!r}: give the length of the lists, at least 1")
+    whole("k", k)
     if relevant_from is not None and task == "rating":
         raise ParameterError(
             f"relevant_from={relevant_from!r} says which ratings count in rankings, and errors of ratings are measured "

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from hatrix._checks import whole
 from hatrix.errors import DataError, ParameterError
 from hatrix.evaluation.cautions import caution
 from hatrix.models.probit import expected
@@ -149,8 +150,7 @@ def _posterior(model: FactorModel) -> Posterior:
 
 def _followed(model: FactorModel, pairs: int, seed: int) -> tuple[NDArray[Any], NDArray[Any], int]:
     """Rows of users and items of training pairs, and how many of them to follow one by one."""
-    if not isinstance(pairs, int) or isinstance(pairs, bool) or not 0 <= pairs <= SAMPLE:
-        raise ParameterError(f"pairs is {pairs!r}: give an integer from 0 to {SAMPLE}")
+    pairs = whole("pairs", pairs, 0, SAMPLE)
     if model.seen is None:
         raise DataError("the first model was saved without its training rows: give one that has them")
     start, item, _ = model.seen

@@ -6,15 +6,16 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from functools import cached_property
 from math import isfinite
-from numbers import Integral, Real
+from numbers import Real
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from hatrix._checks import whole
 from hatrix.data.origin import remembered
 from hatrix.data.ratings import Ratings
 from hatrix.errors import DataError, ParameterError
-from hatrix.evaluation.tally import Errors, Means, Tally
+from hatrix.evaluation.tally import MOST_DRAWS, Errors, Means, Tally
 from hatrix.models import SEED
 from hatrix.models.fit import Algorithm
 from hatrix.models.model import FactorModel
@@ -249,12 +250,8 @@ def evaluate(
         raise DataError("the test data are events without ratings: their errors mean nothing")
     if not (isinstance(confidence, Real) and 0 < confidence < 1):
         raise ParameterError(f"confidence is {confidence!r}: give a share between 0 and 1, such as 0.95")
-    if not (isinstance(seed, Integral) and seed >= 0):
-        raise ParameterError(f"seed is {seed!r}: give an integer from 0 on")
-    if not (isinstance(bootstrap, Integral) and bootstrap >= 1):
-        raise ParameterError(
-            f"bootstrap is {bootstrap!r}: give a number of draws of at least 1, such as 1000"
-        )
+    whole("seed", seed, 0)
+    whole("bootstrap", bootstrap, 1, MOST_DRAWS)
     users, items = model.rows_of_ids(test)
     tally, raw_means, constant = Tally(test.user_count), Means(), Means()
     kept, outside, fallen = _Kept(test, seed), 0, 0

@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from hatrix._checks import whole
 from hatrix.data.ratings import Ratings
 from hatrix.data.split import Folds, Split, k_fold
 from hatrix.errors import DataError, ParameterError
@@ -31,6 +32,8 @@ if TYPE_CHECKING:
     import pandas as pd
 
 __all__ = ["CrossValidation", "cross_validate"]
+
+MOST_PROCESSES = 4096
 
 
 @dataclass(frozen=True, eq=False, repr=False)
@@ -219,9 +222,7 @@ def cross_validate(
     first = splits[0].train
     task, metric = task_of([recipe], first, metric)
     refuse([recipe], task, k, relevant_from, valid, confidence)
-    if processes is not None and (not isinstance(processes, Integral) or processes < 1):
-        raise ParameterError(f"processes is {processes!r}: give a number of at least 1, or None")
-    several = min(int(processes or 1), len(splits))
+    several = 1 if processes is None else min(whole("processes", processes, 1, MOST_PROCESSES), len(splits))
     if several > 1 and multiprocessing.current_process().daemon:
         warnings.warn(
             f"processes={several}: this process is a daemonic worker, which may not start others, so the folds run one "

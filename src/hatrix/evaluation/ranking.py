@@ -13,13 +13,14 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from hatrix._checks import whole, yes_or_no
 from hatrix.data.disk import size_in_bytes
 from hatrix.data.origin import remembered
 from hatrix.data.ratings import Ratings
 from hatrix.errors import DataError, ParameterError
 from hatrix.evaluation.candidates import BYTES_PER_ROW, HeldOut, Ranked, Ranker, held_out
 from hatrix.evaluation.lists import OVERALL, overall
-from hatrix.evaluation.tally import MOST_GROUPS, resampled
+from hatrix.evaluation.tally import MOST_DRAWS, MOST_GROUPS, resampled
 from hatrix.models import SEED
 from hatrix.models.fit import Algorithm, thread_count
 from hatrix.models.model import FactorModel
@@ -343,6 +344,7 @@ def evaluate_ranking(
     """
     lengths = _lengths(k)
     _check(model, test, relevant_from, bootstrap, confidence, seed)
+    exclude_seen = yes_or_no("exclude_seen", exclude_seen)
     if exclude_seen and model.seen is None:
         raise DataError(
             "the model was saved without its training rows: pass exclude_seen=False to rank those too"
@@ -405,12 +407,8 @@ def _check(
         raise ParameterError(f"relevant_from is {relevant_from!r}: give a rating, such as 4, or None")
     if not (isinstance(confidence, Real) and 0 < confidence < 1):
         raise ParameterError(f"confidence is {confidence!r}: give a share between 0 and 1, such as 0.95")
-    if not (isinstance(seed, Integral) and seed >= 0):
-        raise ParameterError(f"seed is {seed!r}: give an integer from 0 on")
-    if not (isinstance(bootstrap, Integral) and bootstrap >= 1):
-        raise ParameterError(
-            f"bootstrap is {bootstrap!r}: give a number of draws of at least 1, such as 1000"
-        )
+    whole("seed", seed, 0)
+    whole("bootstrap", bootstrap, 1, MOST_DRAWS)
 
 
 def _ranked(

@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from hatrix import _files
+from hatrix._checks import path_of, shown
 from hatrix.errors import DataError, ParameterError
 
 if TYPE_CHECKING:
@@ -66,6 +67,7 @@ def write(
     DataError
         If a baseline was evaluated on other ratings or users, or in another way.
     """
+    path = path_of("path", path)
     about = {"protocol": protocol, "command": command, "model_file": model_file}
     save(render(evaluation, title=title, baselines=baselines, **about), path)
 
@@ -104,6 +106,11 @@ def story_of(
             story = of_both(stories[0], stories[1], sections.reproduce(code, about.get("command")))
         return story._replace(warnings=[*evaluation.warnings, *cautions.of_notes(evaluation.model.notes)])
     counted = "users" if isinstance(evaluation, RankingEvaluation) else "ratings"
+    if not isinstance(baselines, Mapping | None):
+        raise ParameterError(
+            f"baselines is {shown(baselines)}: give evaluations by the names of their models, such as "
+            '{"bias": hatrix.evaluate(model, test)}'
+        )
     for name, other in (baselines or {}).items():
         if type(other) is not type(evaluation):
             raise DataError(
@@ -162,14 +169,15 @@ def save(html: str, path: str | os.PathLike[str]) -> None:
     ParameterError
         If the file cannot be written: the path is a folder or lies in none, or the disk is full.
     """
+    place = path_of("path", path)
     # Ids may hold halves of surrogate pairs, which UTF-8 has no bytes for.
     data = html.encode("utf-8", "replace")
     try:
-        with _files.replacing(path) as file:
+        with _files.replacing(place) as file:
             file.write(data)
     except OSError as error:
         raise ParameterError(
-            f"{os.fspath(path)} cannot be written: {error.strerror or error}. Give the name of a file in a folder that "
+            f"{place} cannot be written: {error.strerror or error}. Give the name of a file in a folder that "
             "exists, such as report.html"
         ) from None
 

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any, Literal
 import numpy as np
 
 from hatrix import _files
+from hatrix._checks import path_of
 from hatrix.errors import MissingExtraError, ParameterError
 
 if TYPE_CHECKING:
@@ -107,7 +108,7 @@ def claimed_study(path: str | os.PathLike[str]) -> Iterator[None]:
     ParameterError
         If another process uses the study now, or the path cannot be that of a study.
     """
-    place = Path(path)
+    place = path_of("study", path)
     if place.is_dir():
         raise ParameterError(
             f"the study {place} is a folder: give the name of a file in it, such as study.db"

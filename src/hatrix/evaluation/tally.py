@@ -24,6 +24,8 @@ FEWEST_USERS = 10
 
 MOST_GROUPS = 1 << 14
 """The bootstrap draws from at most so many groups of whole users, so that its cost is bounded."""
+MOST_DRAWS = 1_000_000
+"""Maximum draws of a bootstrap."""
 
 DRAWN_AT_ONCE = 1 << 20
 

@@ -8,11 +8,12 @@ import time
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass, field
-from numbers import Integral, Real
+from numbers import Real
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from hatrix._checks import whole, yes_or_no
 from hatrix.data.origin import remembered
 from hatrix.data.ratings import Ratings
 from hatrix.data.split import Split
@@ -226,6 +227,7 @@ def tune(
     >>> bool(found.value <= found.trials["value"][0])
     True
     """
+    prune, refit = yes_or_no("prune", prune), yes_or_no("refit", refit)
     with nullcontext() if study is None else claimed_study(study):
         search = _Search(recipe, train, trials, minutes, seed, study, space, valid, prune, threads)
         with _shown(progress, search) as show:
@@ -489,8 +491,8 @@ def _refuse_what_cannot_be_searched(recipe: Any, train: Any, trials: Any, minute
         raise DataError(
             f"{recipe.name} predicts ratings, and the data are events without: choose an algorithm that ranks"
         )
-    if trials is not None and (not isinstance(trials, Integral) or isinstance(trials, bool) or trials < 1):
-        raise ParameterError(f"trials is {trials!r}: give a number of at least 1, such as 50")
+    if trials is not None:
+        whole("trials", trials)
     if minutes is not None and not (isinstance(minutes, Real) and 0 < float(minutes) < math.inf):
         raise ParameterError(f"minutes is {minutes!r}: give a number above 0, such as 5")
 

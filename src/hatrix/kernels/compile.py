@@ -20,6 +20,7 @@ from typing import Any
 from numba import config, njit
 from numba.core.caching import CompileResultCacheImpl, FunctionCache, IndexDataCacheFile, _CacheLocator
 
+from hatrix import _mixing
 from hatrix._files import replacing
 from hatrix.errors import ParameterError
 
@@ -68,7 +69,7 @@ def _cache_folder() -> Path | None:
     import platformdirs
 
     digest = hashlib.sha256()
-    for path in sorted(Path(__file__).parent.glob("*.py")):
+    for path in (*sorted(Path(__file__).parent.glob("*.py")), Path(_mixing.__file__)):
         digest.update(path.read_bytes())
     name = f"kernels-{digest.hexdigest()[:16]}"
     home = os.environ.get("NUMBA_CACHE_DIR") or platformdirs.user_cache_dir("hatrix", appauthor=False)

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 import numpy as np
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
+from hatrix._checks import path_of, yes_or_no
 from hatrix.data.ids import Ids, is_unicode
 from hatrix.errors import DataError, ModelFileError, ParameterError
 from hatrix.models import bags, is_found_by_name, recipe_type
@@ -106,6 +107,7 @@ def save(model: FactorModel, path: str | Path, *, seen: bool = True) -> None:
     -----
     The index of a table is not kept: its lines stand for the ids in their order.
     """
+    path = path_of("path", path)
     if not is_found_by_name(model.recipe):
         raise DataError(
             f"a {type(model.recipe).__name__} model cannot be saved: its algorithm is not one that hatrix finds by name"
@@ -114,7 +116,7 @@ def save(model: FactorModel, path: str | Path, *, seen: bool = True) -> None:
         raise DataError(
             "what was folded in is a view of a model and is not saved: save that model, or first update it with the ratings"
         )
-    if not seen or model.seen is None:
+    if not yes_or_no("seen", seen) or model.seen is None:
         training = {}
     else:
         training = {f"seen.{name}": array for name, array in model.seen._asdict().items()}
@@ -185,7 +187,8 @@ def load(path: str | Path, *, verify: bool = True) -> FactorModel:
     ...     hatrix.load(f"{folder}/model.hatrix")
     FactorModel(bias, 2 users × 2 items, 0 factors, 3 ratings)
     """
-    arrays, header = read(path, verify=verify)
+    path = path_of("path", path)
+    arrays, header = read(path, verify=yes_or_no("verify", verify))
     try:
         model = _model(arrays, header)
         if arrays:

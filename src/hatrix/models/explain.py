@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 
+from hatrix._checks import whole
 from hatrix._threads import one_blas_thread
 from hatrix.data.attributes import with_gaps
 from hatrix.data.ids import as_column
@@ -14,7 +15,7 @@ from hatrix.models.bags import Attributes
 from hatrix.models.factors import USER
 from hatrix.models.fold_in import FOLDS
 from hatrix.models.predictive import unknown_in
-from hatrix.models.recommend import refuse_lists, whole, with_attributes
+from hatrix.models.recommend import refuse_lists, with_attributes
 from hatrix.models.terms import Given, Terms, solvable
 
 if TYPE_CHECKING:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import operator
 import os
 import signal
 import threading
@@ -20,6 +19,7 @@ import numpy as np
 from pydantic import BaseModel, ConfigDict, ValidationError
 
 from hatrix import _files
+from hatrix._checks import path_of, whole
 from hatrix._threads import one_blas_thread
 from hatrix.data.ratings import Ratings
 from hatrix.errors import DataError, DivergenceError, ModelFileError, ParameterError
@@ -61,8 +61,9 @@ class Checkpoint:
     seconds: float | None = 60.0
 
     def __post_init__(self) -> None:
+        path_of("path", self.path)
         if self.epochs is not None:
-            _whole("epochs", self.epochs, 1, 2**31)
+            whole("epochs", self.epochs, 1, 2**31)
         if self.seconds is not None and not (isinstance(self.seconds, Real) and self.seconds >= 0):
             raise ParameterError(f"seconds is {self.seconds!r}: give a number from 0 on, or None for never")
 
@@ -347,7 +348,7 @@ class _Loop:
             raise DataError(f"train is a {type(train).__name__}: give Ratings, as hatrix.read makes them")
         if len(train) == 0:
             raise DataError("there are no ratings to train on")
-        self.seed, self.progress = _whole("seed", seed, 0, 2**32 - 1), progress
+        self.seed, self.progress = whole("seed", seed, 0, 2**32 - 1), progress
         self.threads = thread_count(threads)
         if train.disk is not None:
             from hatrix.models import regions  # which needs kernels
@@ -363,10 +364,12 @@ class _Loop:
                 f"patience={self.patience} needs something to validate on: pass valid=ratings, or "
                 "valid=0.1 to hold a tenth of the training ratings out"
             )
-        self.checkpoint = Checkpoint(checkpoint) if isinstance(checkpoint, str | Path) else checkpoint
+        if not isinstance(checkpoint, Checkpoint | None):
+            checkpoint = Checkpoint(path_of("checkpoint", checkpoint))
+        self.checkpoint = checkpoint
         if self.checkpoint is not None:  # now, not when hours of training are to be saved
             refuse_unwritable(self.checkpoint.path)
-        self.resume = resume
+        self.resume = None if resume is None else path_of("resume", resume)
         started, self.given = time.perf_counter(), recipe
         self.recipe, notes = _within_memory(
             recipe, self.train, lambda: recipe.resolve(self.train, threads=self.threads)
@@ -401,7 +404,7 @@ class _Loop:
             self.train,
             lambda: self.recipe.init(self.train, seed=self.seed, threads=self.threads),
         )
-        if self.resume is not None and Path(self.resume).exists():
+        if self.resume is not None and self.resume.exists():
             self._restore(state)
         spent = self.history[-1]["seconds"] if self.history else 0.0
         saved_at, saved_epoch = time.perf_counter(), len(self.history)
@@ -607,17 +610,7 @@ def thread_count(threads: int | None) -> int:
     ParameterError
         If that is no number from 1 on.
     """
-    return cores() if threads is None else _whole("threads", threads, 1, 2**16)
-
-
-def _whole(name: str, given: Any, least: int, most: int) -> int:
-    try:
-        number = operator.index(given)
-    except TypeError:
-        number = least - 1
-    if not least <= number <= most:
-        raise ParameterError(f"{name} is {given!r}: give an integer from {least} to {most}")
-    return number
+    return cores() if threads is None else whole("threads", threads, 1, 2**16)
 
 
 def _copy_into(variables: dict[str, NDArray[Any]], saved: Mapping[str, NDArray[Any]]) -> None:

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from hatrix._checks import yes_or_no
 from hatrix._threads import one_blas_thread
 from hatrix.data.ids import as_column
 from hatrix.models import predictive
@@ -260,6 +261,7 @@ class FactorModel(Answers):
             If ``interval`` is not between 0 and 1.
         """
         pairs = predictive.pairs_of(self, user_ids, item_ids, times)
+        clip = yes_or_no("clip", clip)
         rating = self.predict_rows(*pairs[:2], times=pairs.times, clip=clip)
         single = np.ndim(user_ids) == np.ndim(item_ids) == 0
         if interval is None:

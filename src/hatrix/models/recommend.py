@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 
+from hatrix._checks import whole, yes_or_no
 from hatrix._threads import one_blas_thread
 from hatrix.data.ids import as_column
 from hatrix.errors import DataError, ParameterError
@@ -147,6 +148,7 @@ class TopN:
         DataError
             If items that users have seen are to be left out, and the model file does not have them.
         """
+        exclude_seen = yes_or_no("exclude_seen", exclude_seen)
         if exclude_seen and model.seen is None:
             raise DataError(
                 "the model was saved without its training rows, so it is not known what users have seen: "
@@ -354,13 +356,6 @@ def with_attributes(frame: pd.DataFrame, table: pd.DataFrame | None, rows: NDArr
     attributes = table.iloc[np.asarray(rows, np.int64)].reset_index(drop=True)
     taken = {name: f"{name}_" for name in frame.columns}
     return pd.concat([frame, attributes.rename(columns=taken)], axis=1)
-
-
-def whole(name: str, given: Any, least: int = 1) -> int:
-    """A whole number from ``least`` up."""
-    if isinstance(given, bool | np.bool_) or not isinstance(given, int | np.integer) or given < least:
-        raise ParameterError(f"{name} is {given!r}: give a whole number from {least} up")
-    return int(given)
 
 
 def refuse_lists(name: str, label: Any) -> None:

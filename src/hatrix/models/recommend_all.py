@@ -20,6 +20,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from hatrix import _files
+from hatrix._checks import path_of
 from hatrix.data.disk import let_go, quoted, resident, size_in_bytes
 from hatrix.errors import DataError, ParameterError
 from hatrix.models.container import pieces
@@ -95,6 +96,7 @@ def recommend_all(
     """See `FactorModel.recommend_all`."""
     import pandas as pd
 
+    place = None if path is None else path_of("path", path, text=True)
     recommender = TopN.of(
         model,
         n,
@@ -110,8 +112,8 @@ def recommend_all(
         raise ParameterError(f"memory is {memory!r}: give at least 64MB")
     ends = _ends(recommender, size // 8)
     users = len(model.users)
-    if path is not None:
-        return _streamed(recommender, Path(path), ends, size, progress)
+    if place is not None:
+        return _streamed(recommender, place, ends, size, progress)
     frames, tally = [], _Tally()
     with _bar(users, progress) as show:
         for first, last in pairwise(ends):

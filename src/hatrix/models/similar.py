@@ -6,11 +6,12 @@ from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 
+from hatrix._checks import one_of, whole
 from hatrix._threads import one_blas_thread
 from hatrix.data.ids import as_column
-from hatrix.errors import DataError, ParameterError
+from hatrix.errors import DataError
 from hatrix.models.predictive import unknown_in
-from hatrix.models.recommend import best, refuse_lists, whole, with_attributes
+from hatrix.models.recommend import best, refuse_lists, with_attributes
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -32,8 +33,7 @@ def similar(
     import pandas as pd
 
     n = whole("n", n)
-    if metric not in METRICS:
-        raise ParameterError(f"metric is {metric!r}: give 'cosine' or 'dot'")
+    one_of("metric", metric, METRICS)
     refuse_lists(f"{side}_id", label)
     ids, factors, table = (
         (model.items, model.item_factors, model.item_table)

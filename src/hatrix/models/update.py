@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from hatrix._checks import whole, yes_or_no
 from hatrix._threads import one_blas_thread
 from hatrix.data.ids import Ids, as_column
 from hatrix.data.ratings import Ratings
@@ -15,10 +16,9 @@ from hatrix.errors import DataError
 from hatrix.models.bags import ATTRIBUTES, OTHERS, Attributes
 from hatrix.models.drift import measured
 from hatrix.models.factors import ITEM, LARGEST, LARGEST_FACTOR, USER
-from hatrix.models.fit import cores
+from hatrix.models.fit import cores, thread_count
 from hatrix.models.fold_in import FOLDS, Fixed
 from hatrix.models.predictive import unknown_in
-from hatrix.models.recommend import whole
 from hatrix.models.rows import Many
 from hatrix.models.seen import Seen
 from hatrix.models.terms import in_type, solvable
@@ -47,7 +47,7 @@ def update(model: FactorModel, new: Ratings, *, sweeps: int = 2, threads: int | 
     """See `FactorModel.update`."""
     if model.members:
         return model.recipe.changed(model, lambda one: update(one, new, sweeps=sweeps, threads=threads))
-    sweeps = whole("sweeps", sweeps)
+    sweeps, threads = whole("sweeps", sweeps), thread_count(threads)
     _check_base(model)
     if not isinstance(new, Ratings):
         raise DataError(f"new ratings are a {type(new).__name__}: give Ratings, as hatrix.read makes them")
@@ -74,7 +74,7 @@ def update(model: FactorModel, new: Ratings, *, sweeps: int = 2, threads: int | 
     )
     note = f"updated with {len(new):,} ratings by re-solving {len(touched[0]):,} users and {len(touched[1]):,} items"
     return replace(
-        _solved(model, wide, merged, touched, sweeps, threads or cores()),
+        _solved(model, wide, merged, touched, sweeps, threads),
         fingerprint=merged.fingerprint,
         notes=(*model.notes, note),
         drift=drift,
@@ -87,6 +87,7 @@ def forget(model: FactorModel, user_id: Any, *, refit: bool = False) -> FactorMo
     if model.members:
         return model.recipe.changed(model, lambda one: forget(one, user_id, refit=refit))
     _check_base(model)
+    refit = yes_or_no("refit", refit)
     labels = as_column([user_id] if np.ndim(user_id) == 0 else user_id)
     rows = model.users.encode(labels)
     if (rows < 0).any():

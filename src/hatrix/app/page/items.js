@@ -3,7 +3,7 @@ import { html } from "./vendor/htm-preact.module.js";
 import { address, useReply } from "./api.js";
 import { Figure } from "./charts.js";
 import { Rows } from "./errors.js";
-import { Attributes, Bar, Empty, Facts, ItemLink, Reply, Search, UserLink, Walk, many, name, number, plain, signed, useTitle } from "./parts.js";
+import { Attributes, Bar, Empty, Facts, Reply, Search, UserLink, Walk, many, name, number, plain, signed, useTitle } from "./parts.js";
 import { best, write } from "./rate.js";
 import { count, replace, to } from "./route.js";
 

@@ -21,6 +21,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from hatrix import _files
+from hatrix._checks import path_of
 from hatrix.data.ids import Ids
 from hatrix.errors import ModelFileError
 from hatrix.models import algorithm, artifact
@@ -71,8 +72,8 @@ def load(folder: str | Path, file: str | Path | None = None) -> FactorModel:
     >>> from hatrix.app.spark import load
     >>> model = load("/mnt/models/today")  # doctest: +SKIP
     """
-    folder = Path(folder)
-    target = folder / FILE if file is None else Path(file)
+    folder = path_of("folder", folder)
+    target = folder / FILE if file is None else path_of("file", file)
     header = _header(folder)
     if target.is_file():
         model = artifact.load(target)

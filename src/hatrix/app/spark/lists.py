@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from pyspark.sql import DataFrame, SparkSession
 
+from hatrix._checks import whole
 from hatrix.app.spark.ratings import lists_of, sought
 from hatrix.app.spark.sessions import arrow_of, explained, parallelism, session, table_of
 from hatrix.app.spark.shipping import model_at, numbers_at, ship, ship_numbers
@@ -125,8 +126,8 @@ def recommend_all(
     checked = TopN.of(
         model, n, exclude_seen=known, among=among, exclude=exclude, where=where, risk=risk, threads=1
     )
-    if partitions is not None and partitions < 1:
-        raise ParameterError(f"partitions is {partitions!r}: give a whole number from 1 up")
+    if partitions is not None:
+        whole("partitions", partitions)
     for warning in checked.warnings:
         warnings.warn(warning, stacklevel=2)
     with explained("sending the model to the workers"):

@@ -11,6 +11,7 @@ import numpy as np
 from pyspark.sql import functions as F
 
 from hatrix import _files
+from hatrix._checks import path_of, whole
 from hatrix.app.spark import gathering, mllib, results, scoring
 from hatrix.app.spark.ratings import SIDES, Table, lists_of, table
 from hatrix.app.spark.sessions import explained
@@ -151,6 +152,7 @@ def fit(
     _check(algorithm, df, seed=(seed, 0), k=(k, 1), blocks=(1 if blocks is None else blocks, 1))
     spark, started = df.sparkSession, clock.perf_counter()
     if path is not None:
+        path_of("path", path, text=True)
         _refuse_existing(spark, path)
     with explained("the fit on Spark failed"), _files.scratch() as scratch:
         rows = table(
@@ -196,8 +198,7 @@ def _check(recipe: Any, df: Any, **numbers: tuple[int, int]) -> None:
     if not hasattr(df, "sparkSession"):
         raise DataError(f"df is a {type(df).__name__}: give a Spark DataFrame")
     for name, (given, least) in numbers.items():
-        if isinstance(given, bool) or not isinstance(given, int | np.integer) or not least <= given < 2**32:
-            raise ParameterError(f"{name} is {given!r}: give a whole number from {least} up")
+        whole(name, given, least, 2**32 - 1)
 
 
 def _refuse_existing(spark: SparkSession, path: str) -> None:
