@@ -866,9 +866,8 @@ def test_every_chart_is_there_when_the_page_is_printed(look: Callable[..., Visit
 def test_charts_far_below_are_drawn_while_nothing_happens(look: Callable[..., Visit], rated: str) -> None:
     seen = look(rated)
     page = seen.go("errors", SCREENS["errors"])
-    page.wait_for_function(
-        "() => [...document.querySelectorAll('.chart')].every(chart => chart.querySelector('svg'))"
-    )
+    page.locator(".chart:not(:has(svg))").first.wait_for(state="detached")
+    assert page.locator(".chart svg").count() > 3
     assert page.evaluate("scrollY") == 0
     content(seen)
 
