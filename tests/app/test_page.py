@@ -67,7 +67,7 @@ class Server:
         )
         self.thread = threading.Thread(target=self.server.run, daemon=True)
         self.thread.start()
-        deadline = time.monotonic() + 30
+        deadline = time.monotonic() + 120
         while not self.server.started:
             assert time.monotonic() < deadline, "the service does not start"
             time.sleep(0.02)
@@ -117,8 +117,8 @@ class Visit:
 
     def ready(self, sign: str | None = None) -> None:
         if sign:
-            self.page.locator(sign).first.wait_for(timeout=60_000)
-        deadline = time.monotonic() + 60
+            self.page.locator(sign).first.wait_for(timeout=120_000)
+        deadline = time.monotonic() + 120
         while not self.page.evaluate(READY):
             assert time.monotonic() < deadline, f"{self.page.url} is never done"
             self.page.wait_for_timeout(50)

@@ -234,7 +234,10 @@ def test_lengths(n, status, served):
     client, model = served
     user = model.users.labels.tolist()[0]
     rated = {"user": user, "ratings": [{"item": model.items.labels.tolist()[0], "rating": 5}]}
-    assert client.post("/v1/feedback", rated).status_code in (200, 201)  # another test may have removed the user
+    assert client.post("/v1/feedback", rated).status_code in (
+        200,
+        201,
+    )  # another test may have removed the user
     for path in ("/v1/recommendations", "/v1/user"):
         assert client.get(path, user=user, n=n).status_code == status
     for path in ("/v1/items", "/v1/users"):

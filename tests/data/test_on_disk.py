@@ -106,7 +106,12 @@ LAYOUTS: dict[str, pd.DataFrame] = {
     "dates": frame(time=pd.Timestamp("2020-01-01") + pd.to_timedelta(np.arange(60)[::-1] // 2, "D")),
 }
 # Those that a boundary between files touches in a way of its own; `make test` reads only these from several files.
-TELLING = ("integers with repeated pairs and times", "texts", "integers that turn to text late", "events with times")
+TELLING = (
+    "integers with repeated pairs and times",
+    "texts",
+    "integers that turn to text late",
+    "events with times",
+)
 
 
 @any_pieces

@@ -84,7 +84,9 @@ def long_tail(table: pd.DataFrame) -> alt.LayerChart:
         )
     )
     even = inline([{"share": 0, "ratings": 0}, {"share": 1, "ratings": 1}])
-    diagonal = even.mark_line(color=INK, strokeDash=[5, 4], strokeWidth=1).encode(x=alt.X("share:Q"), y=alt.Y("ratings:Q"))
+    diagonal = even.mark_line(color=INK, strokeDash=[5, 4], strokeWidth=1).encode(
+        x=alt.X("share:Q"), y=alt.Y("ratings:Q")
+    )
     return finished(
         alt.LayerChart(layer=[diagonal, lines]), "Lorenz curves of ratings over items and over users"
     )

@@ -43,7 +43,8 @@ def by_length(table: pd.DataFrame, *, what: str) -> alt.LayerChart:
     line = chart.mark_line(point={"size": 40}).encode(alt.Y("value:Q", title=what))
     ends = chart.transform_filter("isValid(datum.low) && isValid(datum.high)").mark_rule(strokeWidth=2)
     return finished(
-        alt.LayerChart(layer=[line, ends.encode(y=alt.Y("low:Q"), y2=alt.Y2("high:Q"))]), f"{what} by list length"
+        alt.LayerChart(layer=[line, ends.encode(y=alt.Y("low:Q"), y2=alt.Y2("high:Q"))]),
+        f"{what} by list length",
     )
 
 

@@ -95,7 +95,9 @@ def histogram(table: pd.DataFrame) -> alt.LayerChart:
         )
     )
     flat = (
-        inline([{"at": 1 / max(len(rows), 1)}]).mark_rule(strokeDash=[5, 4], strokeWidth=1.5).encode(y=alt.Y("at:Q"))
+        inline([{"at": 1 / max(len(rows), 1)}])
+        .mark_rule(strokeDash=[5, 4], strokeWidth=1.5)
+        .encode(y=alt.Y("at:Q"))
     )
     return finished(
         alt.LayerChart(layer=[bars, flat]), "Test ratings by their place in the predicted distribution"
