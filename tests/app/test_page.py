@@ -161,8 +161,14 @@ def content(seen: Visit) -> None:
     assert seen.page.evaluate("document.documentElement.scrollWidth <= innerWidth")
 
 
-@pytest.mark.parametrize("scheme", ["light", "dark"])
-@pytest.mark.parametrize("width", [375, 1280])
+@pytest.mark.parametrize(
+    ("width", "scheme"),
+    [
+        (375, "dark"),
+        (1280, "light"),
+        *(pytest.param(*other, marks=pytest.mark.campaign) for other in [(375, "light"), (1280, "dark")]),
+    ],
+)
 def test_every_screen_draws_itself_and_complains_of_nothing(
     look: Callable[..., Visit], rated: str, width: int, scheme: str
 ) -> None:
