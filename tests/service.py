@@ -30,7 +30,7 @@ class Running:
         """Status and body of a reply, as JSON where it is some."""
         request = urllib.request.Request(self.address + path, headers=headers)
         try:
-            with urllib.request.urlopen(request, timeout=30) as reply:
+            with urllib.request.urlopen(request, timeout=120) as reply:
                 status, body = reply.status, reply.read()
         except urllib.error.HTTPError as error:
             status, body = error.code, error.read()
@@ -42,7 +42,7 @@ class Running:
     def stop(self, number: int = signal.SIGTERM) -> int:
         """Send a signal and wait for the end; its exit status."""
         self.process.send_signal(number)
-        return self.process.wait(timeout=60)
+        return self.process.wait(timeout=180)
 
 
 @contextmanager
@@ -76,7 +76,7 @@ def serving(model: Path, *flags: str, first: str = "", **environment: str) -> It
         if process.poll() is None:
             process.terminate()
             try:
-                process.wait(timeout=60)
+                process.wait(timeout=180)
             except subprocess.TimeoutExpired:
                 process.kill()
                 process.wait()
@@ -85,7 +85,7 @@ def serving(model: Path, *flags: str, first: str = "", **environment: str) -> It
         process.stderr.close()
 
 
-def until(what: Callable[[], Any], seconds: float = 60) -> Any:
+def until(what: Callable[[], Any], seconds: float = 180) -> Any:
     """Wait until something is so; what it was."""
     end = time.monotonic() + seconds
     while not (found := what()):

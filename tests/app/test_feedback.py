@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import threading
-import time
 from dataclasses import replace
 
 import numpy as np
@@ -124,19 +123,19 @@ def test_a_store_that_fails_is_not_asked_again_for_a_while(quick_store, monkeypa
         asked += 1
         raise StoreError("it is gone")
 
-    monkeypatch.setattr(feedback_module, "PAUSE", 0.2)
+    now = 1000.0
+    monkeypatch.setattr(feedback_module.time, "monotonic", lambda: now)
     monkeypatch.setattr(quick_store, "position", position)
     for _ in range(5):
         with pytest.raises(StoreError, match="it is gone"):
             feedback.refresh()
     assert asked == 1
     assert feedback.of("a") == {0: 1.0}
-    time.sleep(0.25)
+    now += feedback_module.PAUSE
     with pytest.raises(StoreError, match="it is gone"):
         feedback.refresh()
     assert asked == 2
     monkeypatch.undo()
-    time.sleep(0.25)
     quick_store.add("a", [(1, 2.0, None)])
     feedback._failed = None
     assert feedback.refresh()

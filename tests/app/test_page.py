@@ -68,7 +68,7 @@ class Server:
         )
         self.thread = threading.Thread(target=self.server.run, daemon=True)
         self.thread.start()
-        deadline = time.monotonic() + 30
+        deadline = time.monotonic() + 120
         while not self.server.started:
             assert time.monotonic() < deadline, "the service does not start"
             time.sleep(0.02)
@@ -118,8 +118,8 @@ class Visit:
 
     def ready(self, sign: str | None = None) -> None:
         if sign:
-            self.page.locator(sign).first.wait_for(timeout=60_000)
-        deadline = time.monotonic() + 60
+            self.page.locator(sign).first.wait_for(timeout=120_000)
+        deadline = time.monotonic() + 120
         while not self.page.evaluate(READY):
             assert time.monotonic() < deadline, f"{self.page.url} is never done"
             self.page.wait_for_timeout(50)
@@ -162,8 +162,14 @@ def content(seen: Visit) -> None:
     assert seen.page.evaluate("document.documentElement.scrollWidth <= innerWidth")
 
 
-@pytest.mark.parametrize("scheme", ["light", "dark"])
-@pytest.mark.parametrize("width", [375, 1280])
+@pytest.mark.parametrize(
+    ("width", "scheme"),
+    [
+        (375, "dark"),
+        (1280, "light"),
+        *(pytest.param(*other, marks=pytest.mark.campaign) for other in [(375, "light"), (1280, "dark")]),
+    ],
+)
 def test_every_screen_draws_itself_and_complains_of_nothing(
     look: Callable[..., Visit], rated: str, width: int, scheme: str
 ) -> None:

@@ -508,7 +508,7 @@ def test_no_loop_over_rows_or_users():
     item = np.arange(n, dtype=np.int32) - np.repeat(np.cumsum(counts) - counts, counts).astype(np.int32)
     ids = Ids(np.arange(len(counts))), Ids(np.arange(700_000))
     ratings = Ratings(user, item, np.ones(n), *ids, time=np.arange(n) % 1000)
-    start = time.perf_counter()
+    start = time.process_time()
     for protocol in (split.per_user, split.random, split.last, split.by_time):
         protocol(ratings)
-    assert time.perf_counter() - start < 10
+    assert time.process_time() - start < 10

@@ -390,8 +390,14 @@ def written(evaluation: Any, tmp_path_factory: pytest.TempPathFactory) -> Path:
     return path
 
 
-@pytest.mark.parametrize("scheme", ["light", "dark"])
-@pytest.mark.parametrize("width", [375, 1280])
+@pytest.mark.parametrize(
+    ("width", "scheme"),
+    [
+        (375, "dark"),
+        (1280, "light"),
+        *(pytest.param(*other, marks=pytest.mark.campaign) for other in [(375, "light"), (1280, "dark")]),
+    ],
+)
 def test_a_browser_draws_every_chart_and_complains_of_nothing(
     browser: Any, written: Path, width: int, scheme: str
 ) -> None:
@@ -481,7 +487,7 @@ def test_without_scripts_the_words_and_numbers_stay(browser: Any, written: Path)
 
 
 @pytest.mark.parametrize("name", ALGORITHMS)
-@pytest.mark.parametrize("value", [5.0, 1.0])
+@pytest.mark.parametrize("value", [5.0, pytest.param(1.0, marks=pytest.mark.campaign)])
 def test_ratings_that_are_all_the_same_have_a_report(name, value, tmp_path):
     cells = [(user, item) for user in range(14) for item in range(9) if (user * 3 + item) % 4]
     ratings = hx.Ratings.from_columns(*zip(*cells, strict=True), [value] * len(cells))

@@ -98,7 +98,7 @@ def test_the_same_seed_makes_the_same_trials_on_any_number_of_threads(found, par
     assert not other.trials["learning_rate"].equals(found.trials["learning_rate"])
 
 
-def test_interrupted_and_continued_it_makes_the_same_trials(found, parts, tmp_path):
+def test_interrupted_and_continued_it_makes_the_same_trials(found, parts, tmp_path, monkeypatch):
     file = tmp_path / "study.db"
     for trials in (5, 11, 16):
         result = hx.tune(RECIPE, parts.train, trials=trials, study=file, refit=False)
@@ -107,9 +107,10 @@ def test_interrupted_and_continued_it_makes_the_same_trials(found, parts, tmp_pa
     assert result.best == found.best
     with sqlite3.connect(file) as disk:
         assert disk.execute("select count(*) from trials").fetchone() == (16,)
-    started = time.perf_counter()
+    monkeypatch.setattr(
+        tune_module._Search, "_trial", lambda _: pytest.fail("a trial of a finished study was made again")
+    )
     hx.tune(RECIPE, parts.train, trials=16, study=file, refit=False)
-    assert time.perf_counter() - started < 5
 
 
 def test_a_study_of_another_search_is_refused(parts, tmp_path):
@@ -237,7 +238,7 @@ def test_a_trial_that_time_cut_short_is_not_kept(parts, tmp_path):
 def test_time_ends_a_search_and_leaves_a_model(parts):
     started = time.perf_counter()
     result = hx.tune(hx.BiasedMF(epochs=100_000, factors=4, learning_rate=1e-4), parts.train, minutes=0.02)
-    assert time.perf_counter() - started < 20
+    assert time.perf_counter() - started < 120
     assert len(result.trials) >= 1
     assert result.model is not None
     assert hx.tune(RECIPE, parts.train, minutes=10, trials=2, refit=False).trials.shape[0] == 2
@@ -435,7 +436,7 @@ def test_ctrl_c_ends_the_search_and_keeps_what_was_found(tmp_path):
     while not _kept(tmp_path / "study.db") and running.poll() is None and time.monotonic() < until:
         time.sleep(0.2)
     running.send_signal(signal.SIGINT)
-    printed, errors = running.communicate(timeout=60)
+    printed, errors = running.communicate(timeout=180)
     assert re.fullmatch(r"ended \d+ True the search was stopped after \d+ trials\n", printed), errors
     assert _kept(tmp_path / "study.db") >= 1
 

@@ -21,9 +21,8 @@ FITS = """
 import hashlib
 import hatrix as hx
 ratings, _ = hx.synthetic.make(60, 40, n_ratings=1200, seed=1)
-for recipe in (hx.ALS(factors=12, epochs=3), hx.BayesianMF(factors=3, epochs=6, burn_in=1, draws=2)):
-    model = recipe.fit(ratings, seed=1, threads=1)
-    print(hashlib.sha256(model.user_factors.tobytes() + model.item_factors.tobytes()).hexdigest())
+model = hx.{recipe}.fit(ratings, seed=1, threads=1)
+print(hashlib.sha256(model.user_factors.tobytes() + model.item_factors.tobytes()).hexdigest())
 """
 ADDS = """
 from hatrix.kernels.compile import compiled
@@ -49,22 +48,27 @@ def entries(cache: Path) -> list[Path]:
     return sorted(path for path in cache.rglob("*") if path.is_file())
 
 
-def test_kernels_just_compiled_and_from_the_cache_give_the_same_bits(tmp_path):
+ALS = "ALS(factors=12, epochs=3)"
+BAYESIAN = "BayesianMF(factors=3, epochs=6, burn_in=1, draws=2)"
+
+
+@pytest.mark.parametrize("recipe", [ALS, pytest.param(BAYESIAN, marks=pytest.mark.campaign)])
+def test_kernels_just_compiled_and_from_the_cache_give_the_same_bits(tmp_path, recipe):
     outputs, files = [], []
     for _ in range(2):
-        ran = run(FITS, tmp_path)
+        ran = run(FITS.format(recipe=recipe), tmp_path)
         assert ran.returncode == 0, ran.stderr
         outputs.append(ran.stdout)
         files.append([path.name for path in entries(tmp_path)])
     assert outputs[0] == outputs[1]
-    assert len(outputs[0].split()) == 2
+    assert len(outputs[0].split()) == 1
     assert files[0]
     assert files[0] == files[1], "a kernel was compiled although it was in the cache"
 
 
 def test_without_compilation_a_typed_error_says_what_to_unset():
     ran = subprocess.run(
-        [sys.executable, "-c", FITS],
+        [sys.executable, "-c", FITS.format(recipe=ALS)],
         env=os.environ | {"NUMBA_DISABLE_JIT": "1"},
         capture_output=True,
         text=True,

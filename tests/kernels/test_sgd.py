@@ -64,7 +64,10 @@ def slow(x, *, rate, biased, adaptive):
 
 @pytest.mark.parametrize("biased", [False, True])
 @pytest.mark.parametrize("adaptive", [False, True])
-@pytest.mark.parametrize("factors", [1, 5, 8, 16, 20, 64, 100])
+@pytest.mark.parametrize(
+    "factors",
+    [1, 5, 16, 100, *(pytest.param(number, marks=pytest.mark.campaign) for number in (8, 20, 64))],
+)
 def test_the_kernel_equals_its_twin(factors, biased, adaptive):
     x = problem(factors, np.float64)
     setting = {"rate": 0.03, "biased": biased, "adaptive": adaptive}

@@ -283,13 +283,14 @@ def _saved(checkpoint: Path) -> int:
     return checkpoint.stat().st_ino if checkpoint.exists() else 0
 
 
-def test_a_killed_run_resumes_to_the_same_bits(tmp_path):
+@pytest.mark.parametrize("kills", [1, pytest.param(4, marks=pytest.mark.campaign)])
+def test_a_killed_run_resumes_to_the_same_bits(tmp_path, kills):
     """kill -9 at random moments, resume each time; the end equals that of an undisturbed run, bit for bit."""
     calm, disturbed, checkpoint = tmp_path / "calm.npz", tmp_path / "disturbed.npz", tmp_path / "state.hatrix"
     assert _start(calm, "none").wait() == 0
     chance = random.Random(1)
     killed_after = []
-    for _ in range(4):
+    for _ in range(kills):
         before = _saved(checkpoint)
         process = _start(disturbed, checkpoint)
         while _saved(checkpoint) == before and process.poll() is None:

@@ -252,7 +252,7 @@ def test_killed_while_training_it_goes_on_to_the_same_bits(ratings, tmp_path):
     command = [sys.executable, "-c", textwrap.dedent(KILLED), str(tmp_path)]
     for epoch in (2, 4, -1):
         done = subprocess.run(
-            [*command, str(epoch)], capture_output=True, text=True, timeout=120, check=False
+            [*command, str(epoch)], capture_output=True, text=True, timeout=300, check=False
         )
         assert done.returncode == (0 if epoch == -1 else -9), done.stderr
         assert (tmp_path / "model.hatrix").exists() == (epoch == -1)

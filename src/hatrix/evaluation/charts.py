@@ -20,6 +20,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
+from functools import lru_cache
 from typing import TYPE_CHECKING, Any, Literal, TypeVar
 
 from hatrix._checks import one_of
@@ -192,7 +193,7 @@ def _slices(table: pd.DataFrame, by: str, measure: str, overall: float | None, u
         axis=alt.Axis(tickCount=5),
         scale=alt.Scale(domain=_frame(rows), nice=True),
     )
-    pale = alt.condition(f"datum.count < {FEW}", alt.value(0.35), alt.value(0.85))
+    pale = alt.OpacityValue(0.85, condition={"test": f"datum.count < {FEW}", "value": 0.35})
     bars = chart.mark_bar(cornerRadiusEnd=2, height={"band": 0.68}, clip=True).encode(opacity=pale)
     if measure == "bias":
         sign = alt.Scale(domain=["too high", "too low"], range=[ORANGE, BLUE])
@@ -493,5 +494,15 @@ def finished(chart: Figure, description: str) -> Figure:
     from hatrix.evaluation.notebook import offline
 
     done: Any = chart
-    finished: Figure = offline(done.properties(description=description).configure(**theme()))
+    described = done.properties(description=description)
+    described.config = _config()
+    finished: Figure = offline(described)
     return finished
+
+
+@lru_cache
+def _config() -> Any:
+    """Return the look of all charts; Altair takes 5 ms to check it, and never changes it in place."""
+    import altair as alt
+
+    return alt.Config(**theme())
