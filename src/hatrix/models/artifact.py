@@ -119,6 +119,8 @@ def save(model: FactorModel, path: str | Path, *, seen: bool = True) -> None:
         for extra in EXTRAS:
             block = getattr(model, extra)
             arrays |= {} if block is None else {f"{extra}.{name}": a for name, a in block._asdict().items()}
+        if "posterior.nominal" in arrays and not len(arrays["posterior.nominal"]):
+            del arrays["posterior.nominal"]  # as in files of earlier versions
         arrays |= bags.pack_bags(model.bags)
         arrays |= _pack_ids("user_ids", model.users) | _pack_ids("item_ids", model.items)
         columns: dict[str, Any] = {}
@@ -233,6 +235,7 @@ def _model(arrays: dict[str, NDArray[Any]], said: dict[str, Any]) -> FactorModel
             take(arrays, "posterior.user_precision", "float64", axes=3),
             take(arrays, "posterior.item_precision", "float64", axes=3),
             take(arrays, "posterior.calibration", "float64"),
+            take(arrays, "posterior.nominal", "float64") if "posterior.nominal" in arrays else np.zeros(0),
         )
     if "days.start" in arrays:
         days = UserDays(
@@ -439,7 +442,7 @@ def _faults_of_extras(model: FactorModel, draws: tuple[int, ...]) -> Iterator[st
         ):
             yield f"its days have biases of shape {bias.shape} and spreads of shape {spread.shape}"
     if model.posterior is not None:
-        noise, spread, cuts, levels, *priors, calibration = model.posterior
+        noise, spread, cuts, levels, *priors, calibration, nominal = model.posterior
         priors, precisions = priors[:2], priors[2:]
         if noise.ndim != 1 or not len(noise) or (noise < SMALLEST).any() or width % len(noise):
             yield f"its posterior has {noise.shape} draws for {width} factors"
@@ -458,8 +461,9 @@ def _faults_of_extras(model: FactorModel, draws: tuple[int, ...]) -> Iterator[st
             yield f"it has cut points of shape {cuts.shape} for {len(levels)} ratings"
         if not ((cuts[..., 1:] > cuts[..., :-1]).all() and (levels[1:] > levels[:-1]).all()):
             yield "its cut points or ratings are not in order"
-        if (calibration[1:] < calibration[:-1]).any() or ((calibration < 0) | (calibration > 1)).any():
-            yield "its calibration is not in order, or not of shares"
+        for needed in (calibration, nominal):
+            if (needed[1:] < needed[:-1]).any() or ((needed < 0) | (needed > 1)).any():
+                yield "its calibration is not in order, or not of shares"
 
 
 def _in_order(start: NDArray[np.int64], day: NDArray[np.int64]) -> bool:
