@@ -151,6 +151,8 @@ def _packed(model: FactorModel) -> tuple[dict[str, NDArray[Any]], dict[str, Any]
     for extra in EXTRAS:
         block = getattr(model, extra)
         arrays |= {} if block is None else {f"{extra}.{name}": a for name, a in block._asdict().items()}
+    if "posterior.nominal" in arrays and not len(arrays["posterior.nominal"]):
+        del arrays["posterior.nominal"]  # as in files of earlier versions
     arrays |= bags.pack_bags(model.bags)
     packed, columns = pack("history", model.history)
     header = _in_words(model) | {"history": columns, "item_table": None, "user_table": None}
@@ -257,6 +259,7 @@ def _model(
             take(arrays, "posterior.user_precision", "float64", axes=3),
             take(arrays, "posterior.item_precision", "float64", axes=3),
             take(arrays, "posterior.calibration", "float64"),
+            take(arrays, "posterior.nominal", "float64") if "posterior.nominal" in arrays else np.zeros(0),
         )
     if "days.start" in arrays:
         days = UserDays(
@@ -515,7 +518,7 @@ def _faults_of_extras(model: FactorModel, draws: tuple[int, ...]) -> Iterator[st
         ):
             yield f"its days have biases of shape {bias.shape} and spreads of shape {spread.shape}"
     if model.posterior is not None:
-        noise, spread, cuts, levels, *priors, calibration = model.posterior
+        noise, spread, cuts, levels, *priors, calibration, nominal = model.posterior
         priors, precisions = priors[:2], priors[2:]
         if noise.ndim != 1 or not len(noise) or (noise < SMALLEST).any() or width % len(noise):
             yield f"its posterior has {noise.shape} draws for {width} factors"
@@ -534,8 +537,9 @@ def _faults_of_extras(model: FactorModel, draws: tuple[int, ...]) -> Iterator[st
             yield f"it has cut points of shape {cuts.shape} for {len(levels)} ratings"
         if not ((cuts[..., 1:] > cuts[..., :-1]).all() and (levels[1:] > levels[:-1]).all()):
             yield "its cut points or ratings are not in order"
-        if (calibration[1:] < calibration[:-1]).any() or ((calibration < 0) | (calibration > 1)).any():
-            yield "its calibration is not in order, or not of shares"
+        for needed in (calibration, nominal):
+            if (needed[1:] < needed[:-1]).any() or ((needed < 0) | (needed > 1)).any():
+                yield "its calibration is not in order, or not of shares"
 
 
 def _in_order(start: NDArray[np.int64], day: NDArray[np.int64]) -> bool:

@@ -33,6 +33,8 @@ FieldName = Literal[
 USERS, ITEMS, TIMES = 0, 1, 2
 MOST_LEVELS = 50
 """As many distinct ratings have probabilities of their own."""
+LEVELLED = 2000
+"""Pairs of a user and an item that tell how often the intervals of stars cover."""
 FIRST_SPREAD = 0.3
 """Of the biases of days at the start: from zero, n of them together would grow by as little as 1/n an epoch."""
 
@@ -351,7 +353,7 @@ class _State(State):
             for number, bag in enumerate(self.sides[side].bags)
         )
         v["kept"][0] = kept
-        return Factors(
+        found = Factors(
             self.mean,
             bias[USERS],
             bias[ITEMS],
@@ -363,6 +365,17 @@ class _State(State):
             days,
             bags if self.bagged else None,
         )
+        return found._replace(posterior=self._levelled(found, posterior)) if self.ordinal else found
+
+    def _levelled(self, found: Factors, posterior: Posterior) -> Posterior:
+        """The posterior with the levels that its intervals need, told by pairs of users and items as they are rated."""
+        from hatrix.models.predictive import Pairs, nominal
+
+        rng = np.random.default_rng((self.seed, 6))
+        user, item = (
+            row[rng.integers(0, len(row), LEVELLED)].astype(np.int64) for row in (self.user, self.item)
+        )
+        return posterior._replace(nominal=nominal(found, posterior, Pairs(user, item)))
 
 
 def _bags(train: Ratings, recipe: BayesianMF) -> tuple[list[Bag], list[Bag]]:

@@ -51,7 +51,8 @@ class Posterior(NamedTuple):
     levels are those that occur, if they are few. The rows ``user_prior`` and ``item_prior``, shape (S, k + 1), factors and
     then bias, stand for an unknown user or item, whose own row is normal around that with the ``precision``, shape
     (S, k + 1, k + 1). ``calibration`` holds, in order, the level at which each held-out rating was just inside its
-    interval, or nothing.
+    interval, or nothing. ``nominal`` holds the same for ratings drawn from the posterior itself, of an ordered probit: its
+    ratings are few and lie apart, so that an interval between them covers more than its level says.
     """
 
     noise: NDArray[np.float64]
@@ -63,14 +64,16 @@ class Posterior(NamedTuple):
     user_precision: NDArray[np.float64]
     item_precision: NDArray[np.float64]
     calibration: NDArray[np.float64]
+    nominal: NDArray[np.float64] = np.zeros(0)
 
     def level(self, wanted: float) -> float:
-        """The nominal level that covers a share ``wanted`` of ratings, as far as held-out ones told."""
-        n = len(self.calibration)
+        """The nominal level that covers a share ``wanted`` of ratings, as far as held-out ones or the posterior told."""
+        needed = self.calibration if len(self.calibration) else self.nominal
+        n = len(needed)
         if not n:
             return wanted
         place = int(np.ceil((n + 1) * wanted - 1e-9))
-        return float(self.calibration[place - 1]) if place <= n else 1.0
+        return float(needed[place - 1]) if place <= n else 1.0
 
 
 class Factors(NamedTuple):

@@ -31,6 +31,7 @@ __all__ = [
     "calibrated",
     "expected",
     "intervals",
+    "nominal",
     "pairs_of",
     "posterior_of",
     "probabilities",
@@ -43,6 +44,7 @@ __all__ = [
 
 USER, ITEM = 0, 1
 MOST_KEPT, NAMED = 10_000, 5
+QUANTILES = 1000
 MOST_STEPS, NEAR = 60, 1e-7
 
 
@@ -169,7 +171,8 @@ def intervals(
     """Ends of the central intervals that hold a rating with probability ``level``.
 
     Quantiles of the mixture over draws of normal distributions; of an ordered probit, of its mid-distribution function,
-    straight between the stars. A calibrated posterior takes the level that held-out ratings called for.
+    straight between the stars, at the level at which ratings drawn from the posterior are covered as often as asked for. A
+    calibrated posterior takes the level that held-out ratings called for.
     """
     posterior = posterior_of(model, "intervals")
     if not (isinstance(level, Real) and 0 < level < 1):
@@ -243,6 +246,24 @@ def calibrated(model: FactorModel, held_out: Ratings) -> Posterior:
         groups = np.arange(1, MOST_KEPT + 1)
         needed = needed[np.ceil(groups * len(needed) / MOST_KEPT).astype(np.int64) - 1]
     return posterior._replace(calibration=needed)
+
+
+@one_blas_thread()
+def nominal(factors: Factors, posterior: Posterior, pairs: Pairs) -> NDArray[np.float64]:
+    """Return, in order, the levels at which ratings drawn from an ordered probit's posterior are just inside their interval.
+
+    Of all levels of all pairs, each with its probability, so many quantiles.
+    """
+    needed, weight = [], []
+    for _, scores, spread in _blocks(factors, posterior, pairs):
+        below = _below(posterior, scores, spread)
+        needed.append(np.abs(below[:, 1:] + below[:, :-1] - 1).ravel())
+        weight.append(np.diff(below, axis=1).ravel())
+    level, share = np.concatenate(needed), np.concatenate(weight)
+    order = np.argsort(level, kind="stable")
+    total = np.cumsum(share[order])
+    place = np.searchsorted(total, (np.arange(QUANTILES) + 0.5) / QUANTILES * total[-1])
+    return np.asarray(np.clip(level[order[np.minimum(place, len(order) - 1)]], 0, 1))
 
 
 def posterior_of(model: FactorModel, what: str) -> Posterior:

@@ -76,7 +76,12 @@ def with_factors(
         )
     small = full.replace(epochs=epochs, factors=min(full.factors, FACTORS), patience=None)
     biases = Bias(epochs=BIAS_EPOCHS, **dict(zip(DAMPED, damping(recipe), strict=True)))
-    found = _tried(biases, quicker(small, recipe.rounds / epochs), part, threads)
+    tried = quicker(small, recipe.rounds / epochs)
+    found = _tried(biases, tried, part, threads)
+    if not np.isfinite(found.factors) and getattr(tried, "learning_rate", None) == getattr(
+        small, "learning_rate", None
+    ):
+        return full, ()  # the fit itself says that it diverges, and what to do
     work = epochs * found.trained * (small.factors + OVERHEAD)
     work /= recipe.rounds * len(train) * (full.factors + OVERHEAD)
     how = (
