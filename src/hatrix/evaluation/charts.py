@@ -211,10 +211,10 @@ def _slices(table: pd.DataFrame, by: str, measure: str, overall: float | None, u
     )
     outside: dict[str, Any] = {"align": "left", "dx": 8}
     counts = chart.mark_text(**outside).encode(
-        x=alt.XValue("width"), text=alt.Text("count:Q", format=","), tooltip=tooltip
+        x=alt.value("width"), text=alt.Text("count:Q", format=","), tooltip=tooltip
     )
     head = inline([{}]).mark_text(text="ratings", **outside, fontStyle="italic")
-    layers += [counts, head.encode(x=alt.XValue("width"), y=alt.YValue(-8))]
+    layers += [counts, head.encode(x=alt.value("width"), y=alt.value(-8))]
     return alt.LayerChart(layer=layers, height=ROW * max(len(rows), 1))
 
 
