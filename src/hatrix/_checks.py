@@ -9,13 +9,13 @@ from __future__ import annotations
 
 import os
 from collections.abc import Sequence
-from numbers import Integral
+from numbers import Integral, Real
 from pathlib import Path
 from typing import Any
 
 from hatrix.errors import ParameterError
 
-__all__ = ["column", "one_of", "path_of", "shown", "text", "whole", "yes_or_no"]
+__all__ = ["column", "is_number", "one_of", "path_of", "shown", "text", "whole", "yes_or_no"]
 
 LONGEST = 80
 """Maximum characters of a refused value in a message."""
@@ -34,6 +34,17 @@ def shown(given: Any) -> str:
     except Exception:  # such as that of an int with more digits than Python writes
         return f"a value of the type {type(given).__name__}"
     return text if len(text) <= LONGEST else f"{text[: LONGEST - 1]}…"
+
+
+def is_number(given: Any) -> bool:
+    """Tell whether a value is a real number of Python or NumPy; True and False are none.
+
+    Examples
+    --------
+    >>> is_number(0.5), is_number(True)
+    (True, False)
+    """
+    return isinstance(given, Real) and not isinstance(given, bool)
 
 
 def one_of(name: str, given: Any, words: Sequence[str], *, otherwise: str = "") -> None:

@@ -149,6 +149,7 @@ def test_tune_on_all_ratings_in_given_ranges(hatrix, films, tmp_path):
         (["biased-mf", "--out", "out", "--range", "factors"], ["--range factors", "name=low:high"]),
         (["biased-mf", "--out", "out", "--range", "factors=8:2"], ["factors", "the lower first"]),
         (["biased-mf", "--out", "out", "--range", "factor=2:8"], ["no factor"]),
+        (["biased-mf", "--out", "out", "--range", "factors=true,2"], ["factors is True: give a number"]),
         (
             ["biased-mf", "--out", "out", "--range", "factors=2:4:8"],
             ["--range factors=2:4:8", "name=low:high"],

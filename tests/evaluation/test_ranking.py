@@ -287,6 +287,7 @@ def test_table_per_user_and_json_agree():
         ({"k": None}, "k is None"),
         ({"k": True}, "k is True"),
         ({"relevant_from": "4"}, "relevant_from is '4'"),
+        ({"relevant_from": True}, "relevant_from is True"),
         ({"negatives": True}, "negatives is True"),
         ({"negatives": {0: 5}}, "the negatives of user 0 are 5"),
         ({"threads": 0}, "threads is 0"),

@@ -348,6 +348,7 @@ def test_a_best_value_at_the_edge_is_told(parts):
         ({"trials": 0}, "trials is 0"),
         ({"trials": 1.5}, "trials is 1.5"),
         ({"minutes": 0}, "minutes is 0"),
+        ({"minutes": True}, "minutes is True"),
         ({"minutes": float("nan")}, "minutes is nan"),
         ({"valid": 1.0}, "between 0 and 1"),
         ({"valid": 0}, "valid is 0: .*between 0 and 1"),

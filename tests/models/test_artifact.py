@@ -483,6 +483,7 @@ def forged(path: Path, change: Change, model: FactorModel | None = None) -> None
         (lambda a, h: h.update(algorithm=["bias"]), "'algorithm'"),
         (lambda a, h: h["hyperparameters"].update(epochs=0), "epochs is 0"),
         (lambda a, h: h["hyperparameters"].update(epochs="3"), "not of their types"),
+        (lambda a, h: h["hyperparameters"].update(epochs=True), "epochs is True: give a number"),
         (lambda a, h: h["hyperparameters"].update(self=3), "cannot be loaded by this hatrix"),
         (lambda a, h: h.update(hyperparameters=[]), "'hyperparameters'"),
         (lambda a, h: h["item_table"].append(["new", "int64"]), "array 'item_table.4' is missing"),

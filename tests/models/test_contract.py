@@ -3,17 +3,19 @@
 from __future__ import annotations
 
 import copy
+import json
 import pickle
 
 import numpy as np
 import pandas as pd
 import pytest
+from pydantic import ValidationError
 
 import hatrix as hx
 from hatrix.errors import ParameterError
 from hatrix.kernels import schedule
 from hatrix.models import ALGORITHMS, algorithm
-from hatrix.models.hyperparameters import bounds
+from hatrix.models.hyperparameters import bounds, kinds
 
 SMALL = {
     "mf": {"epochs": 8, "learning_rate": 0.005},
@@ -154,6 +156,31 @@ def test_a_recipe_is_varied_with_checks_and_no_other_way(recipe):
             one.epochs = -1
         with pytest.raises(ParameterError, match="a recipe is frozen"):
             del one.epochs
+
+
+@every_recipe
+def test_truth_values_are_no_numbers_in_any_way_to_make_a_recipe(recipe):
+    kind = type(recipe)
+    for name, field in kind.model_fields.items():
+        text = recipe.model_dump(mode="json") | {name: True}
+        if bool in kinds(field):
+            assert getattr(kind(**{name: np.True_}), name) is True
+            continue
+        if not {int, float} & set(kinds(field)):
+            continue
+        message = f"^{name} is True: give a number, not a truth value$"
+        for make in (
+            kind,
+            recipe.replace,
+            recipe.__replace__,
+            lambda **values: recipe.model_copy(update=values),
+        ):
+            with pytest.raises(ParameterError, match=message):
+                make(**{name: True})
+            with pytest.raises(ParameterError, match=message.replace("True", r"np\.True_")):
+                make(**{name: np.True_})
+        with pytest.raises(ValidationError, match="give a number, not a truth value"):
+            kind.model_validate_json(json.dumps(text))
 
 
 def test_a_changed_recipe_is_checked_as_a_whole():

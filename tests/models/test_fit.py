@@ -118,6 +118,8 @@ def test_divergence_names_the_epoch_and_the_way_out(ratings):
         ({"seed": -1}, "seed is -1"),
         ({"threads": 0}, "threads is 0"),
         ({"seed": None}, "seed is None"),
+        ({"seed": True}, "seed is True"),
+        ({"threads": True}, "threads is True"),
         ({"seed": 1.5}, "seed is 1.5"),
         ({"threads": "2"}, "threads is '2'"),
         ({"threads": 1.5}, "threads is 1.5"),
@@ -137,7 +139,17 @@ def test_a_table_is_no_training_data(ratings):
         hx.Bias().fit(ratings.to_frame())
 
 
-@pytest.mark.parametrize("wrong", [{"epochs": 0}, {"epochs": "2"}, {"seconds": -1.0}, {"seconds": "60"}])
+@pytest.mark.parametrize(
+    "wrong",
+    [
+        {"epochs": 0},
+        {"epochs": "2"},
+        {"seconds": -1.0},
+        {"seconds": "60"},
+        {"seconds": True},
+        {"epochs": True},
+    ],
+)
 def test_bad_intervals_of_checkpoints(wrong):
     with pytest.raises(ParameterError, match=f"{next(iter(wrong))} is "):
         hx.Checkpoint("state.hatrix", **wrong)

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any, Literal, overload
 
 import numpy as np
 
-from hatrix._checks import one_of, shown, whole
+from hatrix._checks import is_number, one_of, shown, whole
 from hatrix._mixing import mix
 from hatrix.data.origin import Origin, recorded
 from hatrix.data.ratings import SLICE, Ratings
@@ -262,8 +262,7 @@ def by_time(ratings: Ratings, test: Any = 0.2) -> Split:
     if isinstance(test, float | np.floating) and not abs(float(test)) > 1:
         share = _share(test)
         return _part(ratings, time >= _moment_of_share(time, share), f"by_time {share:g}")
-    is_number = isinstance(test, int | float | np.integer | np.floating) and not isinstance(test, bool)
-    moment: Any = test if is_number else _unix_seconds(test)
+    moment: Any = test if is_number(test) else _unix_seconds(test)
     if not first < moment <= final:
         raise ParameterError(
             f"test={test!r} leaves the {'train' if moment <= first else 'test'} part empty: "
@@ -477,8 +476,7 @@ def _times(ratings: Ratings, protocol: str) -> NDArray[np.int64]:
 
 
 def _share(test: Any) -> float:
-    number = isinstance(test, int | float | np.integer | np.floating) and not isinstance(test, bool)
-    if not number or not 0 < test < 1:
+    if not is_number(test) or not 0 < test < 1:
         raise ParameterError(f"test must be a share between 0 and 1, such as 0.2, not {test!r}")
     return float(test)
 

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from hatrix._checks import whole, yes_or_no
+from hatrix._checks import is_number, whole, yes_or_no
 from hatrix._threads import one_blas_thread
 from hatrix.data.expansion import Expanded, expand, numbered
 from hatrix.data.origin import recorded
@@ -244,6 +244,6 @@ def _scale(scale: Any) -> tuple[float, float]:
 
 
 def _number(value: float, what: str, high: float = 1e300) -> float:
-    if not isinstance(value, int | float | np.integer | np.floating) or not 0 <= value <= high:
+    if not is_number(value) or not 0 <= value <= high:
         raise ParameterError(f"{what} must be a number from 0 to {high:g}, not {value!r}")
     return float(value)

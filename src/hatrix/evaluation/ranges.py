@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping
-from numbers import Real
 from typing import TYPE_CHECKING, Any, Literal, NamedTuple
 
+from hatrix._checks import is_number
 from hatrix.errors import ParameterError
 from hatrix.models.hyperparameters import bounds, kinds
 
@@ -53,7 +53,7 @@ class Range(NamedTuple):
         """Whether a value can be suggested."""
         if self.choices:
             return value in self.choices
-        return isinstance(value, Real) and self.low <= float(value) <= self.high
+        return is_number(value) and self.low <= float(value) <= self.high
 
     def edge(self, value: Any) -> Literal["", "low", "high"]:
         """At which end of the range a value lies, if the hyper-parameter could go further there."""
@@ -112,7 +112,7 @@ def _range(recipe: Algorithm, name: str, ends: Any) -> Range:
     log = parts[-1] == "log" and len(parts) == 3
     numbers = parts[:2] if log else parts
     between = (isinstance(ends, tuple) or log) and len(numbers) == 2
-    if between and all(isinstance(end, Real) and not isinstance(end, bool) for end in numbers):
+    if between and all(map(is_number, numbers)):
         found = _between(recipe, name, float(numbers[0]), float(numbers[1]), log)
         tried: list[Any] = [int(end) if found.whole else end for end in (found.low, found.high)]
     else:

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from hatrix._checks import whole, yes_or_no
+from hatrix._checks import is_number, whole, yes_or_no
 from hatrix.data.disk import size_in_bytes
 from hatrix.data.origin import remembered
 from hatrix.data.ratings import Ratings
@@ -403,7 +403,7 @@ def _check(
         raise DataError(
             f"the test data are a {type(test).__name__}: give Ratings, such as the .test of a split"
         )
-    if not (relevant_from is None or isinstance(relevant_from, Real)):
+    if not (relevant_from is None or is_number(relevant_from)):
         raise ParameterError(f"relevant_from is {relevant_from!r}: give a rating, such as 4, or None")
     if not (isinstance(confidence, Real) and 0 < confidence < 1):
         raise ParameterError(f"confidence is {confidence!r}: give a share between 0 and 1, such as 0.95")

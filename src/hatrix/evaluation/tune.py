@@ -8,12 +8,11 @@ import time
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass, field
-from numbers import Real
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from hatrix._checks import whole, yes_or_no
+from hatrix._checks import is_number, whole, yes_or_no
 from hatrix.data.origin import remembered
 from hatrix.data.ratings import Ratings
 from hatrix.data.split import Split
@@ -493,7 +492,7 @@ def _refuse_what_cannot_be_searched(recipe: Any, train: Any, trials: Any, minute
         )
     if trials is not None:
         whole("trials", trials)
-    if minutes is not None and not (isinstance(minutes, Real) and 0 < float(minutes) < math.inf):
+    if minutes is not None and not (is_number(minutes) and 0 < float(minutes) < math.inf):
         raise ParameterError(f"minutes is {minutes!r}: give a number above 0, such as 5")
 
 

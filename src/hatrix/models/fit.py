@@ -11,20 +11,21 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from functools import cached_property
-from numbers import Real
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar, Literal, Self, TypeVar
 
 import numpy as np
-from pydantic import BaseModel, ConfigDict, ValidationError
+from pydantic import BaseModel, ConfigDict, ValidationError, ValidationInfo, field_validator
+from pydantic_core import PydanticCustomError
 
 from hatrix import _files
-from hatrix._checks import path_of, whole
+from hatrix._checks import is_number, path_of, whole
 from hatrix._threads import one_blas_thread
 from hatrix.data.ratings import Ratings
 from hatrix.errors import DataError, DivergenceError, ModelFileError, ParameterError
 from hatrix.models import SEED, predictive, progress
 from hatrix.models.container import refuse_unwritable
+from hatrix.models.hyperparameters import kinds
 from hatrix.models.model import UNFINISHED, FactorModel, Factors, Seen
 from hatrix.models.validation import hold_out, refuse_dislikes, validate
 
@@ -64,7 +65,7 @@ class Checkpoint:
         path_of("path", self.path)
         if self.epochs is not None:
             whole("epochs", self.epochs, 1, 2**31)
-        if self.seconds is not None and not (isinstance(self.seconds, Real) and self.seconds >= 0):
+        if self.seconds is not None and not (is_number(self.seconds) and self.seconds >= 0):
             raise ParameterError(f"seconds is {self.seconds!r}: give a number from 0 on, or None for never")
 
 
@@ -127,6 +128,15 @@ class Algorithm(BaseModel, ABC):
     def copy(self, *, update: Mapping[str, Any] | None = None, deep: bool = False) -> Self:  # type: ignore[override]
         """Return a copy, as `model_copy` does."""
         return self.model_copy(update=update, deep=deep)
+
+    @field_validator("*", mode="before")
+    @classmethod
+    def _refuse_truth(cls, value: Any, info: ValidationInfo) -> Any:
+        """Refuse True and False for a number; pydantic would take them for 1 and 0."""
+        types = kinds(cls.model_fields[info.field_name or ""])
+        if isinstance(value, bool | np.bool_) and bool not in types and {int, float} & set(types):
+            raise PydanticCustomError("truth", "give a number, not a truth value")
+        return value
 
     @classmethod
     def model_construct(cls, _fields_set: set[str] | None = None, **values: Any) -> Self:  # noqa: ARG003

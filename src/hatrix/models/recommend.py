@@ -5,12 +5,11 @@ from __future__ import annotations
 from collections.abc import Mapping
 from contextlib import suppress
 from dataclasses import dataclass, field
-from numbers import Real
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 
-from hatrix._checks import whole, yes_or_no
+from hatrix._checks import is_number, whole, yes_or_no
 from hatrix._threads import one_blas_thread
 from hatrix.data.ids import as_column
 from hatrix.errors import DataError, ParameterError
@@ -160,7 +159,7 @@ class TopN:
                     f"risk={risk!r} needs a model with a posterior, such as BayesianMF with draws, and this is "
                     f"{model.recipe.name}"
                 )
-            if isinstance(risk, bool) or not isinstance(risk, Real) or not 0 < risk < 1:
+            if not is_number(risk) or not 0 < risk < 1:
                 raise ParameterError(f"risk is {risk!r}: give a share between 0 and 1, such as 0.1")
         warnings: list[str] = []
         allowed = np.ones(len(model.items), bool)
