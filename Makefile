@@ -9,6 +9,7 @@ PYTHON ?= $(shell for python in python3 python3.14 python3.13 python3.12 python3
 
 ifdef UV
 install = $(UV) pip install --quiet --python $(BIN)/python
+bytecode = --compile-bytecode
 else
 install = $(BIN)/python -m pip install --quiet --disable-pip-version-check
 endif
@@ -49,7 +50,8 @@ bench:  ## run every benchmark beside its peers and write docs/benchmarks.md (an
 clean:  ## remove what these commands made
 	rm -rf $(VENV) $(LOWEST) .venv-bench runs dist .pytest_cache .mypy_cache .ruff_cache .hypothesis .import_linter_cache
 
-# An install is done again when pyproject.toml changes; the package itself is installed in place.
+# An install is done again when pyproject.toml changes; the package itself is installed in place. Libraries are compiled to
+# bytecode for the tests, as pip does by itself, so that the processes of a first run do not each compile all of them.
 $(VENV)/.installed: pyproject.toml | $(BIN)/python
 	@echo "installing hatrix into $(VENV): a minute or two, once"
 	@$(install) --editable .
@@ -57,7 +59,7 @@ $(VENV)/.installed: pyproject.toml | $(BIN)/python
 
 $(VENV)/.installed-dev: pyproject.toml | $(BIN)/python
 	@echo "installing hatrix and the tools of its tests into $(VENV): a few minutes, once"
-	@$(install) --editable . --group dev
+	@$(install) $(bytecode) --editable . --group dev
 	@touch $(VENV)/.installed $@
 
 # Only uv finds the lowest versions that go together, so it is installed for this.

@@ -54,13 +54,16 @@ def model_of(users: list, items: list) -> hx.FactorModel:
     return hx.ALS(factors=2, epochs=3).fit(replace(ratings, item_table=table), progress=False)
 
 
-@pytest.fixture(scope="module", params=["str", "int"])
-def served(request: pytest.FixtureRequest) -> Iterator[tuple[Client, hx.FactorModel]]:
+def asked(request: pytest.FixtureRequest) -> Iterator[tuple[Client, hx.FactorModel]]:
     labels = STRANGE if request.param == "str" else LARGE
     model = model_of(labels, labels)
     assert model.users.kind == model.items.kind == request.param
     with tempfile.TemporaryDirectory() as folder, serving(model, Path(folder)) as client:
         yield client, model
+
+
+served = pytest.fixture(asked, scope="module", params=["str", "int"], name="served")
+fresh = pytest.fixture(asked, params=["str", "int"], name="fresh")  # without feedback that another test gave
 
 
 def answered(reply: Any, *allowed: int) -> Any:
@@ -71,8 +74,8 @@ def answered(reply: Any, *allowed: int) -> Any:
     return json.loads(reply.content, parse_constant=pytest.fail)  # neither NaN nor Infinity
 
 
-def test_every_id_of_the_data_is_reached(served):
-    client, model = served
+def test_every_id_of_the_data_is_reached(fresh):
+    client, model = fresh
     for item in model.items.labels.tolist():
         assert client.get("/v1/item", item=item).json()["item"] == item
         assert client.get("/v1/explanation", user=item, item=item).json()["item"] == item
