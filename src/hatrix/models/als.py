@@ -12,7 +12,7 @@ from hatrix.errors import DataError
 from hatrix.models.fit import Algorithm, State
 from hatrix.models.hyperparameters import InitScale, Patience, Sweeps
 from hatrix.models.mf import normal_rows
-from hatrix.models.model import Factors
+from hatrix.models.model import FactorModel, Factors
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -506,12 +506,18 @@ class ImplicitALS(Algorithm):
         """What is left at "auto" worked out for n ratings in so many cells, by the mean of their values."""
         return self._with(_weights(n, cells, mean))
 
+    def of_model(self, model: FactorModel) -> ImplicitALS:
+        cells = np.count_nonzero(model.user_count) * np.count_nonzero(model.item_count)
+        seen = model.seen
+        mean = 1.0 if seen is None or not len(seen.value) else float(np.mean(seen.value))
+        return self.with_weights(max(int(model.user_count.sum()), 1), max(int(cells), 1), mean)
+
     @property
     def _left(self) -> list[str]:
         return [name for name in ("alpha", "alpha0", "regularization") if getattr(self, name) == "auto"]
 
     def _with(self, rule: Mapping[str, float]) -> ImplicitALS:
-        return self.replace(**{name: rule[name] for name in self._left})
+        return self.replace(**{name: rule[name] for name in self._left}) if self._left else self
 
     def init(self, train: Ratings, *, seed: int, threads: int) -> _ImplicitState:
         return _ImplicitState(train, self, seed, threads)

@@ -10,7 +10,7 @@ from pydantic import Field
 
 from hatrix.errors import DataError
 from hatrix.models.fit import Algorithm, State, cores
-from hatrix.models.model import Factors
+from hatrix.models.model import FactorModel, Factors
 from hatrix.models.signal import NO_SIGNAL, Normalisation, damped, signal_of
 
 if TYPE_CHECKING:
@@ -209,7 +209,7 @@ class SpectralMF(Algorithm):
 
     How many directions of N are more than chance depends on the data, from one to more than a thousand. ``noise="auto"``
     compares the spectrum of N with that of the same clicks dealt at random, so that each user and item keeps its count
-    (`hatrix.models.signal`): it is the singular value above which chance accounts for fewer than 45 % of the directions.
+    (`hatrix.models.signal`): it is the singular value above which chance accounts for fewer than 35 % of the directions.
     ``factors="auto"`` is the number of directions above ``noise``, at most 1,024. With more factors than that, the others
     are zero; ``noise=0`` keeps all.
 
@@ -333,10 +333,13 @@ class SpectralMF(Algorithm):
             numbers["factors"] = found.above(float(self.noise))
         return self.replace(**{name: numbers[name] for name in left})
 
+    def of_model(self, model: FactorModel) -> SpectralMF:
+        numbers = {"factors": model.user_factors.shape[1], "noise": 0.0}
+        left = {name: number for name, number in numbers.items() if getattr(self, name) == "auto"}
+        return self.replace(**left) if left else self
+
     def remarks(self, left: Algorithm) -> list[str]:
-        if self.factors == 0 and getattr(left, "factors", None) == "auto":
-            return [NO_SIGNAL]
-        return []
+        return [NO_SIGNAL] if self.factors == 0 and getattr(left, "factors", None) == "auto" else []
 
     def shares_training(self, other: Algorithm) -> bool:
         """Whether they decompose the same matrix, ``other`` to at least as many factors."""
