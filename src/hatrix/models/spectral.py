@@ -29,6 +29,8 @@ LARGEST_GAIN = 1e4
 """How much more a polynomial may amplify the first direction than the last: single precision has seven digits."""
 MOST_FACTORS = 1024
 """The most factors that "auto" stands for."""
+TINY = 1e-7
+"""How large an item's bias is beside the largest scores, per logarithm of its count."""
 NOISE = 1e-3
 """Singular values below this share of the largest count as zero: they are roundings of single precision."""
 
@@ -138,6 +140,14 @@ def _popular(state: _State) -> Factors:
     )
 
 
+def _for_strangers(
+    users: NDArray[np.float32], items: NDArray[np.float32], count: NDArray[np.int64]
+) -> NDArray[np.float32]:
+    """Return item biases too small to matter beside factors, so that users without any get the most popular items."""
+    largest = [float(np.sqrt(np.einsum("nk,nk->n", rows, rows).max(initial=0.0))) for rows in (users, items)]
+    return np.asarray(TINY * largest[0] * largest[1] * np.log1p(count), np.float32)
+
+
 def _rows(groups: Any, column: NDArray[np.int32], entry: NDArray[np.float32]) -> Sparse:
     from hatrix.kernels.sparse import Sparse
 
@@ -201,7 +211,8 @@ class SpectralMF(Algorithm):
     where ``user_scale = (d_u + offset)^-user_exponent``, and ``f(s) = s^power · exp(sharpness · s / s_1)`` for singular
     values above ``noise``, 0 for the others. Where ``history_exponent`` is the ``item_exponent`` (None says so) the score is
     ``U f(S) V'`` times the items' popularity. A user's factors are a projection of the user's row, and an item's one of
-    its column: new ones need no training.
+    its column: new ones need no training. An item's bias rises with its count and is too small to matter beside factors: users
+    without factors get the most popular items.
 
     Minimises ``‖N - U S V'‖²`` over matrices of rank k, by subspace iteration: an epoch applies a Chebyshev
     polynomial of N'N, and solves for the best vectors in the subspace (Rayleigh-Ritz). The history tells the
@@ -378,12 +389,13 @@ class SpectralMF(Algorithm):
             )
         reciprocal = np.divide(1.0, values[:k], out=np.zeros(k), where=values[:k] > 0)
         user_scale = damped(state.user_degree, self.offset, self.user_exponent)
+        items = _scaled(vectors, root[:k], damped(degree, 0.0, -self.popularity))
         return Factors(
             0.0,
             np.zeros(len(state.user_degree), np.float32),
-            np.zeros(len(degree), np.float32),
+            _for_strangers(users, items, state.item_count),
             users,
-            _scaled(vectors, root[:k], damped(degree, 0.0, -self.popularity)),
+            items,
             {
                 "projection": _scaled(vectors, inverse[:k], damped(degree, self.offset, history)),
                 "user_projection": _scaled(left, reciprocal, user_scale),
