@@ -3,6 +3,7 @@ from __future__ import annotations
 from functools import cache
 
 import numpy as np
+import pandas as pd
 import pytest
 
 import hatrix as hx
@@ -141,7 +142,7 @@ def test_a_rate_far_too_high_is_a_divergence_that_says_what_to_do():
 @pytest.mark.parametrize(
     "wrong",
     [
-        {"factors": 0},
+        {"factors": -1},
         {"epochs": 0},
         {"learning_rate": 0.0},
         {"learning_rate": float("nan")},
@@ -158,3 +159,78 @@ def test_strange_recipes_are_refused_by_name(wrong):
     (name,) = wrong
     with pytest.raises(ParameterError, match=rf"\b{name}\b"):
         recipe(**wrong)
+
+
+def without_taste() -> hx.Ratings:
+    return hx.synthetic.make(300, 120, n_ratings=3000, factors=0, implicit=True, seed=5)[0]
+
+
+def test_what_is_left_to_the_data_is_resolved_and_a_number_is_obeyed():
+    train = structured_clicks().train
+    numbers = hx.BPR().resolved(train)
+    assert (numbers.factors, numbers.candidates, numbers.sampling, numbers.regularization) == (
+        64,
+        2,
+        "adaptive",
+        0.05,
+    )
+    given = hx.BPR(factors=3, sampling="uniform", regularization=0.3)
+    assert given.resolved(train) == given.replace(candidates=16)
+    assert hx.BPR(candidates=1).resolved(train).sampling == "uniform"
+    assert hx.BPR(candidates=7).resolved(without_taste()).candidates == 7
+
+
+def test_many_groups_of_taste_take_more_candidates():
+    few, many = (
+        hx.BPR()
+        .resolved(structured_clicks(groups=groups, users=groups * 40, items=groups * 15).train)
+        .candidates
+        for groups in (6, 60)
+    )
+    assert few == 2 < many
+
+
+@pytest.mark.parametrize("kind", [hx.BPR, hx.SpectralMF])
+def test_without_taste_the_lists_are_those_of_popular_through_fold_in_update_and_file(kind, tmp_path):
+    ratings = without_taste()
+    model, popular = kind().fit(ratings, progress=False), hx.Popular().fit(ratings)
+    assert model.recipe.factors == model.user_factors.shape[1] == 0
+    assert any(note.startswith("H010") for note in model.notes)
+    for user in ratings.users.labels[:10].tolist():
+        assert model.recommend(user, 10).item.tolist() == popular.recommend(user, 10).item.tolist()
+    model.save(tmp_path / "model.hatrix")
+    loaded = hx.load(tmp_path / "model.hatrix")
+    item = ratings.items.labels[0].item()
+    folded = loaded.fold_in({item: 1.0})
+    assert (
+        folded.recommend("new user", 5).item.tolist()
+        == popular.fold_in({item: 1.0}).recommend("new user", 5).item.tolist()
+    )
+    new = hx.Ratings.from_columns([9001, 9001], [9002, item])
+    updated = loaded.update(new)
+    assert updated.user_factors.shape == (len(ratings.users) + 1, 0)
+    assert updated.recommend(9001, 10).item.tolist() == popular.update(new).recommend(9001, 10).item.tolist()
+    users = ratings.users.labels[:7].tolist()
+    theirs, ours = (one.fold_in_item(dict.fromkeys(users, 1.0)) for one in (popular, loaded))
+    seven = np.flatnonzero(popular.item_count == 7)
+    assert theirs.item_bias[0] == 7
+    np.testing.assert_allclose(ours.item_bias[0], loaded.item_bias[seven[0]], rtol=1e-6)
+    assert loaded.explain(users[0], item).attrs["score"] == pytest.approx(loaded.scores(users[0])[0, 0])
+    assert loaded.forget(users[0], refit=True).user_factors.shape[1] == 0
+
+
+@pytest.mark.parametrize("kind", [hx.BPR, hx.SpectralMF, hx.ImplicitALS])
+def test_a_model_that_was_put_together_by_hand_folds_in(kind):
+    rng = np.random.default_rng(0)
+    parts = (
+        {"projection": rng.normal(size=(9, 3)), "user_projection": rng.normal(size=(4, 3))}
+        if kind is hx.SpectralMF
+        else {}
+    )
+    model = hx.FactorModel(
+        kind(), hx.Ids(np.arange(4)), hx.Ids(np.arange(9)), 0.0, np.zeros(4, np.float32), np.zeros(9, np.float32),
+        rng.normal(size=(4, 3)).astype(np.float32), rng.normal(size=(9, 3)).astype(np.float32),
+        np.full(4, 3), np.full(9, 2), 1.0, None, 0, pd.DataFrame({"epoch": [1]}), parts=parts,
+    )  # fmt: skip
+    assert "auto" not in model.recipe.model_dump().values()
+    assert np.isfinite(model.fold_in({1: 1.0, 2: 1.0}).user_factors).all()

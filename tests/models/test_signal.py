@@ -46,7 +46,7 @@ def test_groups_of_users_are_counted(groups):
 def test_popularity_alone_is_no_taste(seed):
     found = signal_of(by_popularity(seed=seed), most=1024, threads=1)
     assert not found.helps
-    assert found.noise > 0.97 * exact(by_popularity(seed=seed))[1]
+    assert np.sum(exact(by_popularity(seed=seed)) > found.noise) <= 3
 
 
 @pytest.mark.parametrize("seed", range(3))
@@ -62,7 +62,7 @@ def test_counts_of_directions_are_those_of_a_full_decomposition():
     found, values = signal_of(ratings, most=1024, threads=1), exact(ratings)
     for level in np.quantile(values, [0.5, 0.7, 0.9]):
         assert found.above(level) == pytest.approx(np.sum(values > level), rel=0.25)
-    assert found.above(values[0] * 2) == 1
+    assert 1 <= found.above(values[0] * 2) <= 2
     assert found.above(0.0) == 500
 
 

@@ -13,7 +13,7 @@ from hatrix.models.damping import damping
 from hatrix.models.fit import Algorithm, State
 from hatrix.models.hyperparameters import InitScale, ItemDamping, Patience, Start, Sweeps, Unit, UserDamping
 from hatrix.models.mf import BEFORE, normal_rows, numbers, unit_of
-from hatrix.models.model import Factors
+from hatrix.models.model import FactorModel, Factors
 from hatrix.models.trial import with_factors, with_usual
 
 if TYPE_CHECKING:
@@ -615,12 +615,18 @@ class ImplicitALS(Algorithm):
         counted = self.replace(evidence="count")
         return counted._with(_weights(n, cells, mean))
 
+    def of_model(self, model: FactorModel) -> ImplicitALS:
+        cells = np.count_nonzero(model.user_count) * np.count_nonzero(model.item_count)
+        seen = model.seen
+        mean = 1.0 if seen is None or not len(seen.value) else float(np.mean(seen.value))
+        return self.with_weights(max(int(model.user_count.sum()), 1), max(int(cells), 1), mean)
+
     @property
     def _left(self) -> list[str]:
         return [name for name in ("alpha", "alpha0", "regularization") if getattr(self, name) == "auto"]
 
     def _with(self, rule: Mapping[str, float]) -> ImplicitALS:
-        return self.replace(**{name: rule[name] for name in self._left})
+        return self.replace(**{name: rule[name] for name in self._left}) if self._left else self
 
     def init(self, train: Ratings, *, seed: int, threads: int) -> _ImplicitState:
         return _ImplicitState(train, self, seed, threads)

@@ -3,15 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import TYPE_CHECKING, ClassVar, Literal, final
+from typing import TYPE_CHECKING, Annotated, ClassVar, Literal, final
 
 import numpy as np
 from pydantic import Field
 
-from hatrix.models.fit import Algorithm, State
+from hatrix.models.fit import Algorithm, State, cores
 from hatrix.models.hyperparameters import InitScale, Patience
 from hatrix.models.mf import normal_rows
-from hatrix.models.model import Factors
+from hatrix.models.model import FactorModel, Factors
+from hatrix.models.signal import NO_SIGNAL, signal_of
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -21,6 +22,12 @@ if TYPE_CHECKING:
 __all__ = ["BPR"]
 
 BINS = 8
+FACTORS = 64
+"""What factors="auto" stands for, where factors help."""
+FEWEST_CANDIDATES, MOST_CANDIDATES, PER_CANDIDATE = 2, 16, 12
+"""How many candidates "auto" stands for, and the directions above noise that call for one of them."""
+STRONG, WEAK = 0.05, 0.02
+"""What regularization="auto" stands for: where "auto" takes few candidates, and otherwise."""
 
 
 @final
@@ -29,8 +36,12 @@ class _State(State):
         from hatrix.kernels.sgd import aligned_rows
         from hatrix.kernels.topk import rows_of
 
-        self.seed, self.threads, self.factors = seed, threads, recipe.factors
+        self.seed, self.threads, self.factors = seed, threads, recipe.count
         self.n_users, self.n_items = len(train.users), len(train.items)
+        self.item_count = train.item_count
+        if not self.factors:
+            self.variables = {}
+            return
         rng = np.random.default_rng(seed)
         self.seen_start, self.seen = rows_of(train.user, train.item, self.n_users)
         mixed = rng.permutation(len(train))
@@ -38,7 +49,7 @@ class _State(State):
         every = np.arange(self.n_items, dtype=np.int32)
         self.pool = train.item if recipe.sampling == "popularity" else every
         rows = [
-            aligned_rows(normal_rows(count, recipe.factors, recipe.init_scale, rng), np.float32)
+            aligned_rows(normal_rows(count, self.factors, recipe.init_scale, rng), np.float32)
             for count in (train.user_count, train.item_count)
         ]
         # What was never seen is not drawn: it would only be pushed down, whatever it is.
@@ -48,8 +59,9 @@ class _State(State):
             "item_factors": rows[1],
             "item_bias": np.zeros(self.n_items, np.float32),
         }
-        self.user_reg = np.full(self.n_users, recipe.regularization, np.float32)
-        self.item_reg = np.full(self.n_items, recipe.regularization, np.float32)
+        penalty = float(recipe.regularization)
+        self.user_reg = np.full(self.n_users, penalty, np.float32)
+        self.item_reg = np.full(self.n_items, penalty, np.float32)
 
     def epoch(self, epoch: int, *, rate: float, bias_reg: float, candidates: int) -> dict[str, float]:
         from hatrix.kernels import bpr, schedule
@@ -89,11 +101,20 @@ class BPR(Algorithm):
     ``learning_rate``, times ``decay`` after each epoch. Factors start normal with standard deviation
     ``init_scale / √factors``, biases at zero; rows without training data stay zero.
 
+    What is left at "auto" depends on the data, and the model's recipe holds it. `hatrix.models.signal` counts the directions
+    of the training part that stand out of chance. ``candidates`` is a twelfth of their number, from 2 to 16: where
+    tastes can hardly be told apart, the best of many candidates is often an item that the user would like, and no
+    negative. ``sampling`` is "adaptive" with more than one candidate, and "uniform" with one. ``regularization`` is 0.05
+    where that leaves fewer than 16 candidates, and 0.02 otherwise. ``factors`` is 64; but if no direction except
+    popularity stands out, it is 0: then an item's score is the logarithm of 1 + its count, the lists are those of
+    `Popular`, and a note of the model says so (H010).
+
     Notes
     -----
     Negatives are drawn inside one of eight bins of items, dealt anew at random in each epoch.
 
-    The defaults were chosen on a validation part of gowalla's training part.
+    The rule was chosen on validation parts of the collection of ``benchmarks/defaults.py``, the other defaults on one of
+    gowalla's training part.
 
     Rendle, Freudenthaler, Gantner, Schmidt-Thieme, "BPR: Bayesian personalized ranking from implicit feedback", UAI
     2009; the adaptive negatives are those of Zhang, Chen, Wang, Yu, "Optimizing top-n collaborative filtering via dynamic
@@ -111,10 +132,8 @@ class BPR(Algorithm):
     name: ClassVar[str] = "bpr"
     task: ClassVar[Literal["rating", "ranking"]] = "ranking"
 
-    factors: int = Field(
-        default=64,
-        ge=1,
-        le=2048,
+    factors: Literal["auto"] | Annotated[int, Field(ge=0, le=2048)] = Field(
+        default="auto",
         description="latent factors per user and item",
         json_schema_extra={"tune": [16, 256, "log"]},
     )
@@ -127,10 +146,8 @@ class BPR(Algorithm):
         json_schema_extra={"tune": [0.01, 0.5, "log"]},
     )
     decay: float = Field(default=0.97, gt=0, le=1, description="factor on the learning rate after each epoch")
-    regularization: float = Field(
-        default=0.02,
-        ge=0,
-        le=100,
+    regularization: Literal["auto"] | Annotated[float, Field(ge=0, le=100)] = Field(
+        default="auto",
         description="weight of the squared factors",
         json_schema_extra={"tune": [0.001, 0.1, "log"]},
     )
@@ -141,13 +158,11 @@ class BPR(Algorithm):
         description="weight of the squared biases",
         json_schema_extra={"tune": [0.001, 0.5, "log"]},
     )
-    sampling: Literal["uniform", "popularity", "adaptive"] = Field(
-        default="adaptive", description="how the items that a user has not are drawn"
+    sampling: Literal["auto", "uniform", "popularity", "adaptive"] = Field(
+        default="auto", description="how the items that a user has not are drawn"
     )
-    candidates: int = Field(
-        default=16,
-        ge=1,
-        le=32,
+    candidates: Literal["auto"] | Annotated[int, Field(ge=1, le=32)] = Field(
+        default="auto",
         description="draws of which sampling=adaptive takes the best",
         json_schema_extra={"tune": [1, 32, "log"]},
     )
@@ -156,18 +171,56 @@ class BPR(Algorithm):
 
     @property
     def rounds(self) -> int:
-        return self.epochs
+        return self.epochs if self.factors else 1
+
+    @property
+    def count(self) -> int:
+        """The number of factors, which a resolved recipe has."""
+        return int(self.factors)
+
+    def resolved(self, train: Ratings) -> BPR:
+        draws = self.sampling in ("auto", "adaptive") and self.candidates == "auto"
+        if not draws and self.factors != "auto":
+            return self._with(FACTORS, MOST_CANDIDATES)
+        found = signal_of(train, most=PER_CANDIDATE * MOST_CANDIDATES, threads=cores())
+        candidates = int(np.clip(round(found.factors / PER_CANDIDATE), FEWEST_CANDIDATES, MOST_CANDIDATES))
+        return self._with(FACTORS if found.helps else 0, candidates)
+
+    def of_model(self, model: FactorModel) -> BPR:
+        return self._with(model.user_factors.shape[1], MOST_CANDIDATES)
+
+    def _with(self, factors: int, candidates: int) -> BPR:
+        """Return the recipe with numbers for what is left at "auto"."""
+        given = self.candidates != "auto"
+        candidates = int(self.candidates) if given else candidates
+        numbers = {
+            "factors": factors,
+            "candidates": candidates,
+            "sampling": "adaptive" if candidates > 1 else "uniform",
+            "regularization": WEAK if given or candidates == MOST_CANDIDATES else STRONG,
+        }
+        left = {name: value for name, value in numbers.items() if getattr(self, name) == "auto"}
+        return self.replace(**left) if left else self
+
+    def remarks(self, left: Algorithm) -> list[str]:
+        return [NO_SIGNAL] if self.factors == 0 and getattr(left, "factors", None) == "auto" else []
 
     def init(self, train: Ratings, *, seed: int, threads: int) -> _State:
         return _State(train, self, seed=seed, threads=threads)
 
     def step(self, state: _State, epoch: int) -> Mapping[str, float]:
+        if not self.factors:
+            return {}
         rate = self.learning_rate * self.decay**epoch
-        candidates = self.candidates if self.sampling == "adaptive" else 1
+        candidates = int(self.candidates) if self.sampling == "adaptive" else 1
         figures = state.epoch(epoch, rate=rate, bias_reg=self.bias_regularization, candidates=candidates)
         return {**figures, "learning_rate": rate}
 
     def finish(self, state: _State) -> Factors:
-        v, k = state.variables, self.factors
+        if not self.factors:
+            bias = np.log1p(state.item_count).astype(np.float32)
+            users, items = (np.zeros((rows, 0), np.float32) for rows in (state.n_users, state.n_items))
+            return Factors(0.0, np.zeros(state.n_users, np.float32), bias, users, items)
+        v, k = state.variables, self.count
         users, items = (np.ascontiguousarray(v[name][:, :k]) for name in ("user_factors", "item_factors"))
         return Factors(0.0, np.zeros(state.n_users, np.float32), v["item_bias"].copy(), users, items)

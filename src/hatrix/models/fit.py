@@ -200,6 +200,10 @@ class Algorithm(BaseModel, ABC):
         found = self.resolved(train)
         return found, tuple(found.remarks(self))
 
+    def of_model(self, model: FactorModel) -> Algorithm:  # noqa: ARG002
+        """The recipe with numbers where it leaves them to the data, for a model that was put together without a fit."""
+        return self
+
     def remarks(self, left: Algorithm) -> list[str]:  # noqa: ARG002
         """Return notes on what `resolved` found, for the model: this recipe is what ``left`` was resolved to."""
         return []

@@ -173,7 +173,11 @@ class Fixed:
     @one_blas_thread()
     def levels(self) -> Matrix:
         """User biases that make the scores of one item comparable between users, where training leaves them open."""
-        if self.model.recipe.name != "bpr" or self.model.user_bias.any():
+        if (
+            self.model.recipe.name != "bpr"
+            or self.model.user_bias.any()
+            or not self.model.user_factors.shape[1]
+        ):
             return self.model.user_bias
         from hatrix.models.pairwise_items import levels
 

@@ -141,6 +141,8 @@ class FactorModel(Answers):
             object.__setattr__(self, name, float(getattr(self, name)))
         for name in ("parts", "merged", "members"):
             object.__setattr__(self, name, MappingProxyType(dict(getattr(self, name))))
+        if self.origin is None:
+            object.__setattr__(self, "recipe", self.recipe.of_model(self))
         arrays = [self.user_bias, self.item_bias, self.user_factors, self.item_factors, *self.parts.values()]
         arrays += [array for bag in self.bags or () for array in bag.arrays]
         for array in (*arrays, *(self.time or ()), *(self.posterior or ()), *(self.days or ())):

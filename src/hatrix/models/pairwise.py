@@ -97,6 +97,8 @@ class _Slopes(NamedTuple):
 
 def pairwise(model: FactorModel, given: Given) -> Row:
     """The row of a new user, or item."""
+    if not model.user_factors.shape[1]:  # the score of an item is the logarithm of 1 + its count
+        return Row(np.log1p(len(given.other)) if given.side == ITEM else 0.0, np.zeros(0))
     if given.side == ITEM:
         from hatrix.models.pairwise_items import pairwise_item
 
@@ -112,6 +114,8 @@ def pairwise_terms(model: FactorModel, given: Given) -> Terms:
     With C_i the curvature of the pairs of item i and g_i their slope, the step from p goes to
     ``(n λ I + Σ C_i)⁻¹ Σ (C_i p + g_i)``.
     """
+    if not model.user_factors.shape[1]:
+        return Terms(np.zeros((1, 1)), np.zeros((1, len(given.other), 1)))
     task, known = _task(model, given)
     each = np.zeros((len(given.other), model.item_factors.shape[1]))
     if task is not None:

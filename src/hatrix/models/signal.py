@@ -31,17 +31,22 @@ __all__ = ["NO_SIGNAL", "Normalisation", "Signal", "damped", "signal_of"]
 
 STEPS = 12
 """Steps of each Lanczos run; `NARROW` of them run side by side, as columns of one block."""
-SHARE = 0.45
+SHARE = 0.35
 """Up to which share of the directions that count may be noise."""
 DEEPEST = 0.3
 """How far below the largest singular value of noise the level of noise is looked for, as a share of it."""
 LEVELS = 400
+OTHERS = 4
+"""How many directions are compared one by one."""
+GAP = 1.2
+"""How much larger a singular value of the dealt matrix is than the next if it belongs to popularity."""
 ROUNDING = 1e-5
 """Below this share of the largest number a Lanczos run has ended: single precision has no more directions."""
 MARGIN = 6.0
 """How far chance moves the largest singular value of noise, in units of its scale by Tracy and Widom."""
-MOST_CELLS = 1 << 26
-ROUNDS, FEW, MANY = 40, 0.002, 0.1
+MOST_CELLS, SPARSE = 1 << 26, 60
+"""The largest table of cells for dealing, in all and per pair; sparser matrices have few pairs that are dealt twice."""
+ROUNDS, FEW, MANY = 16, 0.01, 0.1
 """How often pairs are swapped at most, the share of pairs dealt twice that does no harm, and that which calls for more."""
 NO_SIGNAL = (
     "H010: no direction but popularity stands out of chance in the training ratings, so factors cannot help: the model has "
@@ -96,17 +101,16 @@ class _Spectrum(NamedTuple):
     mass: Floats
     products: int
 
-    @property
-    def second(self) -> float:
-        """The largest singular value but the first, which is that of popularity."""
-        return float(self.value[:, 1].max())
+    def largest(self, apart: int) -> Floats:
+        """Return the largest singular values but the first ``apart``, which are those of popularity."""
+        return np.asarray(self.value[:, apart : apart + OTHERS].max(axis=0))
 
-    def beyond(self, level: Floats) -> Floats:
-        """Return how many singular values but the first are above each level."""
+    def beyond(self, level: Floats, apart: int) -> Floats:
+        """Return how many singular values but the first ``apart`` are above each level."""
         total = np.zeros(len(level))
-        for value, mass in zip(self.value, self.mass, strict=True):
-            upto = np.cumsum(mass[1:]) - mass[1:] / 2
-            total += np.interp(-level, -value[1:], upto, left=0.0, right=mass[1:].sum())
+        for value, mass in zip(self.value[:, apart:], self.mass[:, apart:], strict=True):
+            upto = np.cumsum(mass) - mass / 2
+            total += np.interp(-level, -value, upto, left=0.0, right=mass.sum())
         return total / len(self.value)
 
 
@@ -165,16 +169,19 @@ def signal_of(
     products = real.products + noise.products
     sides = int(np.count_nonzero(train.user_count)), int(np.count_nonzero(train.item_count))
     margin = MARGIN * float(min(sides)) ** (-2 / 3)
-    grid = np.geomspace(1.0, 1e-3, LEVELS) * max(float(real.value[:, 0].max()), noise.second)
-    counts = np.minimum(1 + np.ceil(real.beyond(grid)), min(*sides, most))
-    if not real.second > max(noise.second * (1 + margin), 1e-3 * grid[0]):
-        return Signal(max(noise.second, real.second), 1, False, products, grid, counts)
-    level = np.geomspace(1.0, DEEPEST, LEVELS) * noise.second
-    found, chance = real.beyond(level), noise.beyond(level)
-    last = int(np.argmax(np.append(chance > SHARE * found, True)))
-    at = max(last - 1, 0)
-    seen = int(np.sum(real.value[:, 1:] > level[at], axis=1).max())
-    factors = min(1 + max(int(np.ceil(found[at])), seen), *sides, most)
+    # Popularity takes more than one direction where users have nearly all popular items: so it does in the dealt matrix.
+    highest = noise.largest(0)
+    apart = 1 + int(np.argmax(np.append(highest[1:-1] <= GAP * highest[2:], True)))
+    top, chance_top = real.largest(apart), noise.largest(apart)
+    grid = np.geomspace(1.0, 1e-3, LEVELS) * max(float(real.value[:, 0].max()), float(highest[0]))
+    counts = np.minimum(apart + np.ceil(real.beyond(grid, apart)), min(*sides, most))
+    if not (top > np.maximum((1 + margin) * chance_top, 1e-3 * grid[0])).any():
+        return Signal(float(max(chance_top[0], top[0])), 1, False, products, grid, counts)
+    level = np.geomspace(1.0, DEEPEST, LEVELS) * chance_top[0]
+    found, chance = real.beyond(level, apart), noise.beyond(level, apart)
+    at = int(np.flatnonzero(np.append(True, (chance <= SHARE * found)[1:]))[-1])
+    seen = int(np.sum(real.value[:, apart:] > level[at], axis=1).max())
+    factors = min(apart + max(int(np.ceil(found[at])), seen), *sides, most)
     return Signal(float(level[at]), factors, True, products, grid, counts)
 
 
@@ -187,7 +194,7 @@ def _dealt(user: NDArray[Any], item: NDArray[Any], shape: tuple[int, int]) -> ND
     """
     rng = np.random.default_rng(SEED)
     dealt, cells = item[rng.permutation(len(item))], shape[0] * shape[1]
-    if cells > MOST_CELLS:
+    if cells > MOST_CELLS or cells > SPARSE * len(item):
         return dealt
     row, every = user.astype(np.int64) * shape[1], np.arange(len(user), dtype=np.int32)
     owner = np.full(cells, -1, np.int32)
@@ -260,7 +267,9 @@ def _spectrum(
         square, vectors = np.linalg.eigh(tridiagonal)
         values.append(np.sqrt(np.maximum(square[::-1], 0.0)) * unit)
         masses.append(vectors[0, ::-1] ** 2 * live.sum())
-    value, mass = (np.pad(np.array(rows), ((0, 0), (0, max(0, 2 - steps)))) for rows in (values, masses))
+    value, mass = (
+        np.pad(np.array(rows), ((0, 0), (0, max(0, 3 + OTHERS - steps)))) for rows in (values, masses)
+    )
     return _Spectrum(value, mass, 2 * steps)
 
 

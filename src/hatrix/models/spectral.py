@@ -10,7 +10,7 @@ from pydantic import Field
 
 from hatrix.errors import DataError
 from hatrix.models.fit import Algorithm, State, cores
-from hatrix.models.model import Factors
+from hatrix.models.model import FactorModel, Factors
 from hatrix.models.signal import NO_SIGNAL, Normalisation, damped, signal_of
 
 if TYPE_CHECKING:
@@ -29,6 +29,8 @@ LARGEST_GAIN = 1e4
 """How much more a polynomial may amplify the first direction than the last: single precision has seven digits."""
 MOST_FACTORS = 1024
 """The most factors that "auto" stands for."""
+TINY = 1e-7
+"""How large an item's bias is beside the largest scores, per logarithm of its count."""
 NOISE = 1e-3
 """Singular values below this share of the largest count as zero: they are roundings of single precision."""
 
@@ -138,6 +140,14 @@ def _popular(state: _State) -> Factors:
     )
 
 
+def _for_strangers(
+    users: NDArray[np.float32], items: NDArray[np.float32], count: NDArray[np.int64]
+) -> NDArray[np.float32]:
+    """Return item biases too small to matter beside factors, so that users without any get the most popular items."""
+    largest = [float(np.sqrt(np.einsum("nk,nk->n", rows, rows).max(initial=0.0))) for rows in (users, items)]
+    return np.asarray(TINY * largest[0] * largest[1] * np.log1p(count), np.float32)
+
+
 def _rows(groups: Any, column: NDArray[np.int32], entry: NDArray[np.float32]) -> Sparse:
     from hatrix.kernels.sparse import Sparse
 
@@ -201,7 +211,8 @@ class SpectralMF(Algorithm):
     where ``user_scale = (d_u + offset)^-user_exponent``, and ``f(s) = s^power · exp(sharpness · s / s_1)`` for singular
     values above ``noise``, 0 for the others. Where ``history_exponent`` is the ``item_exponent`` (None says so) the score is
     ``U f(S) V'`` times the items' popularity. A user's factors are a projection of the user's row, and an item's one of
-    its column: new ones need no training.
+    its column: new ones need no training. An item's bias rises with its count and is too small to matter beside factors: users
+    without factors get the most popular items.
 
     Minimises ``‖N - U S V'‖²`` over matrices of rank k, by subspace iteration: an epoch applies a Chebyshev
     polynomial of N'N, and solves for the best vectors in the subspace (Rayleigh-Ritz). The history tells the
@@ -209,7 +220,7 @@ class SpectralMF(Algorithm):
 
     How many directions of N are more than chance depends on the data, from one to more than a thousand. ``noise="auto"``
     compares the spectrum of N with that of the same clicks dealt at random, so that each user and item keeps its count
-    (`hatrix.models.signal`): it is the singular value above which chance accounts for fewer than 45 % of the directions.
+    (`hatrix.models.signal`): it is the singular value above which chance accounts for fewer than 35 % of the directions.
     ``factors="auto"`` is the number of directions above ``noise``, at most 1,024. With more factors than that, the others
     are zero; ``noise=0`` keeps all.
 
@@ -333,10 +344,13 @@ class SpectralMF(Algorithm):
             numbers["factors"] = found.above(float(self.noise))
         return self.replace(**{name: numbers[name] for name in left})
 
+    def of_model(self, model: FactorModel) -> SpectralMF:
+        numbers = {"factors": model.user_factors.shape[1], "noise": 0.0}
+        left = {name: number for name, number in numbers.items() if getattr(self, name) == "auto"}
+        return self.replace(**left) if left else self
+
     def remarks(self, left: Algorithm) -> list[str]:
-        if self.factors == 0 and getattr(left, "factors", None) == "auto":
-            return [NO_SIGNAL]
-        return []
+        return [NO_SIGNAL] if self.factors == 0 and getattr(left, "factors", None) == "auto" else []
 
     def shares_training(self, other: Algorithm) -> bool:
         """Whether they decompose the same matrix, ``other`` to at least as many factors."""
@@ -375,12 +389,13 @@ class SpectralMF(Algorithm):
             )
         reciprocal = np.divide(1.0, values[:k], out=np.zeros(k), where=values[:k] > 0)
         user_scale = damped(state.user_degree, self.offset, self.user_exponent)
+        items = _scaled(vectors, root[:k], damped(degree, 0.0, -self.popularity))
         return Factors(
             0.0,
             np.zeros(len(state.user_degree), np.float32),
-            np.zeros(len(degree), np.float32),
+            _for_strangers(users, items, state.item_count),
             users,
-            _scaled(vectors, root[:k], damped(degree, 0.0, -self.popularity)),
+            items,
             {
                 "projection": _scaled(vectors, inverse[:k], damped(degree, self.offset, history)),
                 "user_projection": _scaled(left, reciprocal, user_scale),
