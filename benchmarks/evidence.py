@@ -2,9 +2,9 @@
 
     python benchmarks/evidence.py [--only ml-100k] [--threads 2]
 
-NDCG@20 of all held-out ratings and of those of 4 and 5, and how many different items are in all lists of ten. Of each data
-set a fifth of each user's ratings is put aside as the test part, which is not looked at; a fifth of the rest is the validation
-part. z is the place of a rating on the scale, from 0 to 1; every weight is divided by its mean.
+NDCG@20 of all held-out ratings and of those of 4 and 5, and how many different items are in all lists of ten. A fifth of
+each user's ratings is put aside as the test part, which is not looked at; a fifth of the rest is the validation part. z is the
+place of a rating on the scale, from 0 to 1; every weight is divided by its mean.
 """
 
 from __future__ import annotations
@@ -35,27 +35,30 @@ for least, low in ((0.1, 0.7), (0.25, 0.6), (0.25, 0.7), (0.25, 0.75), (0.25, 0.
     MAPPINGS[name] = lambda z, least=least, low=low: (z + least, low + (1 - low) * z)
 
 
+def _fitted(mapping: Mapping | None, train: hx.Ratings, threads: int) -> hx.FactorModel:
+    """Fit with another mapping in place of the one that hatrix has; None takes the values as counts."""
+    if mapping is None:
+        return hx.ImplicitALS(evidence="count").fit(train, seed=1, threads=threads, progress=False)
+    low, high = train.scale
+    ours = als.evidence
+    als.evidence = lambda _recipe, value, _scale: mapping((value - low) / (high - low))
+    try:
+        return hx.ImplicitALS(evidence="stars").fit(train, seed=1, threads=threads, progress=False)
+    finally:
+        als.evidence = ours
+
+
 def main() -> None:
     parser = argparse.ArgumentParser()
     parser.add_argument("--only", choices=SETS)
     parser.add_argument("--threads", type=int, default=2)
     options = parser.parse_args()
-    ours = als.evidence
     print(f"{'data':16} {'mapping':34} {'all':>6} {'4 and 5':>8} {'items':>6}")
     for data in (options.only,) if options.only else SETS:
         ratings = hx.datasets.load(data)
         split = hx.split.per_user(hx.split.per_user(ratings, 0.2, seed=42).train, 0.2, seed=0)
-        low, high = ratings.scale
         for name, mapping in MAPPINGS.items():
-            recipe = hx.ImplicitALS(evidence="count" if mapping is None else "stars")
-            if mapping is not None:
-                als.evidence = lambda _recipe, value, _scale, mapping=mapping: mapping(
-                    (value - low) / (high - low)
-                )
-            try:
-                model = recipe.fit(split.train, seed=1, threads=options.threads, progress=False)
-            finally:
-                als.evidence = ours
+            model = _fitted(mapping, split.train, options.threads)
             every, liked = (
                 hx.evaluate_ranking(model, split.test, k=20, relevant_from=least, bootstrap=1)
                 for least in (None, 4)
