@@ -346,6 +346,37 @@ def test_a_new_model_has_its_own_figures(path: Path, tmp_path: Path) -> None:
     assert (first["title"], second["title"]) == ("BiasedMF on films", "Bias on films")
 
 
+def test_a_test_file_that_is_replaced_beside_the_same_model_is_measured_anew(
+    path: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    mapped = []
+    monkeypatch.setattr(
+        "hatrix.app.views.project",
+        lambda _: mapped.append(1) or projection.Projection(np.arange(3), np.zeros((3, 2)), "quick"),
+    )
+    (tmp_path / "model.hatrix").write_bytes(path.read_bytes())
+    client = TestClient(create_app(tmp_path / "model.hatrix"))
+    model, test = hx.load(path), hx.read(path.with_name("test.parquet"))
+    place = tmp_path / "test.parquet"
+    assert "--test" in told(client, "/v1/overview")["untested"]
+    told(client, "/v1/map")
+    for rows in (slice(None), slice(0, len(test) // 2)):  # a file that comes, and another one in its place
+        part = test.take(rows)
+        part.to_frame().to_parquet(tmp_path / "new")
+        (tmp_path / "new").replace(place)
+        assert told(client, "/v1/overview")["tiles"][0]["value"] == f"{hx.evaluate(model, part).rmse:.3f}"
+        assert told(client, "/v1/errors/rows")["count"] == len(part)
+        assert dict(told(client, "/v1/data")["facts"])["Test ratings"] == f"{len(part):,}"
+    facts = {"algorithm": "biased-mf", "seed": model.seed, "n_train": int(model.user_count.sum())}
+    facts |= {"n_test": len(part), "split": "a split of its own"}
+    (tmp_path / "metrics.json").write_text(json.dumps(facts))
+    assert "a split of its own" in told(client, "/v1/overview")["lead"]
+    place.unlink()
+    assert "--test" in told(client, "/v1/overview")["untested"]
+    told(client, "/v1/map")
+    assert mapped == [1]
+
+
 def test_users_who_are_gone_are_not_shown(path: Path) -> None:
     app = create_app(path)
 

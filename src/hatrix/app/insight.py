@@ -12,6 +12,7 @@ import numpy as np
 
 import hatrix
 from hatrix.app.problems import without_places
+from hatrix.app.snapshots import stamp_of
 from hatrix.errors import HatrixError
 from hatrix.evaluation import cautions, findings, ranking_sections, sections
 from hatrix.evaluation.layout import LISTS, Part, Section, Story, Tile
@@ -24,6 +25,7 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     from hatrix.app.live import Served
+    from hatrix.app.snapshots import Stamp
     from hatrix.data.ratings import Ratings
     from hatrix.evaluation.evaluate import Evaluation
     from hatrix.evaluation.measured import Measured
@@ -56,6 +58,14 @@ class Insight:
     def __init__(self, served: Served, test: Path | None) -> None:
         self.served, self.model = served, served.model
         self._file = test
+        self._stamps = self._stamps_now()
+
+    def is_current(self) -> bool:
+        """Whether the test file, and what ``hatrix run`` recorded beside it, are those that this was made for."""
+        return self._stamps == self._stamps_now()
+
+    def _stamps_now(self) -> tuple[Stamp | None, ...]:
+        return () if self._file is None else (stamp_of(self._file), stamp_of(self._file.parent / METRICS))
 
     @property
     def test(self) -> Ratings | None:
@@ -65,7 +75,7 @@ class Insight:
     @cached_property
     def _read(self) -> tuple[Ratings | None, str]:
         """The held-out rows, or None and why there are none."""
-        if self._file is None:
+        if self._file is None or not self._file.exists():
             return None, (
                 "No test ratings are at hand. Serve the folder that hatrix run wrote, with its test.parquet, or name "
                 "a file of ratings that the model was not trained on with --test."

@@ -188,8 +188,7 @@ def create_app(
         live, feedback=lambda served: service.beside(served).feedback, observe=metrics.batch.observe
     )
     if test is None and live.path is not None:
-        beside = live.path.with_name("test.parquet")
-        test = beside if beside.is_file() else None
+        test = live.path.with_name("test.parquet")  # it may come later, or go
     log = AccessLog() if access_log else None
     service = Service(
         live,

@@ -28,7 +28,7 @@ from hatrix.errors import ModelFileError
 if TYPE_CHECKING:
     from hatrix.models.model import FactorModel
 
-__all__ = ["Snapshots", "Stamp", "Taken"]
+__all__ = ["Snapshots", "Stamp", "Taken", "stamp_of"]
 
 AT_ONCE = 1 << 20
 SETTLED = 0.1
@@ -36,6 +36,15 @@ SETTLED = 0.1
 
 Stamp = tuple[int, ...]
 """Where a file lies, its size and its times: another one tells of another content."""
+
+
+def stamp_of(path: Path) -> Stamp | None:
+    """Return the stamp of a file as it is now; None if there is none."""
+    try:
+        found = path.stat()
+    except OSError:
+        return None
+    return found.st_dev, found.st_ino, found.st_size, found.st_mtime_ns, found.st_ctime_ns
 
 
 class Taken(NamedTuple):
@@ -57,11 +66,7 @@ class Snapshots:
 
     def stamp(self) -> Stamp | None:
         """That of the file now; None where there is none."""
-        try:
-            found = self.path.stat()
-        except OSError:
-            return None
-        return found.st_dev, found.st_ino, found.st_size, found.st_mtime_ns, found.st_ctime_ns
+        return stamp_of(self.path)
 
     def take(self) -> Taken:
         """The model in the file: from the copy that another process made of it, or from a new one.

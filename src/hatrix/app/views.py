@@ -33,6 +33,8 @@ WORKING = {
 }
 TAKING_TURNS = ("overview", "errors", "rows")
 """Parts that are made from one evaluation."""
+OF_MODEL = ("map",)
+"""Parts that do not depend on the test file, and stay when it is replaced."""
 FRESH = {"Cache-Control": "no-cache"}
 
 Make = Callable[[Insight], dict[str, Any]]
@@ -162,7 +164,10 @@ def _gone(ask: Ask) -> Callable[[Any], bool]:
 
 
 class Insights:
-    """What was worked out for the models served lately: each part once, in a thread that gives way to requests."""
+    """What was worked out for the models served lately: each part once, in a thread that gives way to requests.
+
+    When the test file is replaced, what depends on it is worked out again.
+    """
 
     def __init__(self) -> None:
         self._lock = threading.Lock()
@@ -189,11 +194,18 @@ class Insights:
     def _of(self, ask: Ask) -> _Kept:
         served = ask.served
         with self._lock:
-            if served.version not in self._kept:
-                self._kept[served.version] = _Kept(Insight(served, ask.service.test), threading.Lock(), {})
+            kept = self._kept.get(served.version)
+            if kept is None or not kept.insight.is_current():
+                parts = (
+                    {}
+                    if kept is None
+                    else {name: kept.parts[name] for name in OF_MODEL if name in kept.parts}
+                )
+                kept = _Kept(Insight(served, ask.service.test), threading.Lock(), parts)
+                self._kept[served.version] = kept
                 for old in list(self._kept)[:-KEPT]:
                     del self._kept[old]
-            return self._kept[served.version]
+            return kept
 
     def _part(self, kept: _Kept, name: str, work: Callable[[], Any]) -> Future[Any]:
         with self._lock:
