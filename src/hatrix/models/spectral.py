@@ -211,8 +211,8 @@ class SpectralMF(Algorithm):
     where ``user_scale = (d_u + offset)^-user_exponent``, and ``f(s) = s^power · exp(sharpness · s / s_1)`` for singular
     values above ``noise``, 0 for the others. Where ``history_exponent`` is the ``item_exponent`` (None says so) the score is
     ``U f(S) V'`` times the items' popularity. A user's factors are a projection of the user's row, and an item's one of
-    its column: new ones need no training. An item's bias rises with its count and is too small to matter beside factors: users
-    without factors get the most popular items.
+    its column: new ones need no training. An item's bias rises with its count and is too small to matter beside factors:
+    users without factors get the most popular items.
 
     Minimises ``‖N - U S V'‖²`` over matrices of rank k, by subspace iteration: an epoch applies a Chebyshev
     polynomial of N'N, and solves for the best vectors in the subspace (Rayleigh-Ritz). The history tells the
