@@ -3,8 +3,8 @@
     python benchmarks/evidence.py [--only ml-100k] [--threads 2]
 
 NDCG@20 of all held-out ratings and of those of 4 and 5, and how many different items are in all lists of ten. A fifth of
-each user's ratings is put aside as the test part, which is not looked at; a fifth of the rest is the validation part. z is the
-place of a rating on the scale, from 0 to 1; every weight is divided by its mean.
+each user's ratings is put aside as the test part, which is not looked at; a fifth of the rest is the validation part. The
+place z of a rating on the scale is from 0 to 1; every weight is divided by its mean.
 """
 
 from __future__ import annotations

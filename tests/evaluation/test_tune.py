@@ -10,6 +10,7 @@ import sys
 import time
 
 import numpy as np
+import pandas as pd
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -174,19 +175,93 @@ def test_files_that_are_no_studies_are_refused_and_left_alone(parts, tmp_path):
         hx.tune(RECIPE, parts.train, trials=1, study=broken)
 
 
-def test_recipes_that_can_be_finished_anew_share_a_training(parts):
-    result = hx.tune(hx.SpectralMF(factors=8), parts.train, trials=17, refit=False)
+def test_each_trial_is_a_training_that_is_finished_several_times(parts, monkeypatch):
+    trainings, resolvings = [], []
+    train, resolved = hx.SpectralMF.train, hx.SpectralMF.resolved
+    monkeypatch.setattr(
+        hx.SpectralMF,
+        "train",
+        lambda self, *given, **how: trainings.append(self) or train(self, *given, **how),
+    )
+    monkeypatch.setattr(
+        hx.SpectralMF,
+        "resolved",
+        lambda self, data: resolvings.append("auto" in dict(self).values()) or resolved(self, data),
+    )
+    result = hx.tune(hx.SpectralMF(), parts.train, trials=9, refit=False)
     assert result.metric == "valid_ndcg"
-    assert result.trials["shared"].tolist() == [bool(n % 8) for n in range(17)]
-    for first in (0, 8):
-        block = result.trials[first : first + 8]
-        assert block["offset"].nunique() == 1
-        assert block["sharpness"].nunique() > 4
+    assert len(result.trials) == len(trainings) == len({str(one) for one in trainings}) == 9
+    assert sum(resolvings) == 1  # for all trials
+    assert not result.trials["shared"].any()
+    assert result.trials["finishes"].tolist() == [1] + [8] * 8
+    assert result.trials["factors"][1:].nunique() == result.trials["offset"].nunique() - 1 == 8
     top = result.trials.loc[result.trials["value"].idxmax()]
+    monkeypatch.undo()
     held = hx.split.random(parts.train, 0.1, seed=SEED)
     alone = result.best.fit(held.train, held.test, seed=SEED, progress=False)
     assert alone.history["valid_ndcg"].iloc[-1] == pytest.approx(top["value"], rel=1e-6)
-    assert result.best.epochs == 2
+    assert result.best.epochs == hx.SpectralMF().epochs
+
+
+def test_late_hyper_parameters_alone_need_one_training(parts):
+    result = hx.tune(
+        hx.SpectralMF(factors=8),
+        parts.train,
+        trials=4,
+        space={"power": (0.0, 2.0), "popularity": (0.0, 1.0)},
+        refit=False,
+    )
+    assert result.trials["shared"].tolist() == [False, True, True, True]
+
+
+def test_interrupted_and_continued_finishes_are_the_same(parts, tmp_path):
+    whole = hx.tune(hx.SpectralMF(), parts.train, trials=6, refit=False)
+    for trials in (1, 3, 6):
+        result = hx.tune(
+            hx.SpectralMF(), parts.train, trials=trials, study=tmp_path / "study.db", refit=False
+        )
+    drop = ["seconds"]
+    pd.testing.assert_frame_equal(result.trials.drop(columns=drop), whole.trials.drop(columns=drop))
+    assert result.best == whole.best
+
+
+def test_the_recipe_given_is_tried_in_full_and_nothing_worse_is_returned(parts):
+    """A trial that looks settled early must not stand for the recipe: here it gets better late."""
+    slow = hx.BiasedMF(factors=4, epochs=40, learning_rate=0.004)
+    result = hx.tune(slow, parts.train, trials=3, space={"regularization": (5.0, 50.0)}, refit=False)
+    held = hx.split.random(parts.train, 0.1, seed=SEED)
+    course = slow.fit(held.train, held.test, seed=SEED, progress=False).history["valid_rmse"]
+    assert result.trials["value"][0] == course.min()
+    assert result.trials["epochs"][0] == 1 + course.to_numpy().argmin()
+    assert result.value <= course.iloc[-1]
+    assert result.gain.value >= 0
+    assert result.best.regularization == slow.regularization
+
+
+def test_a_default_outside_of_the_ranges_is_tried_too(parts):
+    recipe = hx.SpectralMF(noise=0.9)
+    result = hx.tune(
+        recipe, parts.train, trials=2, space={"noise": (0.1, 0.2), "factors": (30, 40)}, refit=False
+    )
+    assert result.trials["noise"][0] == 0.9
+    assert (
+        result.trials["factors"][0]
+        == recipe.resolved(hx.split.random(parts.train, 0.1, seed=SEED).train).factors
+    )
+
+
+def test_the_gain_is_that_of_both_recipes_user_by_user(found, parts):
+    held = hx.split.random(parts.train, 0.1, seed=SEED)
+    figures = []
+    for recipe in (RECIPE, found.best):
+        model = recipe.replace(patience=None).fit(held.train, seed=SEED, progress=False)
+        figures.append(hx.evaluate(model, held.test).rmse)
+    assert found.gain.value == pytest.approx(figures[0] - figures[1], abs=1e-6)
+    assert found.gain.low < found.gain.value < found.gain.high
+    assert found.to_dict()["gain"]["value"] == found.gain.value
+    clicks = hx.tune(hx.BPR(factors=4, epochs=6), parts.train, trials=3, refit=False)
+    assert clicks.gain.value >= 0
+    assert clicks.value - clicks.trials["value"][0] <= clicks.gain.value + 1e-9
 
 
 def test_clicks_are_searched_by_their_ranking(parts):
@@ -266,7 +341,9 @@ def test_declared_ranges_hold_the_defaults_and_stay_within_the_bounds(name, part
     for knob, one in ranges.declared(recipe).items():
         for end in (one.low, one.high):
             recipe.replace(**{knob: int(end) if one.whole else end})
-        assert one.holds(getattr(started, knob)), knob
+        own = getattr(started, knob)
+        assert one.holds(own) or own == 0, knob  # no factors where only popularity stands out
+        assert one.holds(one.nearest(own)), knob
 
 
 def test_what_is_given_by_hand_keeps_its_value():
@@ -298,7 +375,8 @@ def test_spaces_that_make_no_sense_are_refused(parts, space, message):
 def test_a_list_of_two_numbers_is_no_range(parts, tmp_path):
     lists, ends = {"factors": [2, 8]}, {"factors": (2, 8)}
     result = hx.tune(RECIPE, parts.train, trials=8, space=lists, refit=False, study=tmp_path / "study.db")
-    assert set(result.trials["factors"]) == {2, 8}
+    assert result.trials["factors"][0] == RECIPE.factors
+    assert set(result.trials["factors"][1:]) == {2, 8}
     assert ranges.given(RECIPE, result.to_dict()["space"]) == result.space
     assert ranges.given(RECIPE, ends)["factors"].plain() == (2, 8)
     with pytest.raises(ParameterError, match="its space"):
@@ -308,9 +386,12 @@ def test_a_list_of_two_numbers_is_no_range(parts, tmp_path):
 def test_choices_are_searched(parts):
     space = {"schedule": ["constant", "adaptive"], "factors": [2, 4, 8], "decay": (0.8, 1.0)}
     result = hx.tune(RECIPE, parts.train, trials=8, space=space, refit=False)
-    assert set(result.trials["schedule"]) <= {"constant", "adaptive"}
+    assert (
+        result.trials["schedule"][0] == RECIPE.schedule
+    )  # the recipe as it is, wherever the others are searched
+    assert set(result.trials["schedule"][1:]) <= {"constant", "adaptive"}
     assert set(result.trials["factors"]) <= {2, 4, 8}
-    assert result.best.schedule in space["schedule"]
+    assert result.best.schedule in (RECIPE.schedule, *space["schedule"])
     result.chart("schedule").to_dict()
 
 
@@ -332,7 +413,8 @@ def test_the_edge_of_what_is_possible_is_no_edge_of_a_range():
 
 
 def test_a_best_value_at_the_edge_is_told(parts):
-    result = hx.tune(RECIPE, parts.train, trials=15, space={"learning_rate": (1e-4, 2e-3)}, refit=False)
+    slow = RECIPE.replace(learning_rate=1e-4)
+    result = hx.tune(slow, parts.train, trials=15, space={"learning_rate": (1e-4, 2e-3)}, refit=False)
     assert any(word.startswith("H005: the best learning_rate") for word in result.warnings)
     assert any(
         word.startswith("H005: the best trial was best after its last epoch") for word in result.warnings

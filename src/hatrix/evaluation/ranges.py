@@ -6,6 +6,8 @@ import math
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any, Literal, NamedTuple
 
+import numpy as np
+
 from hatrix._checks import is_number
 from hatrix.errors import ParameterError
 from hatrix.models.hyperparameters import bounds, kinds
@@ -48,6 +50,29 @@ class Range(NamedTuple):
         if self.choices or self.whole:
             return value
         return min(max(float(f"{value:.3g}"), self.low), self.high)
+
+    def draw(self, rng: np.random.Generator, near: Any = None) -> Any:
+        """Draw a value at random; with ``near``, close to that one: within about a tenth of the range."""
+        if self.choices:
+            return self.choices[int(rng.integers(len(self.choices)))]
+        low, high = self._place(self.low), self._place(self.high)
+        at = rng.uniform(low, high)
+        if near is not None and self.holds(near):
+            at = min(max(self._place(float(near)) + 0.1 * (high - low) * rng.normal(), low), high)
+        value = math.exp(at) if self.log else at
+        return round(value) if self.whole else self.short(value)
+
+    def nearest(self, value: Any) -> Any:
+        """Return the value that can be suggested and is closest to one outside of the range; None if there is none."""
+        if self.holds(value):
+            return value
+        if self.choices or not isinstance(value, Real):
+            return None
+        return (
+            int(self.low if value < self.low else self.high)
+            if self.whole
+            else min(max(value, self.low), self.high)
+        )
 
     def holds(self, value: Any) -> bool:
         """Whether a value can be suggested."""

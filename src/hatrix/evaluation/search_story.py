@@ -296,6 +296,11 @@ def found_in_words(result: Tuning) -> str:
     gain = "" if math.isnan(start) else f", from {start:.4f} with the recipe as given"
     if start == result.value:
         gain = ", which is that of the recipe as given: no other was better"
+    elif result.gain is not None and math.isfinite(result.gain.low):
+        gain += (
+            f": better by {result.gain.value:.4f}, and with 95 % confidence by {result.gain.low:.4f} to "
+            f"{result.gain.high:.4f} on users like these"
+        )
     name = search_charts.title_of(result.metric)
     return (
         f"The best of {len(result.trials):,} trials has a {name} of {result.value:.4f}{gain}. It is the best of "

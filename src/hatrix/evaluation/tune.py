@@ -18,6 +18,7 @@ from hatrix.data.ratings import Ratings
 from hatrix.data.split import Split
 from hatrix.errors import DataError, DivergenceError, ParameterError
 from hatrix.evaluation import cautions, ranges
+from hatrix.evaluation.paired import Difference, Sums, compared
 from hatrix.evaluation.ranges import Range
 from hatrix.evaluation.study import Study, claimed_study
 from hatrix.models import SEED
@@ -35,9 +36,10 @@ if TYPE_CHECKING:
 
 __all__ = ["Tuning", "tune"]
 
-SHARING = 8
-"""Trials in a row that share a training, where recipes can be finished anew."""
-PATIENCE = 5
+FINISHES = 8
+"""How often each training is finished anew, where recipes can be."""
+PATIENCE, PATIENT = 5, 5
+"""Epochs without a better validation that end a trial: at least so many, and the recipe's epochs over the second."""
 MOST_RANKED = 8192
 """Users of the held-out part whose lists are validated."""
 
@@ -59,7 +61,8 @@ class Tuning:
     trials
         A row for each trial: ``number``, ``state`` (complete; pruned, as it was worse than half of the others at the
         same epoch; or failed, as training diverged or the values do not go together), ``value``, ``epochs`` (the best),
-        ``seconds``, ``shared`` (whether it needed no training of its own), and the values tried.
+        ``seconds``, ``shared`` (whether it needed no training of its own), ``finishes`` (how many models its training was
+        finished to; the best counts), and the values tried.
     space
         Where each hyper-parameter was searched.
     start
@@ -72,6 +75,11 @@ class Tuning:
         What else deserves to be known.
     interrupted
         Whether Ctrl-C ended the search before all trials were made.
+    gain
+        By how much ``best`` is better than ``start`` on the validation ratings, with a 95 % interval and the chance p of a
+        difference as large where there is none (`hatrix.evaluation.paired`); positive is better. The interval knows
+        nothing of the choice among the trials. None if the search was stopped, or the recipe as given failed or
+        had no time to end.
     origin
         The calls that made the training ratings, for reports; None if they are not known.
     options
@@ -92,6 +100,7 @@ class Tuning:
     n_valid: int
     notes: tuple[str, ...] = field(default=())
     interrupted: bool = False
+    gain: Difference | None = None
     origin: Origin | None = field(default=None, repr=False)
     options: Mapping[str, str | None] = field(default_factory=dict, repr=False)
 
@@ -121,6 +130,7 @@ class Tuning:
             "metric": self.metric,
             "value": self.value,
             "start": float(self.trials["value"].iloc[0]),
+            "gain": None if self.gain is None else self.gain._asdict(),
             "space": {name: one.plain() for name, one in self.space.items()},
             "trials": {str(state): int(count) for state, count in states.items()},
             "seed": self.seed,
@@ -141,9 +151,8 @@ class Tuning:
 
     def __repr__(self) -> str:
         found = ", ".join(f"{name}={value!r}" for name, value in self.values.items())
-        return (
-            f"Tuning({self.best.name}: {self.metric} {self.value:.4f} of {len(self.trials)} trials, {found})"
-        )
+        gain = "" if self.gain is None else f", better by {self.gain.value:.4f} than the recipe given"
+        return f"Tuning({self.best.name}: {self.metric} {self.value:.4f} of {len(self.trials)} trials{gain}, {found})"
 
 
 @remembered(skip=2)
@@ -164,8 +173,11 @@ def tune(
 ) -> Tuning:
     """Search hyper-parameters of a recipe on a part held out of the training ratings.
 
-    The first trial is the recipe as it is. Each is validated after every epoch; recipes with ``patience`` stop after
-    as many epochs without a better validation (by default 5), and their best epoch counts.
+    The first trial is the recipe as it is, for all of its epochs; what is found is never worse on the validation ratings.
+    Trials are validated after every epoch; later ones of recipes with ``patience`` stop after as many epochs without a
+    better validation (by default a fifth of the recipe's epochs, and at least 5), and the best epoch counts. What the
+    recipe leaves to the data ("auto") is resolved once, for all trials, and again when the best is fitted to all of
+    ``train``.
 
     Parameters
     ----------
@@ -215,8 +227,8 @@ def tune(
     Notes
     -----
     Optuna's sampler: Bergstra et al., "Algorithms for hyper-parameter optimization", NeurIPS 2011. Pruning by the
-    median: Golovin et al., "Google Vizier", KDD 2017. Recipes that can finish a training in several ways
-    (`Algorithm.late`) train once for every eight trials.
+    median: Golovin et al., "Google Vizier", KDD 2017. Where a recipe can finish a training in several ways
+    (`Algorithm.late`), each trial is a training of its own, finished eight times; its best model counts.
 
     Examples
     --------
@@ -271,8 +283,10 @@ class _Search:
         fields = type(recipe).model_fields
         self.shares = bool(recipe.late & set(self.space))
         self.stops = "patience" in fields and "epochs" in fields and not self.shares
-        self.patience = getattr(recipe, "patience", None) or PATIENCE
+        self.patience = getattr(recipe, "patience", None) or max(PATIENCE, recipe.rounds // PATIENT)
         self.base = recipe.replace(patience=None) if "patience" in fields else recipe
+        # Once for all trials; what is returned leaves to the data what the recipe does.
+        self.started: Algorithm = self.base.resolved(self.part)
         self.study = Study(
             study,
             self._marks(),
@@ -316,38 +330,36 @@ class _Search:
         return time.perf_counter() > self.deadline
 
     def _trial(self) -> None:
-        trial = self.study.ask(self._fixed())
-        values = {name: one.suggest(trial, name) for name, one in self.space.items()}
+        first = not self.study.trials
+        own = {name: getattr(self.started, name) for name in self.space}
+        fixed = {name: one.nearest(own[name]) for name, one in self.space.items()} if first else {}
+        trial = self.study.ask({name: value for name, value in fixed.items() if value is not None})
+        suggested = {name: one.suggest(trial, name) for name, one in self.space.items()}
+        values = own if first else suggested
         started = time.perf_counter()
         try:
-            value = self._measure(trial, self.base.replace(**values))
+            value, values = self._measure(trial, values, first)
         except (DivergenceError, ParameterError) as error:
             trial.set_user_attr("failed", str(error))
             value = None
-        first = not any(one.value is not None for one in self.study.trials)
-        if self.interrupted or (self.cut and not first):  # half a trial tells nothing
+        none_yet = not any(one.value is not None for one in self.study.trials)
+        if self.interrupted or (self.cut and not none_yet):  # half a trial tells nothing
             return
+        other = {name: value for name, value in values.items() if value != suggested[name]}
+        trial.set_user_attr("values", other)
         trial.set_user_attr("seconds", time.perf_counter() - started)
         trial.set_user_attr("cut", self.cut)
         self.study.tell(trial, value, keep=not self.cut)
 
-    def _fixed(self) -> dict[str, Any]:
-        """What the next trial has to take: the recipe's own values at first, or those of a training to be shared."""
-        done = self.study.trials
-        if not done:
-            recipe = self.recipe.resolved(self.part)
-            own = {name: getattr(recipe, name) for name in self.space}
-            return {name: value for name, value in own.items() if self.space[name].holds(value)}
-        if self.shares and len(done) % SHARING:
-            first = done[len(done) - len(done) % SHARING]
-            return {name: value for name, value in first.params.items() if name not in self.recipe.late}
-        return {}
-
-    def _measure(self, trial: Any, recipe: Algorithm) -> float | None:
-        """The validation figure of a recipe; None where the trial was pruned."""
+    def _measure(
+        self, trial: Any, values: dict[str, Any], first: bool
+    ) -> tuple[float | None, dict[str, Any]]:
+        """The validation figure of a trial, None if it was pruned; and the values that gave it."""
         if self.shares:
-            return self._finished(trial, recipe)
+            return self._finished(trial, values, first)
+        recipe = self.started.replace(**values)
         best, best_epoch, last, pruned = math.inf, 0, math.nan, False
+        patience = getattr(self.recipe, "patience", None) if first else self.patience
 
         def watch(row: Mapping[str, float]) -> bool:
             nonlocal best, best_epoch, last, pruned
@@ -355,20 +367,22 @@ class _Search:
             if last < best:
                 best, best_epoch = last, epoch
             trial.report(self.sign * best, epoch)
-            pruned = self.prune and epoch < recipe.rounds and trial.should_prune()
-            settled = pruned or (self.stops and epoch - best_epoch >= self.patience) or epoch == recipe.rounds
+            pruned = self.prune and not first and epoch < recipe.rounds and trial.should_prune()
+            stops = self.stops and patience is not None and epoch - best_epoch >= patience
+            settled = pruned or stops or epoch == recipe.rounds
             self.cut = not settled and self._is_late()
             return settled or self.cut
 
         trained = recipe.train(self.part, self.valid, seed=self.seed, threads=self.threads, after_epoch=watch)
         self.interrupted = trained.interrupted
         trial.set_user_attr("epochs", best_epoch)
-        return None if pruned else self.sign * (best if self.stops or self.cut else last)
+        return (None if pruned else self.sign * (best if self.stops or self.cut else last)), values
 
-    def _finished(self, trial: Any, recipe: Algorithm) -> float:
-        """The figure of a recipe that may share a training."""
+    def _finished(self, trial: Any, values: dict[str, Any], first: bool) -> tuple[float, dict[str, Any]]:
+        """The best figure of several ways to finish one training, and the values that gave it."""
         from hatrix.models.validation import validate
 
+        recipe = self.started.replace(**values)
         shared = self.trained is not None and recipe.shares_training(self.trained.recipe)
         if not shared:
             self.trained = None  # before another takes its memory
@@ -377,9 +391,42 @@ class _Search:
         assert self.trained is not None
         trial.set_user_attr("shared", shared)
         trial.set_user_attr("epochs", recipe.rounds)
-        model = self.trained.finish(recipe)
-        assert model.seen is not None
-        return validate(model, model.seen, self.valid, threads=self.threads)[1]
+        loss, best, done = math.inf, values, 0
+        for changed in [values] if first else self._ways(trial.number, values):
+            model = self.trained.finish(
+                self.started.replace(**(changed(best) if callable(changed) else changed))
+            )
+            assert model.seen is not None
+            done += 1
+            found = self.sign * validate(model, model.seen, self.valid, threads=self.threads)[1]
+            if found < loss:
+                loss, best = found, {name: getattr(model.recipe, name) for name in values}
+            if self._is_late():
+                break
+        trial.set_user_attr("finishes", done)
+        return self.sign * loss, best
+
+    def _ways(self, number: int, values: dict[str, Any]) -> Iterator[Any]:
+        """Values to finish a training with: those suggested, those of the best trial, and others drawn at random.
+
+        Every second draw is near the best values of this training so far.
+        """
+        rng = np.random.default_rng((self.seed, number))
+        late = {name: one for name, one in self.space.items() if name in self.recipe.late}
+        yield values
+        known = [trial for trial in self.study.trials if trial.value is not None]
+        if known:
+            top = min(known, key=lambda trial: self.sign * float(trial.value or 0.0))
+            yield values | {name: value for name, value in self._values(top).items() if name in late}
+        for place in range(FINISHES - 1 - bool(known)):
+            near = place % 2 == 1
+
+            def changed(best: dict[str, Any], near: bool = near) -> dict[str, Any]:
+                return best | {
+                    name: one.draw(rng, best[name] if near else None) for name, one in late.items()
+                }
+
+            yield changed
 
     def result(self, refit: bool, progress: bool) -> Tuning:
         """What was found; the best recipe fitted to all ratings."""
@@ -395,8 +442,16 @@ class _Search:
         loss, top = min(complete, key=lambda pair: pair[0])  # the first of equals
         epochs = int(top.user_attrs["epochs"])
         values = self._values(top)
-        best = self.base.replace(**(values | ({"epochs": epochs} if self.stops else {})))
-        self.trained = None
+        changes = values | ({"epochs": epochs} if self.stops else {})
+        best, self.trained = self.base.replace(**changes), None
+        cut = any(
+            trial.user_attrs.get("cut") for trial in self.study.trials
+        )  # the recipe as given, before its last epoch
+        gain = None if self.interrupted or cut else self._gain(changes)
+        if gain is not None and gain.value < 0:  # a schedule that depends on the number of epochs may do that
+            best, gain, epochs = self.base, Difference(0.0, 0.0, 0.0, 1.0), self.base.rounds
+            values = {name: getattr(self.started, name) for name in self.space}
+            loss = next(self.sign * trial.value for trial in self.study.trials if trial.value is not None)
         model = None
         if refit:
             model = best.fit(self.train, seed=self.seed, threads=self.threads, progress=progress)
@@ -418,8 +473,37 @@ class _Search:
             len(self.valid),
             tuple(notes),
             self.interrupted,
+            gain,
             self.train.origin,
         )
+
+    def _gain(self, changes: Mapping[str, Any]) -> Difference | None:
+        """By how much changes make the recipe better on the validation ratings; None if the recipe as given fails."""
+        changed = self.started.replace(**changes)
+        if changed == self.started:
+            return Difference(0.0, 0.0, 0.0, 1.0)
+        try:
+            sums = [self._sums(one) for one in (changed, self.started)]
+        except (DivergenceError, ParameterError):
+            return None
+        return compared(*(sums if self.sign < 0 else reversed(sums)))
+
+    def _sums(self, recipe: Algorithm) -> Sums:
+        """What each user adds to the validation figure of a recipe."""
+        from hatrix.models.validation import ndcg_of_users
+
+        model = recipe.fit(self.part, seed=self.seed, threads=self.threads, progress=False)
+        assert model.seen is not None
+        total, numbers = np.zeros(len(self.valid.users)), np.zeros(len(self.valid.users))
+        if self.sign < 0:
+            users, found = ndcg_of_users(model, model.seen, self.valid, threads=self.threads)
+            return Sums(found, np.ones(len(users)))
+        for part in self.valid.slices():
+            piece = self.valid.take(part)
+            error = model.predict_rows(*model.rows_of(piece), times=piece.time, clip=True) - piece.value
+            total += np.bincount(piece.user, error**2, len(total))
+            numbers += np.bincount(piece.user, minlength=len(total))
+        return Sums(total, numbers, root=True)
 
     def _table(self) -> pd.DataFrame:
         import pandas as pd
@@ -441,12 +525,14 @@ class _Search:
                 "epochs": int(said.get("epochs", 0)),
                 "seconds": said.get("seconds", math.nan),
                 "shared": bool(said.get("shared", False)),
+                "finishes": int(said.get("finishes", 1)),
             }
-            rows.append(row | self._values(trial))
+            rows.append(row | {name: _in_short(value) for name, value in self._values(trial).items()})
         return pd.DataFrame(rows)
 
     def _values(self, trial: Any) -> dict[str, Any]:
-        return {name: one.short(trial.params[name]) for name, one in self.space.items()}
+        suggested = {name: one.short(trial.params[name]) for name, one in self.space.items()}
+        return suggested | dict(trial.user_attrs.get("values", {}))
 
     def _warnings(self, values: Mapping[str, Any], epochs: int) -> Iterator[str]:
         if shared := cautions.shared_pairs(self.part, self.valid):
@@ -455,7 +541,7 @@ class _Search:
                 "H001", f"{words}, so the search learns them by heart: leave them out of one of the parts"
             )
         for name, one in self.space.items():
-            if end := one.edge(values[name]):
+            if one.holds(values[name]) and (end := one.edge(values[name])):
                 side = f"below {one.low:g}" if end == "low" else f"above {one.high:g}"
                 words = f"the best {name}, {values[name]:.4g}, lies at the edge of its range ({one})"
                 yield cautions.caution("H005", f"{words}: look {side} too")
@@ -464,6 +550,10 @@ class _Search:
                 "H005",
                 f"the best trial was best after its last epoch, {epochs}: allow more with epochs={2 * epochs}",
             )
+
+
+def _in_short(value: Any) -> Any:
+    return float(f"{value:.3g}") if isinstance(value, float) else value
 
 
 def _of_some_users(valid: Ratings, seed: int) -> Ratings:

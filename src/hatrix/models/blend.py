@@ -17,7 +17,7 @@ from hatrix.models.fit import Algorithm, Checkpoint, State, thread_count
 from hatrix.models.model import SHARED, UNFINISHED, FactorModel, Factors
 from hatrix.models.predictive import Pairs
 from hatrix.models.recommender import Part
-from hatrix.models.validation import RANKED, ndcg
+from hatrix.models.validation import RANKED, ndcg_of_users
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -310,7 +310,7 @@ def _best_ndcg(models: Sequence[FactorModel], held: Ratings, threads: int) -> tu
         weights = [share * unit for share, unit in zip(shares, units, strict=True)]
         model = composed(Blend(parts, weights=(*weights, 0.0)), members)
         assert first.seen is not None
-        return ndcg(model, first.seen, held, threads)
+        return float(ndcg_of_users(model, first.seen, held, threads=threads)[1].mean())
 
     alone = [quality(row) for row in np.eye(len(models)).tolist()]
     best = int(np.argmax(alone))

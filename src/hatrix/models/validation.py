@@ -14,11 +14,13 @@ from hatrix.data.ratings import Ratings
 from hatrix.errors import DataError, ParameterError
 
 if TYPE_CHECKING:
+    from numpy.typing import NDArray
+
     from hatrix.models.fit import Algorithm
     from hatrix.models.model import FactorModel
     from hatrix.models.seen import Seen
 
-__all__ = ["RANKED", "hold_out", "ndcg", "refuse_dislikes", "validate"]
+__all__ = ["RANKED", "hold_out", "ndcg_of_users", "refuse_dislikes", "validate"]
 
 RANKED = 20
 """Length of the lists that models which rank are validated on."""
@@ -113,7 +115,7 @@ def hold_out(
 def validate(model: FactorModel, seen: Seen, valid: Ratings, *, threads: int) -> tuple[str, float]:
     """Name and value of the figure: RMSE of the clipped predictions, or mean NDCG@20 of a model that ranks."""
     if model.task == "ranking":
-        return "valid_ndcg", ndcg(model, seen, valid, threads)
+        return "valid_ndcg", float(ndcg_of_users(model, seen, valid, threads=threads)[1].mean())
     total = 0.0
     for part in valid.slices():
         piece = valid.take(part)
@@ -122,8 +124,10 @@ def validate(model: FactorModel, seen: Seen, valid: Ratings, *, threads: int) ->
     return "valid_rmse", float(np.sqrt(total / len(valid)))
 
 
-def ndcg(model: FactorModel, seen: Seen, valid: Ratings, threads: int) -> float:
-    """Mean over the users of the validation part, all items ranked but those they trained on."""
+def ndcg_of_users(
+    model: FactorModel, seen: Seen, valid: Ratings, *, threads: int
+) -> tuple[NDArray[np.int64], NDArray[np.float64]]:
+    """Return the users of the validation part and the NDCG@20 of each, all items ranked but those they trained on."""
     from hatrix.kernels import ranks, topk
 
     user, item = model.rows_of(valid)
@@ -149,4 +153,4 @@ def ndcg(model: FactorModel, seen: Seen, valid: Ratings, threads: int) -> float:
         )
         let_go(seen.item, slice(seen.start[users[first]], seen.start[users[last - 1] + 1]))
         found[part] = ranks.hits(lists, begin[first : last + 1], held)
-    return float(ranks.discounted_gain(found, np.diff(begin)).mean())
+    return users, ranks.discounted_gain(found, np.diff(begin))
