@@ -484,7 +484,6 @@ def test_counts_that_are_not_finite_never_become_ratings(wrong):
         (hx.ALS, {"bias_regularization": -1.0}),
         (hx.ALS, {"nu": 1.5}),
         (hx.ALS, {"regularization": float("nan")}),
-        (hx.ALS, {"init_scale": 0.0}),
         (hx.ImplicitALS, {"alpha": 0.0}),
         (hx.ImplicitALS, {"alpha": "automatic"}),
         (hx.ImplicitALS, {"alpha": None}),

@@ -150,7 +150,7 @@ def test_als_gives_the_row_that_a_sweep_gives(changes, side, fitted):
 @pytest.mark.parametrize("alpha0", [None, 0.1])
 @pytest.mark.parametrize("side", [USER, ITEM])
 def test_implicit_als_minimises_its_objective_over_all_items(alpha0, side, fitted):
-    model = fitted("implicit-als", alpha0=alpha0)
+    model = fitted("implicit-als", alpha0=alpha0, evidence="count")
     recipe, weightless = model.recipe, 1.0 if alpha0 is None else alpha0
     rows = (model.item_factors if side == USER else model.user_factors).astype(float)
     if side == USER:

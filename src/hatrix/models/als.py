@@ -611,15 +611,27 @@ class ImplicitALS(Algorithm):
         return graded._with(_by_rule(train, graded)) if graded._left else graded
 
     def with_weights(self, n: int, cells: int, mean: float) -> ImplicitALS:
-        """What is left at "auto" worked out for n counts in so many cells, by the mean of their values."""
+        """What is left at "auto" worked out for n counts in so many cells, by the mean of their values.
+
+        Raises
+        ------
+        DataError
+            If the values are to be read as ratings: their mean says nothing then.
+        """
+        if self.evidence in ("stars", "signed"):
+            raise DataError(f"evidence={self.evidence!r} is not available here: give evidence='count'")
         counted = self.replace(evidence="count")
         return counted._with(_weights(n, cells, mean))
 
     def of_model(self, model: FactorModel) -> ImplicitALS:
+        graded = self.replace(evidence=self._read_on(model.scale)) if self.evidence == "auto" else self
+        if not graded._left:
+            return graded
         cells = np.count_nonzero(model.user_count) * np.count_nonzero(model.item_count)
-        seen = model.seen
-        mean = 1.0 if seen is None or not len(seen.value) else float(np.mean(seen.value))
-        return self.with_weights(max(int(model.user_count.sum()), 1), max(int(cells), 1), mean)
+        seen, mean = model.seen, 1.0
+        if seen is not None and len(seen.value):
+            mean = float(evidence(graded, seen.value, model.scale)[0].mean())
+        return graded._with(_weights(max(int(model.user_count.sum()), 1), max(int(cells), 1), mean))
 
     @property
     def _left(self) -> list[str]:
