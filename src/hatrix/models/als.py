@@ -452,6 +452,7 @@ class ImplicitALS(Algorithm):
     name: ClassVar[str] = "implicit-als"
     out_of_core: ClassVar[bool] = True
     task: ClassVar[Literal["rating", "ranking"]] = "ranking"
+    weighs_by_value: ClassVar[bool] = True
 
     factors: int = Field(
         default=64,
