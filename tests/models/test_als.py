@@ -453,7 +453,7 @@ def test_a_checkpoint_of_other_data_is_told_by_the_data(tmp_path):
 @pytest.mark.parametrize("wrong", [0.0, -1.0])
 def test_counts_that_are_not_above_zero_are_refused(wrong):
     ratings = hx.Ratings.from_columns([1, 1, 2], [1, 2, 1], [1.0, wrong, 3.0])
-    with pytest.raises(DataError, match=r"a value is 0: .* above 0|1 of the 3 .* are below 0, the lowest -1"):
+    with pytest.raises(DataError, match=r"1 of the 3 .* (are 0, .* above 0|below 0, the lowest -1)"):
         hx.ImplicitALS(evidence="count", factors=2).fit(ratings)
 
 

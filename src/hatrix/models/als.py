@@ -536,6 +536,7 @@ class ImplicitALS(Algorithm):
     out_of_core: ClassVar[bool] = True
     task: ClassVar[Literal["rating", "ranking"]] = "ranking"
     before: ClassVar[Mapping[str, Any]] = {"evidence": "count"}
+    weighs_by_value: ClassVar[bool] = True
 
     factors: int = Field(
         default=64,

@@ -78,6 +78,8 @@ class Algorithm(BaseModel, ABC):
     task: ClassVar[Literal["rating", "ranking"]] = "rating"
     out_of_core: ClassVar[bool] = False
     """Whether it can train on ratings on disk, a part of them in memory at a time."""
+    weighs_by_value: ClassVar[bool] = False
+    """Whether the value of a rating is its weight, so that a rating of 0 says nothing and is refused."""
     late: ClassVar[frozenset[str]] = frozenset()
     """Hyper-parameters that only `finish` reads: recipes that differ in these alone can share a training."""
     usual_factors: ClassVar[int] = 0
@@ -371,7 +373,7 @@ class _Loop:
         refuse_dislikes(recipe, train)
         self.train, self.valid = hold_out(recipe, train, valid, seed)
         if isinstance(valid, Ratings):
-            refuse_dislikes(recipe, valid, "validation ratings")
+            refuse_dislikes(recipe, valid, "validation ratings", trained=False)
         self.patience: int | None = getattr(recipe, "patience", None)
         if self.patience is not None and self.valid is None:
             raise ParameterError(

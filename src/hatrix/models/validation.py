@@ -35,8 +35,10 @@ RANKED_BYTES = 100
 """Memory per rating of a validation part of lists."""
 
 
-def refuse_dislikes(recipe: Algorithm, ratings: Ratings, what: str = "training ratings") -> None:
-    """Refuse values below 0 for an algorithm that ranks, and warn of zeros.
+def refuse_dislikes(
+    recipe: Algorithm, ratings: Ratings, what: str = "training ratings", *, trained: bool = True
+) -> None:
+    """Refuse values below 0 for an algorithm that ranks, and warn of zeros, or refuse them where they are weights.
 
     Such algorithms take each rating as a sign that the user likes the item, so a dislike would count as a like. A negative
     value is always a dislike. A 0 may be the lowest star of a scale, or mean that nothing happened; only the user knows.
@@ -45,7 +47,8 @@ def refuse_dislikes(recipe: Algorithm, ratings: Ratings, what: str = "training r
     Raises
     ------
     DataError
-        If a value is below 0.
+        If a value is below 0, or is 0 and the algorithm weighs ratings by their values. (Ratings that are not
+        ``trained`` on, but validated on, have no weight.)
     """
     if recipe.knows_dislikes(ratings.scale):
         return
@@ -61,6 +64,11 @@ def refuse_dislikes(recipe: Algorithm, ratings: Ratings, what: str = "training r
             f"{below:,} of the {len(ratings):,} {what} are below 0, the lowest {lowest:g}, and {recipe.name} takes every "
             "row as a sign that the user likes the item, so dislikes would be recommended: it needs values from 0 up. Leave "
             "those rows out, or fit an algorithm that predicts ratings, such as biased-mf"
+        )
+    if zeros and trained and recipe.weighs_by_value:
+        raise DataError(
+            f"{zeros:,} of the {len(ratings):,} {what} are 0, and {recipe.name} takes counts, or other confidences, above "
+            "0: leave those rows out"
         )
     if zeros:
         warnings.warn(
