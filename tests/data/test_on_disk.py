@@ -274,9 +274,23 @@ lines = st.lists(
 )
 
 
-@settings(deadline=None, max_examples=25, suppress_health_check=[HealthCheck.function_scoped_fixture])
-@given(lines, st.booleans(), st.booleans(), st.integers(1, 4))
+any_lines = given(lines, st.booleans(), st.booleans(), st.integers(1, 4))
+
+
+@settings(max_examples=8, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@any_lines
 def test_any_lines(tmp_path, rows, timed, rated, parts):
+    the_same_in_parts(tmp_path, rows, timed, rated, parts)
+
+
+@pytest.mark.campaign
+@settings(max_examples=100, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@any_lines
+def test_many_lines(tmp_path, rows, timed, rated, parts):
+    the_same_in_parts(tmp_path, rows, timed, rated, parts)
+
+
+def the_same_in_parts(tmp_path, rows, timed, rated, parts):
     header = ["user", "item", *(["rating"] if rated else []), *(["time"] if timed else [])]
     records = [(u, i, *([r] if rated else []), *([t] if timed else [])) for u, i, r, t in rows]
     folder = tmp_path / str(uuid.uuid4())

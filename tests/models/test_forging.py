@@ -29,9 +29,9 @@ def campaign(mutations: int, seed: int, timeout: int) -> dict[str, int]:
 
 
 def test_mutated_models_are_refused_or_answer():
-    found = campaign(240, 1, 500)
-    assert found["loaded"] > 30
-    assert found["answers"] > 500
+    found = campaign(60, 1, 500)
+    assert found["loaded"] > 8
+    assert found["answers"] > 130
 
 
 @pytest.mark.campaign
