@@ -34,6 +34,7 @@ CODES = {
     "H007": "training failed",
     "H008": "a fitted model was trained on other data",
     "H009": "chains of posterior draws disagree",
+    "H010": "a sampler has not converged",
 }
 OLDER = 0.6
 """Share of (test, train) pairs of ratings with the test one first; a split that ignores time has a half."""

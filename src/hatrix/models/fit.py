@@ -166,6 +166,10 @@ class Algorithm(BaseModel, ABC):
     def finish(self, state: Any) -> Factors:
         """The learned arrays: contiguous, unpadded, in id order, and no views of the state."""
 
+    def remarks(self, history: Sequence[Mapping[str, float]]) -> tuple[str, ...]:  # noqa: ARG002
+        """Notes for the model on how its training went."""
+        return ()
+
     @property
     @abstractmethod
     def rounds(self) -> int:
@@ -482,9 +486,8 @@ class _Loop:
 
     def model(self, factors: Factors, recipe: Algorithm, *, history: bool = True) -> FactorModel:
         rows, seen = (self.history, self.seen) if history else (None, None)
-        return model_of(
-            recipe, self.train, factors, seed=self.seed, history=rows, notes=self.notes, seen=seen
-        )
+        notes = [*self.notes, *(recipe.remarks(self.history) if history else ())]
+        return model_of(recipe, self.train, factors, seed=self.seed, history=rows, notes=notes, seen=seen)
 
     @cached_property
     def seen(self) -> Seen:
