@@ -431,7 +431,7 @@ def test_the_draws_kept_are_those_of_their_epochs():
     state, noise = recipe.init(ratings, seed=2, threads=1), []
     for epoch in range(20):
         recipe.step(state, epoch)
-        noise.append(state.variables["noise"][0] ** -0.5)
+        noise.append(state.variables["noise"][0] ** -0.5 * state.unit)
     assert recipe.fit(ratings, seed=2).posterior.noise.tolist() == [noise[n] for n in (7, 11, 15, 19)]
     thin = recipe.replace(thinning=3)
     assert thin.fit(ratings, seed=2).posterior.noise.tolist() == [noise[n] for n in (6, 9, 12, 15)]
