@@ -67,7 +67,7 @@ def test_what_does_not_vary_has_no_figures():
     assert np.isnan(effective_size(np.ones((2, 50))))
 
 
-RECIPE = hx.BayesianMF(factors=2, epochs=130, burn_in=30, draws=100)
+RECIPE = hx.BayesianMF(likelihood="gaussian", factors=2, epochs=130, burn_in=30, draws=100)
 
 
 @pytest.fixture(scope="module")

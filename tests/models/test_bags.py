@@ -18,7 +18,7 @@ from hatrix.models.fields import attributes
 from hatrix.models.terms import Given
 
 ALL = ("user", "item", "user_attributes", "item_attributes", "rated", "raters")
-SHORT = {"factors": 2, "epochs": 40, "burn_in": 20, "draws": 8, "fields": ALL}
+SHORT = {"likelihood": "gaussian", "factors": 2, "epochs": 40, "burn_in": 20, "draws": 8, "fields": ALL}
 
 
 def made(seed=0, users=90, items=60, density=0.4):
@@ -209,7 +209,7 @@ def test_a_training_user_folds_in_to_the_conditional_row_in_expectation(ratings,
 @pytest.mark.parametrize("likelihood", ["gaussian", "ordinal"])
 def test_training_rows_fold_in_to_what_the_chain_says_of_them(likelihood, noise, ratings):
     """A draw given all else is one more step of the chain: means over draws agree, and not without the bags."""
-    recipe = hx.BayesianMF(**(SHORT | {"epochs": 320, "draws": 150}), noise=noise, likelihood=likelihood)
+    recipe = hx.BayesianMF(**(SHORT | {"epochs": 320, "draws": 150, "likelihood": likelihood}), noise=noise)
     model = recipe.fit(ratings, seed=2)
     bare = replace(model, bags=None)
     with_bags, without = [], []
@@ -332,7 +332,7 @@ def test_a_cold_item_with_genres_is_foretold_better_than_by_the_bias_of_users(li
 @pytest.mark.parametrize("fields", [ALL, (*ALL, "time")])
 def test_the_parts_add_up_to_the_score(fields, likelihood, ratings):
     timed = replace(ratings, time=np.arange(len(ratings)) % 5 * 86_400 * 7)
-    model = hx.BayesianMF(**(SHORT | {"fields": fields}), likelihood=likelihood).fit(timed, seed=1)
+    model = hx.BayesianMF(**(SHORT | {"fields": fields, "likelihood": likelihood})).fit(timed, seed=1)
     new = model.fold_in({3: 5.0, 8: 1.0}, attributes={"job": "cook", "age": 20})
     cold = model.fold_in({}, attributes={"job": "cook"})
     late = model.update(news(model))
@@ -441,7 +441,7 @@ def test_an_updated_model_foretells_nearly_as_well_as_one_fitted_again():
     rng = np.random.default_rng(0)
     late = (rng.random(len(ratings)) < 0.15) | (ratings.user >= 230) | (ratings.item >= 75)
     test = late & (rng.random(len(ratings)) < 0.4)
-    recipe = hx.BayesianMF(factors=3, epochs=80, draws=20, fields=ALL)
+    recipe = hx.BayesianMF(factors=3, epochs=80, draws=20, fields=ALL, likelihood="gaussian")
     old, anew = recipe.fit(ratings.take(~late), seed=0), recipe.fit(ratings.take(~test), seed=0)
     updated = old.update(ratings.take(late & ~test))
     labels = ratings.users.decode(ratings.user[test]), ratings.items.decode(ratings.item[test])

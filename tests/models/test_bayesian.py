@@ -39,7 +39,7 @@ class Joint:
         self.rng, self.ordinal = np.random.default_rng(seed), recipe.likelihood == "ordinal"
         self.by_user = recipe.noise == "user"
         self.v, self.size, self.epoch = self.state.variables, recipe.factors + 1, 0
-        self.state.mean = 0.0 if self.ordinal else 0.5
+        self.state.mean = 0.0  # the sampler sees ratings less their mean
         self.fields = {
             name: (rows, naive.rows_of_normal_wishart if name in ("own.0", "own.1") else naive.rows_of_normal_gamma)
             for name, rows in self.v.items()
@@ -427,11 +427,11 @@ def test_what_is_drawn_in_an_epoch_has_a_stream_of_its_own(monkeypatch):
 
 def test_the_draws_kept_are_those_of_their_epochs():
     ratings = tiny([1.0, 2.0, 3.0])
-    recipe = hx.BayesianMF(factors=1, epochs=20, burn_in=4, draws=4)
+    recipe = hx.BayesianMF(likelihood="gaussian", init_scale=1.0, factors=1, epochs=20, burn_in=4, draws=4)
     state, noise = recipe.init(ratings, seed=2, threads=1), []
     for epoch in range(20):
         recipe.step(state, epoch)
-        noise.append(state.variables["noise"][0] ** -0.5)
+        noise.append(state.variables["noise"][0] ** -0.5 * state.unit)
     assert recipe.fit(ratings, seed=2).posterior.noise.tolist() == [noise[n] for n in (7, 11, 15, 19)]
     thin = recipe.replace(thinning=3)
     assert thin.fit(ratings, seed=2).posterior.noise.tolist() == [noise[n] for n in (6, 9, 12, 15)]

@@ -27,7 +27,7 @@ SMALL = {
     "bpr": {"epochs": 8, "factors": 12},
     "popular": {},
     "spectral-mf": {"factors": 12},
-    "bayesian-mf": {"epochs": 30, "burn_in": 4, "draws": 5, "factors": 4},
+    "bayesian-mf": {"likelihood": "gaussian", "epochs": 30, "burn_in": 4, "draws": 5, "factors": 4},
 }
 RECIPES = {name: algorithm(name)(**SMALL[name]) for name in ALGORITHMS}
 ARRAYS = ("user_bias", "item_bias", "user_factors", "item_factors")

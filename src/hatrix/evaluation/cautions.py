@@ -43,6 +43,7 @@ CODES = {
     "H009": "chains of posterior draws disagree",
     "H010": "factors cannot help on these data",
     "H011": "a model's lists are worse than those of Popular",
+    "H012": "a sampler has not converged",
 }
 OLDER = 0.6
 """Share of (test, train) pairs of ratings with the test one first; a split that ignores time has a half."""

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import warnings
-from collections.abc import Mapping
-from typing import TYPE_CHECKING, Any, ClassVar, Literal, NamedTuple, final
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Literal, NamedTuple, final
 
 import numpy as np
 from pydantic import Field, model_validator
@@ -33,6 +33,13 @@ FieldName = Literal[
 USERS, ITEMS, TIMES = 0, 1, 2
 MOST_LEVELS = 50
 """As many distinct ratings have probabilities of their own."""
+FEWEST, FEW, DENSE = 3, 10, 20
+"""An ordered probit is the likelihood of so few distinct ratings, or of a few more if there are fewer ratings for each user
+and item than `DENSE`."""
+STARTS = {"gaussian": 1.0, "ordinal": 1.0, "sparse": 0.3}
+"""The scale of the rows at the start; "sparse" is that of a normal likelihood for sparse data."""
+LEAST_QUARTER, MOST_DRIFT = 5, 0.02
+"""A chain of fewer iterations tells nothing of its convergence; a training error that drifts further has not settled."""
 LEVELLED = 2000
 """Pairs of a user and an item that tell how often the intervals of stars cover."""
 FIRST_SPREAD = 0.3
@@ -66,6 +73,7 @@ class _State(State):
         self.size = recipe.factors + 1
         self.lanes = padded(self.size)
         self.user, self.item, self.ordinal = train.user, train.item, recipe.likelihood == "ordinal"
+        scale = STARTS["gaussian"] if recipe.init_scale == "auto" else float(recipe.init_scale)
         # Centred and divided in double precision: the kernels then see the same numbers for ratings of any scale.
         self.unit = 1.0 if self.ordinal else unit_of(train)
         self.mean = 0.0 if self.ordinal else train.mean
@@ -89,9 +97,7 @@ class _State(State):
 
         rng, v = np.random.default_rng(seed), {}
         for side in range(3):
-            v[f"own.{side}"] = rows(
-                counts[side], 0.0 if side == TIMES else recipe.init_scale / recipe.factors**0.5
-            )
+            v[f"own.{side}"] = rows(counts[side], 0.0 if side == TIMES else scale / recipe.factors**0.5)
             v[f"sum.{side}"] = padded_rows(v[f"own.{side}"])
             v[f"kept.{side}"] = np.zeros((counts[side], recipe.draws, self.size), np.float32)
             for number, bag in enumerate(self.sides[side].bags if side < TIMES else []):
@@ -435,10 +441,16 @@ class BayesianMF(Algorithm):
     posterior: blocks of ``factors + 1`` numbers at a time, from sums over the ratings of a row that serve every
     field of its side (`hatrix.kernels.gibbs`).
 
-    The first ``burn_in`` epochs are not used. Of the others, ``draws`` are kept, evenly spread; ``thinning`` keeps
-    every so-many-th instead, until there are ``draws``. A model's biases and factors are its draws side by side, and
-    predictions are means over them. A cold row has the draws of its prior. Own rows start normal with standard
-    deviation ``init_scale / √factors``, biases of days with 0.3, all else at zero.
+    ``likelihood="auto"`` is "ordinal" for two or three distinct ratings, and for up to 10 where there are fewer than 20
+    ratings for each user and item, and "gaussian" otherwise. An ``init_scale`` of "auto" is 1, or 0.3 for such sparse
+    data with a normal likelihood, where large rows at the start take long to shrink.
+
+    The first ``burn_in`` epochs are not used. Of the others, ``draws`` are kept, evenly spread; ``thinning`` keeps every
+    so-many-th instead, until there are ``draws``. A model's biases and factors are its draws side by side, and
+    predictions are means over them. If the training error still changes by more than 2 % from the first quarter of the
+    iterations after the burn-in to the last, a note of the model (H012) says that it has not converged. A cold row has
+    the draws of its prior. Own rows start normal with standard deviation ``init_scale / √factors``, biases of days with
+    0.3, all else at zero.
 
     Notes
     -----
@@ -473,8 +485,8 @@ class BayesianMF(Algorithm):
     thinning: int | None = Field(
         default=None, ge=1, description="keep every so-many-th draw; without it, spread them evenly"
     )
-    likelihood: Literal["gaussian", "ordinal"] = Field(
-        default="gaussian", description="of a rating given its score: normal, or ordered probit for stars"
+    likelihood: Literal["auto", "gaussian", "ordinal"] = Field(
+        default="auto", description="of a rating given its score: normal, or ordered probit for stars"
     )
     noise: Literal["user", "common"] = Field(
         default="user", description="of ratings around their scores: each user's own, or one for all"
@@ -486,8 +498,8 @@ class BayesianMF(Algorithm):
     time_bin: float = Field(
         default=7.0, gt=0, le=100_000, description="width of a bin of the field time, in days"
     )
-    init_scale: float = Field(
-        default=1.0, gt=0, le=100, description="standard deviation at the start, times √factors"
+    init_scale: Literal["auto"] | Annotated[float, Field(gt=0, le=100)] = Field(
+        default="auto", description="standard deviation at the start, times √factors"
     )
 
     @model_validator(mode="after")
@@ -506,6 +518,32 @@ class BayesianMF(Algorithm):
     @property
     def rounds(self) -> int:
         return self.epochs
+
+    def resolved(self, train: Ratings) -> BayesianMF:
+        rows = np.count_nonzero(train.user_count) + np.count_nonzero(train.item_count)
+        sparse = len(train) < DENSE * rows
+        likelihood = self.likelihood
+        if likelihood == "auto":
+            few = len(np.unique(train.value))
+            ordinal = 2 <= few <= FEWEST or (sparse and 2 <= few <= FEW)
+            likelihood = "ordinal" if ordinal else "gaussian"
+        start = self.init_scale
+        if start == "auto":
+            start = STARTS["sparse"] if sparse and likelihood == "gaussian" else STARTS[likelihood]
+        return self.replace(likelihood=likelihood, init_scale=start)
+
+    def verdicts(self, history: Sequence[Mapping[str, float]]) -> tuple[str, ...]:
+        after = np.array([row["train_mse"] for row in history[self.burn_in :]]) ** 0.5
+        quarter = len(after) // 4
+        if quarter < LEAST_QUARTER or not after[-quarter:].mean() > 0:
+            return ()
+        drift = float(after[:quarter].mean() / after[-quarter:].mean() - 1)
+        if abs(drift) <= MOST_DRIFT:
+            return ()
+        return (
+            f"H012: the sampler has not converged: from the first quarter of the {len(after)} iterations after the burn-in "
+            f"to the last, the training error changed by {drift:.1%}; give more epochs and a longer burn_in",
+        )
 
     def init(self, train: Ratings, *, seed: int, threads: int) -> _State:
         return _State(train, self, seed=seed, threads=threads)

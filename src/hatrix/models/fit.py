@@ -222,6 +222,10 @@ class Algorithm(BaseModel, ABC):
     def finish(self, state: Any) -> Factors:
         """The learned arrays: contiguous, unpadded, in id order, and no views of the state."""
 
+    def verdicts(self, history: Sequence[Mapping[str, float]]) -> tuple[str, ...]:  # noqa: ARG002
+        """Return notes for the model on how its training went."""
+        return ()
+
     @property
     @abstractmethod
     def rounds(self) -> int:
@@ -556,7 +560,7 @@ class _Loop:
             factors,
             seed=self.seed,
             history=rows,
-            notes=self.notes,
+            notes=[*self.notes, *(recipe.verdicts(self.history) if history else ())],
             seen=seen,
             resolving=self.resolving,
         )

@@ -175,6 +175,8 @@ def intervals(
     calibrated posterior takes the level that held-out ratings called for.
     """
     posterior = posterior_of(model, "intervals")
+    if model.origin is not None:  # the level was told by rows that were trained
+        posterior = posterior._replace(nominal=np.zeros(0))
     if not (isinstance(level, Real) and 0 < level < 1):
         raise ParameterError(f"interval is {level!r}: give a probability between 0 and 1, such as 0.9")
     level = posterior.level(float(level))
