@@ -9,10 +9,11 @@ import numpy as np
 from pydantic import Field, model_validator
 
 from hatrix.errors import DataError
-from hatrix.models.fit import Algorithm, State
+from hatrix.models.fit import Algorithm, State, cores
 from hatrix.models.hyperparameters import InitScale, Patience, Sweeps
 from hatrix.models.mf import normal_rows
 from hatrix.models.model import FactorModel, Factors
+from hatrix.models.signal import signal_of
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -21,6 +22,8 @@ if TYPE_CHECKING:
 
 __all__ = ["ALS", "ImplicitALS", "confidence", "pulls"]
 
+FACTORS = 64
+"""The most factors that "auto" stands for."""
 LIGHTEST, HEAVIEST = 1e-12, 1e12
 HEAVIEST_ALPHA = 1e6
 
@@ -57,12 +60,12 @@ class _State(State):
     ) -> None:
         from hatrix.kernels.tiles import padded_rows
 
-        self.threads, self.factors = threads, recipe.factors
+        self.threads, self.factors = threads, int(recipe.factors)
         self.by_user, self.by_item = (
             _entries(train, side, weight, target, threads) for side in ("user", "item")
         )
         rng, counts = np.random.default_rng(seed), (train.user_count, train.item_count)
-        rows = [normal_rows(count, recipe.factors, recipe.init_scale, rng) for count in counts]
+        rows = [normal_rows(count, self.factors, recipe.init_scale, rng) for count in counts]
         if getattr(recipe, "nonnegative", False):
             rows = [np.abs(drawn) for drawn in rows]
         self.variables = {
@@ -321,7 +324,7 @@ def _refuse_what_is_not_above_zero(value: NDArray[np.float64]) -> None:
         )
 
 
-def _by_rule(train: Ratings) -> dict[str, float]:
+def _by_rule(train: Ratings) -> dict[str, Any]:
     """What "auto" stands for: the docstring of `ImplicitALS` has the equations."""
     for part in train.slices(train.value):
         _refuse_what_is_not_above_zero(train.value[part])
@@ -329,10 +332,15 @@ def _by_rule(train: Ratings) -> dict[str, float]:
     return _weights(len(train), int(cells), train.mean)
 
 
-def _weights(n: int, cells: int, mean: float) -> dict[str, float]:
+def _weights(n: int, cells: int, mean: float) -> dict[str, Any]:
     root = float(np.sqrt(n / cells))
     alpha = min(1 / mean, HEAVIEST_ALPHA)
-    return {"alpha": alpha, "alpha0": root / 2, "regularization": 0.07 / (1 + 1 / (2 * root))}
+    return {
+        "factors": FACTORS,
+        "alpha": alpha,
+        "alpha0": root / 2,
+        "regularization": 0.07 / (1 + 1 / (2 * root)),
+    }
 
 
 @final
@@ -429,7 +437,8 @@ class ImplicitALS(Algorithm):
 
         alpha = 1 / m        alpha0 = √d / 2        regularization = 0.07 / (1 + 1 / (2 √d))
 
-    each by itself, whatever the others are.
+    each by itself, whatever the others are. ``factors`` is the number of directions of the training part that stand out of
+    chance (`hatrix.models.signal`), at most 64, and 1 if only popularity does. Ratings on disk and on Spark get 64.
 
     Notes
     -----
@@ -453,10 +462,8 @@ class ImplicitALS(Algorithm):
     out_of_core: ClassVar[bool] = True
     task: ClassVar[Literal["rating", "ranking"]] = "ranking"
 
-    factors: int = Field(
-        default=64,
-        ge=1,
-        le=2048,
+    factors: Literal["auto"] | Annotated[int, Field(ge=1, le=2048)] = Field(
+        default="auto",
         description="latent factors per user and item",
         json_schema_extra={"tune": [16, 512, "log"]},
     )
@@ -500,23 +507,33 @@ class ImplicitALS(Algorithm):
         return self.epochs
 
     def resolved(self, train: Ratings) -> ImplicitALS:
-        return self._with(_by_rule(train)) if self._left else self
+        if not self._left:
+            return self
+        rule = _by_rule(train)
+        if self.factors == "auto" and train.disk is None:
+            found = signal_of(train, most=FACTORS, threads=cores())
+            rule["factors"] = found.factors if found.helps else 1
+        return self._with(rule)
 
     def with_weights(self, n: int, cells: int, mean: float) -> ImplicitALS:
-        """What is left at "auto" worked out for n ratings in so many cells, by the mean of their values."""
+        """What is left at "auto" worked out for n ratings in so many cells, by the mean of their values; 64 factors."""
         return self._with(_weights(n, cells, mean))
 
     def of_model(self, model: FactorModel) -> ImplicitALS:
         cells = np.count_nonzero(model.user_count) * np.count_nonzero(model.item_count)
         seen = model.seen
         mean = 1.0 if seen is None or not len(seen.value) else float(np.mean(seen.value))
-        return self.with_weights(max(int(model.user_count.sum()), 1), max(int(cells), 1), mean)
+        width = model.user_factors.shape[1]
+        recipe = self.replace(factors=width) if self.factors == "auto" and width else self
+        return recipe.with_weights(max(int(model.user_count.sum()), 1), max(int(cells), 1), mean)
 
     @property
     def _left(self) -> list[str]:
-        return [name for name in ("alpha", "alpha0", "regularization") if getattr(self, name) == "auto"]
+        return [
+            name for name in ("factors", "alpha", "alpha0", "regularization") if getattr(self, name) == "auto"
+        ]
 
-    def _with(self, rule: Mapping[str, float]) -> ImplicitALS:
+    def _with(self, rule: Mapping[str, Any]) -> ImplicitALS:
         return self.replace(**{name: rule[name] for name in self._left}) if self._left else self
 
     def init(self, train: Ratings, *, seed: int, threads: int) -> _ImplicitState:

@@ -261,7 +261,7 @@ class _Work:
     def learned(self) -> list[Learned]:
         """Both sides on this machine, brought here when first wanted."""
         if self._learned is None:
-            k, sides = self.recipe.factors, zip(SIDES, (self.rows.users, self.rows.items), strict=True)
+            k, sides = int(self.recipe.factors), zip(SIDES, (self.rows.users, self.rows.items), strict=True)
             self._learned = [gathering.room_for(self.scratch, name, side.n, k) for name, side in sides]
             for frame, into in zip(self.frames, self._learned, strict=True):
                 gathering.gather(frame, into)
