@@ -24,6 +24,8 @@ __all__ = ["ALS", "ImplicitALS", "confidence", "pulls"]
 
 FACTORS = 64
 """The most factors that "auto" stands for."""
+MOST_DIRECTIONS = 1024
+"""How many directions above noise are counted at most."""
 LIGHTEST, HEAVIEST = 1e-12, 1e12
 HEAVIEST_ALPHA = 1e6
 
@@ -437,13 +439,16 @@ class ImplicitALS(Algorithm):
 
         alpha = 1 / m        alpha0 = √d / 2        regularization = 0.07 / (1 + 1 / (2 √d))
 
-    each by itself, whatever the others are. ``factors`` is the number of directions of the training part that stand out of
-    chance (`hatrix.models.signal`), at most 64, and 1 if only popularity does. Ratings on disk and on Spark get 64.
+    Where ``factors`` is left to the data, too, the number k of directions of the training part that stand out of chance is
+    counted (`hatrix.models.signal`), up to 1,024: ``factors`` is k, at most 64, and the regularization that is left is
+    ``0.03 min(1, 40 / k)^0.7``. The directions of ratings on disk and on Spark are not counted: these get 64 factors and the
+    regularization above.
 
     Notes
     -----
-    The rule was found on validation parts of the training parts of gowalla, where one cell in 2000 is seen, and of
-    MovieLens, where one in 20 to 40 is: no three numbers suit both (``benchmarks/defaults.py``).
+    The rule for alpha and alpha0 was found on validation parts of the training parts of gowalla, where one cell in 2000 is seen,
+    and of MovieLens, where one in 20 to 40 is; that for factors and regularization on parts of the collection of
+    ``benchmarks/defaults.py``.
 
     Hu, Koren, Volinsky, "Collaborative filtering for implicit feedback datasets", ICDM 2008; Takács, Pilászy, Tikk,
     "Applications of the conjugate gradient method for implicit feedback collaborative filtering", RecSys 2011; Rendle et
@@ -511,8 +516,9 @@ class ImplicitALS(Algorithm):
             return self
         rule = _by_rule(train)
         if self.factors == "auto" and train.disk is None:
-            found = signal_of(train, most=FACTORS, threads=cores())
-            rule["factors"] = found.factors if found.helps else 1
+            found = signal_of(train, most=MOST_DIRECTIONS, threads=cores())
+            rule["factors"] = min(found.factors, FACTORS) if found.helps else 1
+            rule["regularization"] = 0.03 * min(1.0, (40 / found.factors) ** 0.7)
         return self._with(rule)
 
     def with_weights(self, n: int, cells: int, mean: float) -> ImplicitALS:
