@@ -446,8 +446,8 @@ class ImplicitALS(Algorithm):
 
     Notes
     -----
-    The rule for alpha and alpha0 was found on validation parts of the training parts of gowalla, where one cell in 2000 is seen,
-    and of MovieLens, where one in 20 to 40 is; that for factors and regularization on parts of the collection of
+    The rule for alpha and alpha0 was found on validation parts of the training parts of gowalla, where one cell in 2000 is
+    seen, and of MovieLens, where one in 20 to 40 is; that for factors and regularization on parts of the collection of
     ``benchmarks/defaults.py``.
 
     Hu, Koren, Volinsky, "Collaborative filtering for implicit feedback datasets", ICDM 2008; Takács, Pilászy, Tikk,
