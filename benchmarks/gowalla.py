@@ -17,22 +17,25 @@ import numpy as np
 
 import hatrix as hx
 
+OLD = {"epochs": 2, "power": 0.0, "noise": 0.0}
+"""The filter that these settings were chosen with; today's defaults have another."""
 MODELS = {
     "popular": hx.Popular(),
-    "bpr-64": hx.BPR(factors=64, candidates=32, learning_rate=0.15, regularization=0.02),
+    "bpr-64": hx.BPR(factors=64, sampling="adaptive", candidates=32, learning_rate=0.15, regularization=0.02),
     "implicit-als-64": hx.ImplicitALS(
         factors=64, alpha=1.0, alpha0=0.0082, regularization=0.000184, nu=1.63, init_scale=0.0084, epochs=3
     ),
     "implicit-als-256": hx.ImplicitALS(
         factors=256, alpha=1.0, alpha0=0.02, regularization=0.013, nu=0.75, epochs=4
     ),
-    "spectral-mf-64": hx.SpectralMF(factors=64, offset=20.0, sharpness=0.0, popularity=0.5),
-    "spectral-mf-256": hx.SpectralMF(factors=256, offset=5.0, sharpness=1.0, popularity=0.4),
-    "spectral-mf-512": hx.SpectralMF(factors=512),
-    "spectral-mf-1024": hx.SpectralMF(factors=1024, offset=7.0, sharpness=3.0, popularity=0.4),
+    "spectral-mf-64": hx.SpectralMF(factors=64, offset=20.0, sharpness=0.0, popularity=0.5, **OLD),
+    "spectral-mf-256": hx.SpectralMF(factors=256, offset=5.0, sharpness=1.0, popularity=0.4, **OLD),
+    "spectral-mf-512": hx.SpectralMF(factors=512, sharpness=2.5, popularity=0.35, **OLD),
+    "spectral-mf-1024": hx.SpectralMF(factors=1024, offset=7.0, sharpness=3.0, popularity=0.4, **OLD),
 }
+MODELS["spectral-mf"] = hx.SpectralMF()
 UNIFORM = {
-    "spectral-mf-512": hx.SpectralMF(factors=512, offset=10.0, sharpness=0.0, popularity=0.2),
+    "spectral-mf-512": hx.SpectralMF(factors=512, offset=10.0, sharpness=0.0, popularity=0.2, **OLD),
     "implicit-als-64": hx.ImplicitALS(
         factors=64, alpha=1.0, alpha0=0.005, regularization=0.01, nu=0.75, epochs=5
     ),

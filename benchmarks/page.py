@@ -35,7 +35,7 @@ SCRIPTS = {
     ),
     "svdpp": ("SVDpp: seconds of training beside Surprise", "svdpp.py"),
     "gowalla": ("Ranking models on gowalla: accuracy against training time", "gowalla.py"),
-    "defaults": ("ImplicitALS: weights from the data, and three numbers for all", "defaults.py"),
+    "defaults": ("Defaults of the list recipes on many data sets", "defaults.py --task lists --peers"),
     "spectral": ("SpectralMF beside scikit-learn's decomposition", "spectral.py"),
     "bpr": ("BPR beside implicit", "bpr.py"),
     "als": ("ImplicitALS beside implicit and irspack", "als.py --data clicks --rounds 3"),

@@ -21,9 +21,13 @@ from sklearn.utils.extmath import randomized_svd
 from threadpoolctl import threadpool_limits
 
 import hatrix as hx
-from gowalla import MODELS, accuracy, validation_part
+from gowalla import MODELS, OLD, accuracy, validation_part
 
-CHOSEN = {recipe.factors: recipe for recipe in MODELS.values() if isinstance(recipe, hx.SpectralMF)}
+CHOSEN = {
+    recipe.factors: recipe
+    for recipe in MODELS.values()
+    if isinstance(recipe, hx.SpectralMF) and recipe.factors != "auto"
+}
 DECOMPOSITIONS = [
     {"offset": offset, "user_exponent": exponent}
     for offset, exponent in itertools.product((5.0, 10.0, 20.0), (0.4, 0.45, 0.5))
@@ -40,9 +44,9 @@ def search(split: hx.Split, factors: int, threads: int) -> None:
     train, valid = validation_part(split)
     rows = []
     for knobs in DECOMPOSITIONS:
-        trained = hx.SpectralMF(factors=factors, **knobs).train(train, threads=threads)
+        trained = hx.SpectralMF(factors=factors, **OLD, **knobs).train(train, threads=threads)
         for late in SCORES:
-            model = trained.finish(hx.SpectralMF(factors=factors, **knobs, **late))
+            model = trained.finish(hx.SpectralMF(factors=factors, **OLD, **knobs, **late))
             rows.append((*accuracy(model, valid), knobs | late))
     for recall, ndcg, knobs in sorted(rows, key=lambda row: -(row[0] + row[1]))[:10]:
         print(f"{factors:7}  {recall:.4f}  {ndcg:.4f}  {knobs}", flush=True)

@@ -428,6 +428,18 @@ def test_what_is_held_out_for_validation_has_no_say_in_the_weights():
     assert weights(model.recipe) == pytest.approx(by_the_rule(part), rel=1e-12)
 
 
+@pytest.mark.parametrize(("groups", "factors"), [(3, (3, 8)), (70, (64, 64))])
+def test_the_number_of_factors_is_that_of_directions_above_noise(groups, factors):
+    rng = np.random.default_rng(0)
+    user = np.repeat(np.arange(groups * 40), 10)
+    item = np.concatenate([rng.permutation(30)[:10] + 30 * (one // 40) for one in range(groups * 40)])
+    found = hx.ImplicitALS().resolved(hx.Ratings.from_columns(user, item))
+    assert factors[0] <= found.factors <= factors[1]
+    assert (found.regularization == 0.03) == (groups == 3)
+    given = hx.ImplicitALS(factors=100, regularization=0.25).resolved(drawn())
+    assert (given.factors, given.regularization) == (100, 0.25)
+
+
 def test_clicks_have_a_weight_of_one():
     clicks = hx.Ratings.from_columns([1, 1, 2, 3], [1, 2, 1, 2])
     assert hx.ImplicitALS(evidence="count").resolved(clicks).alpha == 1.0

@@ -10,10 +10,11 @@ from pydantic import Field, model_validator
 
 from hatrix.errors import DataError
 from hatrix.models.damping import damping
-from hatrix.models.fit import Algorithm, State
+from hatrix.models.fit import Algorithm, State, cores
 from hatrix.models.hyperparameters import InitScale, ItemDamping, Patience, Start, Sweeps, Unit, UserDamping
 from hatrix.models.mf import BEFORE, normal_rows, numbers, unit_of
 from hatrix.models.model import FactorModel, Factors
+from hatrix.models.signal import signal_of
 from hatrix.models.trial import with_factors, with_usual
 
 if TYPE_CHECKING:
@@ -26,6 +27,10 @@ __all__ = ["ALS", "ImplicitALS", "confidence", "pulls"]
 USUAL = 32, 0.1
 """What "auto" stands for in `ALS` where factors help: their number, and ``init_scale``."""
 TRIED = 1.2
+FACTORS = 64
+"""The most factors that "auto" stands for."""
+MOST_DIRECTIONS = 1024
+"""How many directions above noise are counted at most."""
 LIGHTEST, HEAVIEST = 1e-12, 1e12
 HEAVIEST_ALPHA = 1e6
 WEAKEST, FAINT = 0.25, 0.25
@@ -393,7 +398,7 @@ def _refuse_what_is_not_above_zero(value: NDArray[np.float64]) -> None:
         )
 
 
-def _by_rule(train: Ratings, recipe: ImplicitALS) -> dict[str, float]:
+def _by_rule(train: Ratings, recipe: ImplicitALS) -> dict[str, Any]:
     """What "auto" stands for: the docstring of `ImplicitALS` has the equations."""
     total = 0.0
     for part in train.slices(train.value):
@@ -403,10 +408,15 @@ def _by_rule(train: Ratings, recipe: ImplicitALS) -> dict[str, float]:
     return _weights(len(train), int(cells), mean)
 
 
-def _weights(n: int, cells: int, mean: float) -> dict[str, float]:
+def _weights(n: int, cells: int, mean: float) -> dict[str, Any]:
     root = float(np.sqrt(n / cells))
     alpha = min(1 / mean, HEAVIEST_ALPHA)
-    return {"alpha": alpha, "alpha0": root / 2, "regularization": 0.07 / (1 + 1 / (2 * root))}
+    return {
+        "factors": FACTORS,
+        "alpha": alpha,
+        "alpha0": root / 2,
+        "regularization": 0.07 / (1 + 1 / (2 * root)),
+    }
 
 
 @final
@@ -510,14 +520,18 @@ class ImplicitALS(Algorithm):
 
         alpha = 1 / m        alpha0 = √d / 2        regularization = 0.07 / (1 + 1 / (2 √d))
 
-    each by itself, whatever the others are.
+    Where ``factors`` is left to the data, too, the number k of directions of the training part that stand out of chance is
+    counted (`hatrix.models.signal`), up to 1,024: ``factors`` is k, at most 64, and the regularization that is left is
+    ``0.03 min(1, 40 / k)^0.7``. The directions of ratings on disk and on Spark are not counted: these get 64 factors and the
+    regularization above.
 
     Notes
     -----
-    The rule was found on validation parts of the training parts of gowalla, where one cell in 2000 is seen, and of
-    MovieLens, where one in 20 to 40 is: no three numbers suit both (``benchmarks/defaults.py``). The mapping of ratings was
-    chosen on validation parts of ml-100k, ml-1m and ml-latest-small (``benchmarks/evidence.py``): on all three it improves
-    the lists of highly rated items, and changes the NDCG of all held-out items by less than .003.
+    The rule for alpha and alpha0 was found on validation parts of the training parts of gowalla, where one cell in 2000 is
+    seen, and of MovieLens, where one in 20 to 40 is; that for factors and regularization on parts of the collection of
+    ``benchmarks/defaults.py``. The mapping of ratings was chosen on validation parts of ml-100k, ml-1m and ml-latest-small
+    (``benchmarks/evidence.py``): on all three it improves the lists of highly rated items, and changes the NDCG of all
+    held-out items by less than .003.
 
     Hu, Koren, Volinsky, "Collaborative filtering for implicit feedback datasets", ICDM 2008; Takács, Pilászy, Tikk,
     "Applications of the conjugate gradient method for implicit feedback collaborative filtering", RecSys 2011; Rendle et
@@ -538,10 +552,8 @@ class ImplicitALS(Algorithm):
     before: ClassVar[Mapping[str, Any]] = {"evidence": "count"}
     weighs_by_value: ClassVar[bool] = True
 
-    factors: int = Field(
-        default=64,
-        ge=1,
-        le=2048,
+    factors: Literal["auto"] | Annotated[int, Field(ge=1, le=2048)] = Field(
+        default="auto",
         description="latent factors per user and item",
         json_schema_extra={"tune": [16, 512, "log"]},
     )
@@ -609,10 +621,17 @@ class ImplicitALS(Algorithm):
                 f"evidence={self.evidence!r} is about ratings, and the data are clicks or counts: leave it out"
             )
         graded = self.replace(evidence=self._read_on(train.scale))
-        return graded._with(_by_rule(train, graded)) if graded._left else graded
+        if not graded._left:
+            return graded
+        rule = _by_rule(train, graded)
+        if self.factors == "auto" and train.disk is None:
+            found = signal_of(train, most=MOST_DIRECTIONS, threads=cores())
+            rule["factors"] = min(found.factors, FACTORS) if found.helps else 1
+            rule["regularization"] = 0.03 * min(1.0, (40 / found.factors) ** 0.7)
+        return graded._with(rule)
 
     def with_weights(self, n: int, cells: int, mean: float) -> ImplicitALS:
-        """What is left at "auto" worked out for n counts in so many cells, by the mean of their values.
+        """What is left at "auto" worked out for n counts in so many cells, by the mean of their values; 64 factors.
 
         Raises
         ------
@@ -632,13 +651,17 @@ class ImplicitALS(Algorithm):
         seen, mean = model.seen, 1.0
         if seen is not None and len(seen.value):
             mean = float(evidence(graded, seen.value, model.scale)[0].mean())
-        return graded._with(_weights(max(int(model.user_count.sum()), 1), max(int(cells), 1), mean))
+        width = model.user_factors.shape[1]
+        recipe = graded.replace(factors=width) if graded.factors == "auto" and width else graded
+        return recipe._with(_weights(max(int(model.user_count.sum()), 1), max(int(cells), 1), mean))
 
     @property
     def _left(self) -> list[str]:
-        return [name for name in ("alpha", "alpha0", "regularization") if getattr(self, name) == "auto"]
+        return [
+            name for name in ("factors", "alpha", "alpha0", "regularization") if getattr(self, name) == "auto"
+        ]
 
-    def _with(self, rule: Mapping[str, float]) -> ImplicitALS:
+    def _with(self, rule: Mapping[str, Any]) -> ImplicitALS:
         return self.replace(**{name: rule[name] for name in self._left}) if self._left else self
 
     def init(self, train: Ratings, *, seed: int, threads: int) -> _ImplicitState:

@@ -52,6 +52,8 @@ BLOCKS_AHEAD = 2
 WINDOW = 1 << 22
 """Entries of a window."""
 
+LEFT_TO_DATA = 64
+"""The number of factors of a recipe that leaves it to the data, for ratings on disk."""
 Column = tuple["DTypeLike", Callable[[slice], "NDArray[Any]"]]
 """What to keep of each row: a type, and a function that gives it for a slice of rows."""
 
@@ -67,7 +69,7 @@ def refuse(recipe: Algorithm, train: Ratings) -> None:
     factors = getattr(recipe, "factors", 0)
     rows, wide = (
         len(train.users) + len(train.items),
-        (recipe.usual_factors if factors == "auto" else factors) + 2,
+        (recipe.usual_factors or LEFT_TO_DATA if factors == "auto" else factors) + 2,
     )
     needed = FACTOR_COPIES * rows * wide * np.dtype(getattr(recipe, "precision", "float32")).itemsize
     room = train.disk.room()

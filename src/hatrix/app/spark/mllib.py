@@ -11,7 +11,7 @@ import numpy as np
 from pyspark.sql import functions as F
 
 from hatrix.errors import ParameterError
-from hatrix.models.als import ALS, ImplicitALS
+from hatrix.models.als import ALS, FACTORS, ImplicitALS
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -86,9 +86,8 @@ def plan(recipe: ALS | ImplicitALS, counts: list[NDArray[np.int64]], n: int) -> 
             f"{epochs} epochs are of MLlib's ALS, with regParam {strength:.4g}, which has the same sum of penalties; the "
             f"last {own} are sweeps of the objective of {recipe.name} itself"
         )
-    return Plan(
-        epochs, own, options | {"rank": recipe.factors, "maxIter": epochs, "regParam": strength}, note
-    )
+    rank = FACTORS if recipe.factors == "auto" else recipe.factors
+    return Plan(epochs, own, options | {"rank": rank, "maxIter": epochs, "regParam": strength}, note)
 
 
 def trained(rows: Table, mean: float, planned: Plan, seed: int, blocks: int | None) -> list[DataFrame]:
