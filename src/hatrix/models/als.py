@@ -520,10 +520,10 @@ class ImplicitALS(Algorithm):
 
         alpha = 1 / m        alpha0 = √d / 2        regularization = 0.07 / (1 + 1 / (2 √d))
 
-    Where ``factors`` is left to the data, too, the number k of directions of the training part that stand out of chance is
+    Of counts, where ``factors`` is left to the data, too, the number k of directions of the training part that stand out of chance is
     counted (`hatrix.models.signal`), up to 1,024: ``factors`` is k, at most 64, and the regularization that is left is
-    ``0.03 min(1, 40 / k)^0.7``. The directions of ratings on disk and on Spark are not counted: these get 64 factors and the
-    regularization above.
+    ``0.03 min(1, 40 / k)^0.7``. Of ratings, of counts on disk and on Spark, directions are not counted: these get 64 factors
+    and the regularization above.
 
     Notes
     -----
@@ -624,7 +624,7 @@ class ImplicitALS(Algorithm):
         if not graded._left:
             return graded
         rule = _by_rule(train, graded)
-        if self.factors == "auto" and train.disk is None:
+        if self.factors == "auto" and graded.evidence == "count" and train.disk is None:
             found = signal_of(train, most=MOST_DIRECTIONS, threads=cores())
             rule["factors"] = min(found.factors, FACTORS) if found.helps else 1
             rule["regularization"] = 0.03 * min(1.0, (40 / found.factors) ** 0.7)
