@@ -3,7 +3,6 @@ from __future__ import annotations
 import json
 import tracemalloc
 from dataclasses import replace
-from types import SimpleNamespace
 
 import numpy as np
 import pandas as pd
@@ -76,9 +75,8 @@ def test_a_model_worse_than_the_mean_is_named(split):
 
 
 def test_a_ranking_model_has_no_error(model, split):
-    ranking = SimpleNamespace(task="ranking", name="ranker")
-    with pytest.raises(DataError, match=r"ranker ranks items .* hatrix\.evaluate_ranking"):
-        hx.evaluate(replace(model, recipe=ranking), split.test)
+    with pytest.raises(DataError, match=r"popular ranks items .* hatrix\.evaluate_ranking"):
+        hx.evaluate(replace(model, recipe=hx.Popular()), split.test)
 
 
 def test_what_cannot_be_evaluated(model, split):

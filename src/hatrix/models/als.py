@@ -520,8 +520,8 @@ class ImplicitALS(Algorithm):
 
         alpha = 1 / m        alpha0 = √d / 2        regularization = 0.07 / (1 + 1 / (2 √d))
 
-    Of counts, where ``factors`` is left to the data, too, the number k of directions of the training part that stand out of chance is
-    counted (`hatrix.models.signal`), up to 1,024: ``factors`` is k, at most 64, and the regularization that is left is
+    Of counts, where ``factors`` is left to the data, too, the number k of directions of the training part that stand out of
+    chance is counted (`hatrix.models.signal`), up to 1,024: ``factors`` is k, at most 64, and the regularization left is
     ``0.03 min(1, 40 / k)^0.7``. Of ratings, of counts on disk and on Spark, directions are not counted: these get 64 factors
     and the regularization above.
 
