@@ -147,10 +147,10 @@ def test_all_ways_through_a_file_agree(tmp_path):
 
 @pytest.mark.campaign
 @pytest.mark.timeout(3600)
-@pytest.mark.parametrize("seed", range(2, 6))
+@pytest.mark.parametrize("seed", [2, 3])
 def test_all_ways_through_many_files_agree(tmp_path, seed):
-    assert parsers_agree(tmp_path, seed, 5000) > 500
-    ways_agree(tmp_path, seed, 300)
+    assert parsers_agree(tmp_path, seed, 2500) > 250
+    ways_agree(tmp_path, seed, 150)
 
 
 def naive_fields(record: str, separator: str) -> list[str] | str | None:

@@ -35,6 +35,7 @@ def test_mutated_models_are_refused_or_answer():
 
 
 @pytest.mark.campaign
-@pytest.mark.timeout(6 * 3600)
-def test_20_000_mutated_models_are_refused_or_answer():
-    campaign(20_000, 7, 6 * 3600)
+@pytest.mark.timeout(3600)
+def test_many_mutated_models_are_refused_or_answer():
+    """``python tests/forging.py 20000 7`` goes on with the same mutations, ten times as long."""
+    campaign(2000, 7, 3600)

@@ -24,6 +24,8 @@ OVERHEAD = 32
 """A rating costs an epoch as much as so many factors, beside those that it has."""
 LEAST_EPOCHS = 3
 """A trial of fewer epochs tells nothing, so a fit of few has none."""
+MOST_EPOCHS = 20
+"""A trial of more epochs tells nothing more, and Ctrl-C ends a trial without a model."""
 MOST_RATINGS = 200_000
 """Of larger data, so many ratings of users drawn at random are tried."""
 HELD_OUT, LEAST_HELD_OUT = 0.1, 50
@@ -64,7 +66,7 @@ def with_factors(
     left: Any = recipe
     undecided = left.factors == left.init_scale == "auto"
     full: Any = with_usual(recipe, usual)
-    epochs = int(SHARE * recipe.rounds)
+    epochs = min(int(SHARE * recipe.rounds), MOST_EPOCHS)
     if not undecided or epochs < LEAST_EPOCHS:
         return full, ()
     without = full.replace(factors=1, init_scale=0.0)
