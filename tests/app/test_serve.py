@@ -151,6 +151,7 @@ def test_a_process_that_died_is_replaced(path, files):
         assert running.stop() == 0
 
 
+@pytest.mark.campaign
 def test_a_process_that_cannot_be_replaced_now_is_replaced_later(path, tmp_path):
     store = tmp_path / "f.db"
     with serving(path, "--workers", "2", "--store", store) as running:
@@ -229,14 +230,14 @@ def test_beyond_loopback_nothing_is_written_without_a_token(path):
         assert any("without a token" in line for line in running.said)
 
 
-def test_a_folder_of_run(path):
+@pytest.mark.parametrize("given", ["folder", pytest.param("file", marks=pytest.mark.campaign)])
+def test_a_folder_of_run(path, given):
     ratings = hx.synthetic.make(60, 40, n_ratings=900, seed=1)[0]
     ratings.to_frame().to_parquet(path.with_name("test.parquet"))
-    for given in (path.parent, path):
-        with serving(given) as running:
-            assert running.get("/health/ready")[1]["model"] == version_of(path)
-            rows = until(lambda: "count" in (body := running.get("/v1/errors/rows")[1]) and body)
-            assert rows["count"] == len(ratings)
+    with serving(path.parent if given == "folder" else path) as running:
+        assert running.get("/health/ready")[1]["model"] == version_of(path)
+        rows = until(lambda: "count" in (body := running.get("/v1/errors/rows")[1]) and body)
+        assert rows["count"] == len(ratings)
 
 
 def test_what_cannot_be_is_said_in_a_line(hatrix, path, tmp_path, monkeypatch):

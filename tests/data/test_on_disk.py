@@ -347,7 +347,10 @@ class TestSeveralFiles:
             some.to_csv(path, index=False) if kind == "csv" else some.to_parquet(path)
         return paths
 
-    @any_pieces
+    @pytest.mark.parametrize(
+        "pieces", ["one piece", pytest.param("small pieces", marks=pytest.mark.campaign)], indirect=True
+    )
+    @pytest.mark.usefixtures("pieces")
     @pytest.mark.parametrize("kind", ["csv", "parquet"])
     @pytest.mark.parametrize(
         "layout",
