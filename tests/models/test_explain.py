@@ -16,7 +16,7 @@ from hatrix.models.terms import Given
 
 SMALL = {name: {"factors": 5, "epochs": 8} for name in ALGORITHMS} | {"bias": {}, "popular": {}}
 SMALL["als"] |= {"regularization": 0.1, "bias_regularization": 0.1, "nu": 1.0}
-SMALL["bayesian-mf"] = {"factors": 3, "epochs": 40, "burn_in": 10, "draws": 8}
+SMALL["bayesian-mf"] = {"likelihood": "gaussian", "factors": 3, "epochs": 40, "burn_in": 10, "draws": 8}
 FACTORIZATIONS = [name for name in ALGORITHMS if name not in ("bias", "popular")]
 POINTS = [name for name in FACTORIZATIONS if name != "bayesian-mf"]
 
