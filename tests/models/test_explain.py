@@ -18,7 +18,7 @@ SMALL = {name: {"factors": 5, "epochs": 8} for name in ALGORITHMS} | {"bias": {}
 SMALL["spectral-mf"] |= {"noise": 0.0}  # its tastes do not stand out of chance
 SMALL["bpr"] |= {"candidates": 16}
 SMALL["als"] |= {"regularization": 0.1, "bias_regularization": 0.1, "nu": 1.0}
-SMALL["bayesian-mf"] = {"factors": 3, "epochs": 40, "burn_in": 10, "draws": 8}
+SMALL["bayesian-mf"] = {"likelihood": "gaussian", "factors": 3, "epochs": 40, "burn_in": 10, "draws": 8}
 FACTORIZATIONS = [name for name in ALGORITHMS if name not in ("bias", "popular")]
 POINTS = [name for name in FACTORIZATIONS if name != "bayesian-mf"]
 

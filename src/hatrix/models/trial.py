@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 
 __all__ = ["MOST_RATINGS", "TRIAL", "with_factors", "with_usual"]
 
-SHARE, FACTORS, BIAS_EPOCHS = 0.3, 16, 4
+SHARE, FACTORS, BIAS_EPOCHS = 0.3, 16, 3
 """Share of the epochs of a fit that a trial has, its number of factors, and the epochs of the biases alone."""
 OVERHEAD = 32
 """A rating costs an epoch as much as so many factors, beside those that it has."""
