@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import subprocess
 import sys
 from collections.abc import Callable
@@ -636,3 +637,23 @@ def test_a_warning_never_ends_a_command(tmp_path: Path) -> None:
         ran = subprocess.run([*command, *tokens], cwd=tmp_path, capture_output=True, text=True, check=False)
         assert ran.returncode == 0, ran.stderr
     assert "warning: the model was trained on 4 of these 4 ratings" in ran.stderr
+
+
+def test_fit_prints_what_auto_stands_for(
+    hatrix: Callable[..., Outcome], ratings_file: Path, tmp_path: Path
+) -> None:
+    left = hatrix("fit", ratings_file, "spectral-mf", *COLUMNS, "--out", tmp_path / "left.hatrix")
+    assert re.search(r"auto: factors=\d+, noise=[\d.]+; found in [\d.]+ s, \d+% of the fit", left.err)
+    given = hatrix(
+        "fit",
+        ratings_file,
+        "spectral-mf",
+        *COLUMNS,
+        "--factors",
+        3,
+        "--noise",
+        0,
+        "--out",
+        tmp_path / "given.hatrix",
+    )
+    assert "auto" not in given.err
