@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import subprocess
 import sys
 from collections.abc import Callable
@@ -692,3 +693,23 @@ def test_names_that_are_not_utf8_serve_where_hatrix_writes_and_are_refused_where
     ):
         refused(hatrix(*tokens, "-q"), "which is not UTF-8 text: give another path")
     assert sorted(os.listdir(".")) == before
+
+
+def test_fit_prints_what_auto_stands_for(
+    hatrix: Callable[..., Outcome], ratings_file: Path, tmp_path: Path
+) -> None:
+    left = hatrix("fit", ratings_file, "spectral-mf", *COLUMNS, "--out", tmp_path / "left.hatrix")
+    assert re.search(r"auto: factors=\d+, noise=[\d.]+; found in [\d.]+ s, \d+% of the fit", left.err)
+    given = hatrix(
+        "fit",
+        ratings_file,
+        "spectral-mf",
+        *COLUMNS,
+        "--factors",
+        3,
+        "--noise",
+        0,
+        "--out",
+        tmp_path / "given.hatrix",
+    )
+    assert "auto" not in given.err
