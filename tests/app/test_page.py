@@ -133,6 +133,7 @@ def look(browser: Any) -> Iterator[Callable[..., Visit]]:
         context = browser.new_context(
             viewport={"width": width, "height": 800}, color_scheme=scheme, **options
         )
+        context.set_default_timeout(120_000)
         contexts.append(context)
         seen = Visit(context.new_page(), base)
         seen.page.on("console", lambda message: seen.complaints.append(f"{message.type}: {message.text}"))
@@ -330,15 +331,16 @@ def test_going_back_leads_to_where_one_was(look: Callable[..., Visit], rated: st
     content(seen)
 
 
-@pytest.mark.parametrize("n", ["-3", "1.5", "0", "x"])
 @pytest.mark.parametrize("where", ["items", "users", "errors?slice=rating&key=1"])
 def test_a_length_that_makes_no_sense_is_left_aside(
-    look: Callable[..., Visit], rated: str, where: str, n: str
+    look: Callable[..., Visit], rated: str, where: str
 ) -> None:
     seen = look(rated)
-    page = seen.go(f"{where}{'&' if '?' in where else '?'}n={n}", "#found li a, [data-rows] tbody tr")
-    assert page.locator(".trouble").count() == 0
-    content(seen)
+    for n in ("-3", "1.5", "0", "x"):
+        seen.page.goto("about:blank")  # else only the fragment changes, and the page is not loaded again
+        page = seen.go(f"{where}{'&' if '?' in where else '?'}n={n}", "#found li a, [data-rows] tbody tr")
+        assert page.locator(".trouble").count() == 0, n
+        content(seen)
 
 
 def test_a_rating_that_is_no_star_can_be_changed_by_keys(look: Callable[..., Visit], rated: str) -> None:

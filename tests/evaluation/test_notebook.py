@@ -85,6 +85,7 @@ def look(browser: Any, outputs: list[str], way: str, folder: Path) -> list[dict[
         )
     (folder / f"{way}.html").write_text(page_text, encoding="utf-8")
     context = browser.new_context(viewport={"width": 900, "height": 700}, offline=True)
+    context.set_default_timeout(120_000)
     page, complaints, requests = context.new_page(), [], []
     page.on("console", lambda message: complaints.append(message.text))
     page.on("pageerror", lambda error: complaints.append(str(error)))
@@ -93,7 +94,7 @@ def look(browser: Any, outputs: list[str], way: str, folder: Path) -> list[dict[
     drawn = []
     for frame in page.locator("iframe").all():
         inside = frame.element_handle().content_frame()
-        inside.wait_for_selector("html[data-chart=drawn]", timeout=60_000)
+        inside.wait_for_selector("html[data-chart=drawn]")
         drawn.append(
             {
                 "marks": inside.locator(".role-mark path").count(),

@@ -370,6 +370,7 @@ def browser() -> Iterator[Any]:
 def visit(browser: Any, path: Path, **options: Any) -> Visit:
     """Open the file and wait until it has drawn itself."""
     context = browser.new_context(**options)
+    context.set_default_timeout(120_000)
     seen = Visit(context.new_page())
     seen.page.on("console", lambda message: seen.complaints.append(f"{message.type}: {message.text}"))
     seen.page.on("pageerror", lambda error: seen.complaints.append(str(error)))
@@ -379,7 +380,7 @@ def visit(browser: Any, path: Path, **options: Any) -> Visit:
         "document.addEventListener('securitypolicyviolation', e => console.error('policy', e.violatedDirective))"
     )
     seen.page.goto(path.as_uri())
-    seen.page.wait_for_function("document.documentElement.dataset.charts === 'drawn'", timeout=60_000)
+    seen.page.wait_for_function("document.documentElement.dataset.charts === 'drawn'")
     return seen
 
 

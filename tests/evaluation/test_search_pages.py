@@ -44,12 +44,13 @@ def pages(split: hx.Split, tmp_path_factory: pytest.TempPathFactory) -> dict[str
 @pytest.mark.parametrize(("name", "charts"), [("compare", 4), ("tune", 4)])
 def test_a_browser_draws_every_chart_and_complains_of_nothing(browser, pages, name, charts, width):
     context = browser.new_context(viewport={"width": width, "height": 800})
+    context.set_default_timeout(120_000)
     page, complaints, requests = context.new_page(), [], []
     page.on("console", lambda message: complaints.append(message.text))
     page.on("pageerror", lambda error: complaints.append(str(error)))
     page.on("request", lambda request: requests.append(request.url))
     page.goto(pages[name].as_uri())
-    page.wait_for_function("document.documentElement.dataset.charts === 'drawn'", timeout=60_000)
+    page.wait_for_function("document.documentElement.dataset.charts === 'drawn'")
     assert complaints == []
     assert requests == [pages[name].as_uri()]
     assert page.evaluate("window.hit") is None
