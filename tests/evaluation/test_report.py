@@ -274,7 +274,9 @@ def test_it_tells_what_was_done(evaluation: Any) -> None:
     assert next(row[1:] for row in recipe if row[0][0] == "epochs") == ["6", "20"]
     code = dict(story.sections[-1].parts[0].code)
     assert code["On the command line"] == "hatrix run x"
+    # With the numbers that the recipe left to the data, so that it is this model.
     assert "hx.BiasedMF(factors=4, epochs=6, " in code["In Python"]
+    assert "auto" not in code["In Python"]
     assert "hx.split.per_user(ratings, test=0.3, seed=42)" in code["In Python"]
     compile(code["In Python"], "snippet", "exec")
 

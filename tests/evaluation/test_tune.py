@@ -77,7 +77,7 @@ def test_the_best_is_the_least_complete_trial_with_its_best_epoch(found):
 
 
 def test_the_model_is_the_best_recipe_fitted_to_all_training_ratings(found, parts):
-    assert found.model.recipe == found.best
+    assert found.model.recipe == found.best.resolved(parts.train)
     assert found.model.fingerprint == parts.train.fingerprint
     again = found.best.fit(parts.train, seed=SEED)
     np.testing.assert_array_equal(found.model.user_factors, again.user_factors)
