@@ -139,7 +139,7 @@ def test_weights_can_be_left_to_the_data(
 ) -> None:
     outcome = hatrix("run", "x", "implicit-als", "--help")
     text = " ".join(outcome.out.replace("│", " ").split())
-    assert text.count("[default: auto]") == 3
+    assert text.count("[default: auto]") == 5
     assert bounds(algorithm("implicit-als").model_fields["alpha0"]) == {"gt": 0, "le": 1000}
     flags = ["--factors", "4", "--alpha", "auto", "--alpha0", "none", "--out", "d", "--json"]
     facts = json.loads(hatrix("run", ratings_file, "implicit-als", *COLUMNS, *flags).out)
@@ -147,6 +147,7 @@ def test_weights_can_be_left_to_the_data(
     chosen = facts["hyperparameters"]
     assert chosen["alpha"] == pytest.approx(1 / model.seen.value.mean())
     assert chosen["alpha0"] is None
+    assert chosen["evidence"] == "count"
     assert 0 < chosen["regularization"] < 0.07
     assert chosen == model.recipe.model_dump(mode="json")
 

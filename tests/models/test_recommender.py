@@ -49,7 +49,7 @@ def test_predictions_come_from_one_part_and_lists_from_the_other(model, parts):
     assert model.similar_items(3, 4).equals(parts[1].similar_items(3, 4))
     assert model.recommend_all(3, progress=False).equals(parts[1].recommend_all(3, progress=False))
     assert model.recipe == hx.Recommender(ratings=parts[0].recipe, lists=parts[1].recipe)
-    assert model.rating_model.recipe == RATINGS_BY
+    assert model.rating_model.recipe == parts[0].recipe
     assert model.list_model.recipe == parts[1].recipe
 
 

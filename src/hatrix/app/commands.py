@@ -251,7 +251,7 @@ def evaluate(
             f"the model was trained on {overlap:,} of these {len(ratings):,} ratings, {so}: leave them out with --unseen",
             stacklevel=1,
         )
-    result = _measured(fitted, ratings, ranking, lists=fitted.seen is not None and memory is None)
+    result = _measured(fitted, ratings, ranking, lists=fitted.seen is not None)
     text = f"{_summary(result)}\n{len(ratings):,} test ratings"
     if result.errors is not None and result.errors.is_sampled:
         text += f"; parts of them as of an even sample of {len(result.errors.test):,}"

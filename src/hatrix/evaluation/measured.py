@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from hatrix.errors import DataError
 from hatrix.evaluation.cautions import of_lists
 from hatrix.evaluation.evaluate import Evaluation, evaluate
 from hatrix.evaluation.ranking import RankingEvaluation, evaluate_ranking
@@ -151,14 +152,20 @@ def measure(
         found["errors"] = rated(predictor)
         other = baseline(Bias())
         found["bias"] = None if other is None else rated(other)
+    unmeasured = []
     if lists or not found:
-        found["lists"] = ranked(model)
-        other = baseline(Popular())
-        found["popular"] = None if other is None else ranked(other)
+        try:
+            found["lists"] = ranked(model)
+            other = baseline(Popular())
+            found["popular"] = None if other is None else ranked(other)
+        except DataError as error:  # held-out ratings on disk may be too many to rank, or none of a known user
+            if not found:
+                raise
+            unmeasured = [f"lists were not measured: {error}"]
     said = [note for name in ("errors", "lists") if name in found for note in found[name].warnings]
     if found.get("popular") is not None:
         said += of_lists(model.recipe.name, found["lists"], found["popular"])
-    return Measured(model, **found, warnings=tuple(dict.fromkeys(said)))
+    return Measured(model, **found, warnings=tuple(dict.fromkeys([*said, *unmeasured])))
 
 
 def _figures(found: Evaluation | RankingEvaluation, baselines: Mapping[str, Any]) -> dict[str, Any]:
