@@ -12,6 +12,7 @@ import naive
 from hatrix.evaluation.convergence import effective_size
 from hatrix.kernels import schedule
 from hatrix.models import hyperpriors, probit, scatter
+from hatrix.models.mf import unit_of
 
 SIDES, TIMES = ("user", "item", "time"), 2
 ALL = ("user", "item", "user_attributes", "item_attributes", "rated", "raters", "time", "user_day")
@@ -238,13 +239,13 @@ def assert_same_distribution(ours, theirs):
 
 
 def chain(recipe, ratings, sweeps, *, burn_in=200):
-    """Scores of all pairs, and the noise or the cut points, after each sweep."""
+    """Scores of all pairs, and the noise or the cut points, after each sweep, in the unit that the sampler works in."""
     state = recipe.init(ratings, seed=8, threads=1)
     v, k, out = state.variables, recipe.factors, []
     for epoch in range(sweeps):
         recipe.step(state, epoch)
         X, Z = v["sum.0"].astype(float), v["sum.1"].astype(float)
-        scores = state.mean + X[:, [k]] + Z[:, k] + X[:, :k] @ Z[:, :k].T
+        scores = X[:, [k]] + Z[:, k] + X[:, :k] @ Z[:, :k].T
         out.append([*scores.ravel(), *(v["cuts"] if state.ordinal else v["noise"] ** -0.5)])
     return np.array(out[burn_in:])
 
@@ -259,8 +260,8 @@ def test_draws_are_those_of_a_plain_sampler(likelihood, sweeps):
     ordinal = likelihood == "ordinal"
     ratings = hx.Ratings.from_columns(user, item, star + 1.0 if ordinal else star + rng.normal(size=15))
     recipe = hx.BayesianMF(factors=1, epochs=sweeps, burn_in=200, likelihood=likelihood, noise="common")
-    value, mean = (star, 0.0) if ordinal else (ratings.value, ratings.value.mean())
-    plain = naive.gibbs(user, item, value, mean, 1, sweeps, rng, stars=3 if ordinal else None)
+    value = star if ordinal else (ratings.value - ratings.value.mean()) / unit_of(ratings)
+    plain = naive.gibbs(user, item, value, 0.0, 1, sweeps, rng, stars=3 if ordinal else None)
     theirs = np.array([[*scores.ravel(), *np.atleast_1d(more)] for scores, more in plain])[200:]
     # A product of heavy-tailed rows has hardly a variance: compare on a scale that bounds it.
     assert_same_distribution(np.arctan(chain(recipe, ratings, sweeps)), np.arctan(theirs))
