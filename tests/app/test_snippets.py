@@ -54,6 +54,15 @@ def made_by(code: str, folder: Path, **known: Any) -> dict[str, Any]:
     return names
 
 
+def check_figures(printed: dict[str, Any], again: dict[str, Any]) -> None:
+    """A command prints the figures of the code, and may warn of more: it compares lists with `Popular`'s."""
+    for name, value in json.loads(json.dumps(again)).items():
+        if name == "warnings":
+            assert set(value) <= set(printed[name])
+        else:
+            assert printed[name] == value, name
+
+
 def run(code: str, names: dict[str, Any]) -> None:
     exec(code, names)
 
