@@ -68,7 +68,7 @@ def convergence(models: Sequence[FactorModel], *, pairs: int = 50, seed: int = 0
     --------
     >>> import hatrix as hx
     >>> ratings, _ = hx.synthetic.make(30, 20, n_ratings=300, factors=1)
-    >>> recipe = hx.BayesianMF(factors=1, epochs=230, draws=200)
+    >>> recipe = hx.BayesianMF(likelihood="gaussian", factors=1, epochs=230, draws=200)
     >>> table = hx.convergence([recipe.fit(ratings, seed=seed) for seed in (1, 2)])
     >>> table.quantity.iloc[0], table.attrs["chains"], table.attrs["draws"], bool(table.r_hat.median() < 1.05)
     ('noise', 2, 200, True)
