@@ -212,11 +212,10 @@ def _slices(table: pd.DataFrame, by: str, measure: str, overall: float | None, u
         .encode(x=alt.X("low:Q"), x2=alt.X2("high:Q"), tooltip=tooltip)
     )
     outside: dict[str, Any] = {"align": "left", "dx": 8}
-    counts = chart.mark_text(**outside).encode(
-        x=alt.XValue("width"), text=alt.Text("count:Q", format=","), tooltip=tooltip
-    )
+    wide, above = alt.XValue("width"), alt.YValue(-8)  # type: ignore[no-untyped-call]
+    counts = chart.mark_text(**outside).encode(x=wide, text=alt.Text("count:Q", format=","), tooltip=tooltip)
     head = inline([{}]).mark_text(text="ratings", **outside, fontStyle="italic")
-    layers += [counts, head.encode(x=alt.XValue("width"), y=alt.YValue(-8))]
+    layers += [counts, head.encode(x=wide, y=above)]
     return alt.LayerChart(layer=layers, height=ROW * max(len(rows), 1))
 
 
