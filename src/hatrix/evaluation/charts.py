@@ -23,7 +23,7 @@ from collections.abc import Sequence
 from functools import lru_cache
 from typing import TYPE_CHECKING, Any, Literal, TypeVar
 
-from hatrix._checks import one_of
+from hatrix.errors import ParameterError
 from hatrix.evaluation.records import interval, plain, records, share_in_words, signed
 
 if TYPE_CHECKING:
@@ -94,7 +94,8 @@ def loss(
     """
     import altair as alt
 
-    one_of("measure", measure, ("rmse", "mse"))
+    if measure not in ("rmse", "mse"):
+        raise ParameterError(f"measure is {measure!r}: give 'rmse' or 'mse'")
     rows, best = _loss_rows(history, measure)
     sets = list(dict.fromkeys(row["set"] for row in rows))
     short, unit = ("RMSE", unit) if measure == "rmse" else ("MSE", f"{unit}²")
@@ -158,12 +159,13 @@ def slices(
     """
     import altair as alt
 
+    if measure not in (None, "error", "bias"):
+        raise ParameterError(f"measure is {measure!r}: give 'error', 'bias' or None for both")
     if measure is None:
         both = [_slices(table, by, one, overall, unit) for one in ("error", "bias")]
         return finished(
             alt.hconcat(*(chart.properties(width=WIDTH * 0.6) for chart in both)), f"Error and bias by {by}"
         )
-    one_of("measure", measure, ("error", "bias"), otherwise="None for both")
     return finished(_slices(table, by, measure, overall, unit), f"{measure.capitalize()} by {by}")
 
 
@@ -210,11 +212,10 @@ def _slices(table: pd.DataFrame, by: str, measure: str, overall: float | None, u
         .encode(x=alt.X("low:Q"), x2=alt.X2("high:Q"), tooltip=tooltip)
     )
     outside: dict[str, Any] = {"align": "left", "dx": 8}
-    counts = chart.mark_text(**outside).encode(
-        x=alt.value("width"), text=alt.Text("count:Q", format=","), tooltip=tooltip
-    )
+    wide, above = alt.XValue("width"), alt.YValue(-8)  # type: ignore[no-untyped-call]
+    counts = chart.mark_text(**outside).encode(x=wide, text=alt.Text("count:Q", format=","), tooltip=tooltip)
     head = inline([{}]).mark_text(text="ratings", **outside, fontStyle="italic")
-    layers += [counts, head.encode(x=alt.value("width"), y=alt.value(-8))]
+    layers += [counts, head.encode(x=wide, y=above)]
     return alt.LayerChart(layer=layers, height=ROW * max(len(rows), 1))
 
 
