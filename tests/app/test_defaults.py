@@ -18,13 +18,13 @@ from hatrix.app import (
     commands,
     explaining,
     flags,
-    insight,
     recommend,
     recommending,
     schemas,
     search,
 )
 from hatrix.data.expansion import expand
+from hatrix.evaluation.measured import LENGTHS
 from hatrix.models import SEED
 from hatrix.models.fit import Algorithm, Checkpoint
 from hatrix.models.model import FactorModel
@@ -107,8 +107,7 @@ def test_defaults_that_stand_in_a_text():
     assert f"[default: {checkpoint['seconds']:g}]" in help_of(flags.Training, "checkpoint_seconds")
     k = inspect.signature(hx.evaluate_ranking).parameters["k"].default
     assert f"[default: {k}]" in help_of(flags.Ranking, "k")
-    assert commands.LENGTHS[0] == insight.LENGTHS[0] == k
-    assert commands.LENGTHS == insight.LENGTHS
+    assert LENGTHS[0] == k
     assert inspect.signature(FactorModel.recommend).parameters["n"].default == batches.N
     assert (
         inspect.signature(FactorModel.recommend_all).parameters["memory"].default == recommend.DEFAULT_MEMORY
@@ -137,7 +136,7 @@ def test_python_and_the_commands_have_the_same_intervals(algorithm, hatrix, tmp_
     measured = (
         hx.evaluate(model, test)
         if model.task == "rating"
-        else hx.evaluate_ranking(model, test, k=commands.LENGTHS[:3])
+        else hx.evaluate_ranking(model, test, k=LENGTHS[:3])
     )
     found = json.loads(json.dumps(measured.to_dict()["intervals"]))
     written = json.loads((tmp_path / "run/metrics.json").read_text())["intervals"]

@@ -297,7 +297,7 @@ def test_a_sweep_solves_the_rows_of_one_machine(ratings: hx.Ratings, monkeypatch
     from hatrix.app.spark import shipping
     from hatrix.app.spark.gathering import Learned
 
-    recipe = hx.ALS(factors=4)
+    recipe = hx.ALS(factors=4, init_scale=0.1, unit=1.0, user_damping=5.0, item_damping=2.0)
     state = recipe.init(ratings, seed=1, threads=1)
     v = state.variables
     before = [Learned(v[f"{s}_bias"].copy(), v[f"{s}_factors"][:, :4].copy()) for s in ("user", "item")]

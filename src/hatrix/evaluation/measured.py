@@ -158,7 +158,9 @@ def measure(
             found["lists"] = ranked(model)
             other = baseline(Popular())
             found["popular"] = None if other is None else ranked(other)
-        except DataError as error:  # held-out ratings on disk may be too many to rank, or none of a known user
+        except (
+            DataError
+        ) as error:  # held-out ratings on disk may be too many to rank, or none of a known user
             if not found:
                 raise
             unmeasured = [f"lists were not measured: {error}"]

@@ -202,9 +202,11 @@ class Algorithm(BaseModel, ABC):
         found = self.resolved(train)
         return found, tuple(found.remarks(self))
 
-    def of_model(self, model: FactorModel) -> Algorithm:  # noqa: ARG002
-        """The recipe with numbers where it leaves them to the data, for a model that was put together without a fit."""
-        return self
+    def of_model(self, model: FactorModel) -> Algorithm:
+        """Return the recipe with numbers where it leaves them to the data, for a model that was made without a fit."""
+        known = {"factors": max(1, model.user_factors.shape[1]), "init_scale": 0.1, **self.before}
+        left = [name for name in type(self).model_fields if name in known and getattr(self, name) == "auto"]
+        return self.replace(**{name: known[name] for name in left}) if left else self
 
     def remarks(self, left: Algorithm) -> list[str]:  # noqa: ARG002
         """Return notes on what `resolved` found, for the model: this recipe is what ``left`` was resolved to."""

@@ -120,6 +120,12 @@ def damped(degree: Floats, offset: float, exponent: float) -> Floats:
     return np.where(known, np.where(known, degree + offset, 1.0) ** -exponent, 0.0)
 
 
+def _live(row: NDArray[Any], count: NDArray[np.int64]) -> tuple[NDArray[np.int32], int]:
+    """Return the rows numbered without those that have no rating, and how many are left."""
+    place = np.cumsum(count > 0) - 1
+    return place[row].astype(np.int32), int(np.count_nonzero(count))
+
+
 def signal_of(
     train: Ratings,
     weight: Floats | None = None,
@@ -149,10 +155,15 @@ def signal_of(
         The result depends on which pairs there are, not on the order of the rows or the labels of ids.
     """
     how = how or Normalisation()
-    shape = len(train.users), len(train.items)
+    # Ids without a training rating count for nothing: without them, random numbers fall on the same rows.
+    (user, users), (item, items) = (
+        _live(train.user, train.user_count),
+        _live(train.item, train.item_count),
+    )
+    shape = users, items
     value = np.ones(len(train)) if weight is None else weight
-    order = _sorted(train.user, train.item, shape)
-    user, item, value = train.user[order], train.item[order], value[order]
+    order = _sorted(user, item, shape)
+    user, item, value = user[order], item[order], value[order]
     user_scale = damped(
         np.bincount(user, value**2, shape[0]).astype(np.float64), how.offset, how.user_exponent
     )
@@ -176,7 +187,9 @@ def signal_of(
     grid = np.geomspace(1.0, 1e-3, LEVELS) * max(float(real.value[:, 0].max()), float(highest[0]))
     counts = np.minimum(apart + np.ceil(real.beyond(grid, apart)), min(*sides, most))
     if not (top > np.maximum((1 + margin) * chance_top, 1e-3 * grid[0])).any():
-        return Signal(float(max(chance_top[0], top[0])), 1, False, products, grid, counts)
+        # A level above the largest of these, and not equal to it, so that rounding does not decide which side it is on.
+        highest_noise = 1.001 * float(max(chance_top[0], top[0]))
+        return Signal(highest_noise, 1, False, products, grid, counts)
     level = np.geomspace(1.0, DEEPEST, LEVELS) * chance_top[0]
     found, chance = real.beyond(level, apart), noise.beyond(level, apart)
     at = int(np.flatnonzero(np.append(True, (chance <= SHARE * found)[1:]))[-1])
