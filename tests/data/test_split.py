@@ -155,7 +155,7 @@ class TestPerUser:
         many(3000, n_users=200).to_frame().to_csv(tmp_path / "ratings.csv", index=False)
         parts = [
             split.per_user(read(tmp_path / "ratings.csv", memory=memory, progress=False))
-            for memory in (None, "1GB")
+            for memory in (None, "3GB")
         ]
         assert parts[1].test.disk
         assert parts[0].test.fingerprint == parts[1].test.fingerprint

@@ -23,7 +23,7 @@ from collections.abc import Sequence
 from functools import lru_cache
 from typing import TYPE_CHECKING, Any, Literal, TypeVar
 
-from hatrix.errors import ParameterError
+from hatrix._checks import one_of
 from hatrix.evaluation.records import interval, plain, records, share_in_words, signed
 
 if TYPE_CHECKING:
@@ -94,8 +94,7 @@ def loss(
     """
     import altair as alt
 
-    if measure not in ("rmse", "mse"):
-        raise ParameterError(f"measure is {measure!r}: give 'rmse' or 'mse'")
+    one_of("measure", measure, ("rmse", "mse"))
     rows, best = _loss_rows(history, measure)
     sets = list(dict.fromkeys(row["set"] for row in rows))
     short, unit = ("RMSE", unit) if measure == "rmse" else ("MSE", f"{unit}²")
@@ -159,13 +158,12 @@ def slices(
     """
     import altair as alt
 
-    if measure not in (None, "error", "bias"):
-        raise ParameterError(f"measure is {measure!r}: give 'error', 'bias' or None for both")
     if measure is None:
         both = [_slices(table, by, one, overall, unit) for one in ("error", "bias")]
         return finished(
             alt.hconcat(*(chart.properties(width=WIDTH * 0.6) for chart in both)), f"Error and bias by {by}"
         )
+    one_of("measure", measure, ("error", "bias"), otherwise="None for both")
     return finished(_slices(table, by, measure, overall, unit), f"{measure.capitalize()} by {by}")
 
 
