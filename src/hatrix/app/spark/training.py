@@ -273,7 +273,8 @@ class _Work:
         for name, side in zip(SIDES, self.learned, strict=True):
             if not are_bounded(side.bias, side.factors):
                 raise DivergenceError(
-                    f"the numbers of {name}s are not finite, or beyond {LARGEST_FACTOR:g}: try more regularization, or look at the ratings"
+                    f"the numbers of {name}s are not finite, or beyond {LARGEST_FACTOR:g}: try more regularization, or "
+                    "look at the ratings"
                 )
         counts: dict[str, Any] = {"user_count": self.counts[0], "item_count": self.counts[1]}
         return bare(self.recipe, self.mean, self.learned, self.rows, **counts)
