@@ -33,8 +33,13 @@ def of_evaluation(
 ) -> str:
     """Return the code that trains a model, or loads it from the file ``model``, and evaluates it."""
     fitted, origin = evaluation.model, evaluation.test.origin
-    training = None if model or origin is None else _training(fitted, origin)
+    same = all(
+        (getattr(fitted, table) is None) == (getattr(evaluation.test, table) is None)
+        for table in ("item_table", "user_table")
+    )
+    training = _training(fitted, origin) if not model and origin is not None and same else None
     options, unknown = _options(evaluation.options)
+    unknown += origin.gaps if origin else []
     if training is not None:
         assert origin is not None
         lines = [*origin.lines(), f"model = {training[0]}"]
@@ -58,6 +63,7 @@ def of_comparison(result: Comparison) -> str:
     options, unknown = _options(result.options)
     if train is not None and test is not None and train.is_split and train.call == test.call:
         lines = train.lines()
+        unknown += train.gaps
         if not train.is_known:
             unknown.append(
                 f"ratings: the ratings that you made in memory, called {result.split.train.name!r}"
@@ -88,6 +94,7 @@ def of_search(result: Tuning) -> str:
     options |= {"trials": str(len(result.trials)), "space": space or "space"}
     origin = result.origin
     lines = origin.lines() if origin else []
+    unknown += origin.gaps if origin else []
     if origin is None or not origin.is_known:
         unknown.append(f"ratings: the training ratings that you made in memory, called {result.data!r}")
     train = "ratings" if origin is None else origin.expression
