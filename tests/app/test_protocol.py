@@ -367,6 +367,21 @@ def test_bodies_have_a_budget_together_and_give_it_back():
         until(lambda: server.shared.budget.held == 0)
 
 
+def test_a_refusal_ends_a_connection_with_more_requests_behind_it():
+    with served(max_concurrent=0) as server, ThreadPoolExecutor(5) as pool:
+        replies = list(pool.map(server.reply, [GET * 500] * 5))
+        assert [statuses(reply) for reply in replies] == [[503]] * 5
+        assert len(server.counts) == 5
+        with server.connect() as connection:  # one request after the other may go on
+            for _ in range(3):
+                connection.sendall(GET)
+                reply = b""
+                while not reply.endswith(b"}"):
+                    reply += connection.recv(1 << 16)
+                assert statuses(reply) == [503]
+                assert json.loads(reply.partition(b"\r\n\r\n")[2])["code"] == "overloaded"
+
+
 def test_unfinished_heads_and_unread_replies_count_in_the_budget():
     with served(budget=30_000, body_seconds=15) as server:
         heads = [server.connect() for _ in range(5)]

@@ -164,6 +164,63 @@ def test_code_of_an_evaluation(hatrix: Hatrix, home: Path, flags: tuple[str, ...
     assert "hatrix evaluate als.hatrix" in (home / "r.html").read_text()
 
 
+def films(names: list[str]) -> pd.DataFrame:
+    numbers = np.arange(len(names))
+    return pd.DataFrame(
+        {"film": names, "name": [f"Film {n}" for n in names], "genres": np.where(numbers % 2, "War", "Drama")}
+    )
+
+
+def test_code_of_a_run_with_a_table_of_items_joins_it(hatrix: Hatrix, home: Path) -> None:
+    table = films([str(n) for n in range(40)]).rename(columns={"film": "item"})
+    table.to_csv("films.csv", index=False)
+    flags = ("biased-mf", "--factors", "4", "--epochs", "3", *COLUMNS, "--items", "films.csv")
+    done = hatrix("run", "my ratings.csv", *flags, "--out", "out", "-q")
+    assert done.status == 0, done
+    code = code_in(home / "out" / "report.html")
+    assert "ratings = ratings.with_items('films.csv')\nsplit = " in code
+    result = made_by(code, home / "again")["result"]
+    assert result.test.item_table["genres"].tolist() == table["genres"].tolist()
+    assert result.rmse == json.loads((home / "out" / "metrics.json").read_text())["rmse"]
+    result.report("errors.html")
+    assert "By genre" in Path("errors.html").read_text()
+
+
+def test_code_of_tables_in_memory_says_that_they_are_needed(home: Path) -> None:
+    ratings = hx.read("my ratings.csv", user="who", item="film", rating="stars")
+    table = films(list(ratings.items.labels))
+    jobs = pd.DataFrame({"user": ratings.users.labels, "job": "poet"})
+    known = {"item_table": table, "user_table": jobs}
+    with_both = ratings.with_items(table, id="film", title="name").with_users(jobs)
+    split = hx.split.random(with_both, 0.3)
+    recipe = hx.BayesianMF(
+        factors=1, epochs=6, burn_in=2, draws=2, fields=("user", "item", "item_attributes")
+    )
+    result = hx.evaluate(recipe.fit(split.train, progress=False), split.test)
+    result.report("r.html")
+    compared = hx.compare([hx.Bias()], split, progress=False)
+    compared.report("c.html")
+    for report, folder in (("r.html", "first"), ("c.html", "second")):
+        code = code_in(home / report)
+        assert (
+            "# item_table: the table of items that you joined\n# user_table: the table of users that" in code
+        )
+        assert (
+            "ratings.with_items(item_table, id='film', title='name')\nratings = ratings.with_users(user_table)"
+            in code
+        )
+        assert "in memory" not in code
+        assert made_by(code, home / folder, **known)["split"].train.item_table["title"][0] == "Film 0"
+    assert made_by(code_in(home / "r.html"), home / "third", **known)["result"].rmse == result.rmse
+    later = hx.evaluate(recipe.fit(split.train, progress=False), ratings.take(np.arange(99)))
+    later.report("l.html")  # of ratings that do not have the table which the model was trained with
+    assert "# model: the fitted bayesian-mf model" in code_in(home / "l.html")
+    parts = hx.split.random(ratings, 0.3)
+    other = hx.evaluate(hx.Bias().fit(parts.train.with_items(table, id="film"), progress=False), parts.test)
+    other.report("o.html")
+    assert "# model: the fitted bias model" in code_in(home / "o.html")
+
+
 def test_code_for_data_in_memory_says_what_it_needs(home: Path) -> None:
     table = pd.read_csv("my ratings.csv")
     ratings = hx.Ratings.from_frame(table, user="who", item="film", rating="stars", name="table")

@@ -166,6 +166,11 @@ def test_tables_from_files(tmp_path):
         table = read_table(tmp_path / name)
         assert [str(table[name].dtype) for name in ("year", "price")] == ["Int64", "float64"]
         assert rated("item").with_items(table).item_table["year"].tolist() == [1993, pd.NA, pd.NA]
+    by_path = rated("item").with_items(tmp_path / "films.csv")
+    pd.testing.assert_frame_equal(by_path.item_table, found)
+    assert by_path.origin.lines() == [f"ratings = ratings.with_items({str(tmp_path / 'films.csv')!r})"]
+    (tmp_path / "people.csv").write_text("user,age\n10,33\n")
+    assert rated("user").with_users(str(tmp_path / "people.csv")).user_table["age"].tolist()[0] == 33
     for name, because in {"none.csv": "is no file", "bad.parquet": "cannot be read as a table"}.items():
         (tmp_path / "bad.parquet").write_text("no parquet")
         with pytest.raises(DataError, match=because):

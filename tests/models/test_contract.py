@@ -12,7 +12,7 @@ import pytest
 from pydantic import ValidationError
 
 import hatrix as hx
-from hatrix.errors import ParameterError
+from hatrix.errors import DataError, DivergenceError, ParameterError
 from hatrix.kernels import schedule
 from hatrix.models import ALGORITHMS, algorithm
 from hatrix.models.hyperparameters import bounds, kinds
@@ -66,6 +66,24 @@ def test_same_seed_same_bits_for_any_threads(recipe, ratings, monkeypatch):
     first = recipe.fit(ratings, seed=5, threads=1)
     for threads in (1, 2, 5):
         assert_same_bits(first, recipe.fit(ratings, seed=5, threads=threads))
+
+
+@every_recipe
+def test_the_largest_ratings_have_finite_answers_or_a_typed_error(recipe, ratings):
+    huge = hx.Ratings.from_columns(
+        ratings.users.decode(ratings.user), ratings.items.decode(ratings.item), ratings.value * 2e31
+    )
+    assert huge.value.max() == pytest.approx(1e32)
+    try:
+        model = recipe.fit(huge, progress=False)
+    except (DataError, DivergenceError):
+        return
+    user, item = huge.users.labels[3], huge.items.labels[4]
+    unknown = model.predict([user, "nobody"], [item, "nothing"])
+    assert np.isfinite(unknown).all()
+    assert np.isfinite(model.scores([user])).all()
+    assert np.isfinite(model.recommend(user, 5)["score"]).all()
+    assert np.isfinite(model.explain(user, item)["contribution"]).all()
 
 
 @every_recipe

@@ -161,6 +161,25 @@ def test_a_checkpoint_without_a_place_is_refused_before_training(ratings, tmp_pa
         hx.Bias().fit(ratings, checkpoint=tmp_path / "none" / "state.hatrix")
 
 
+def test_a_training_that_ran_off_is_a_divergence_though_all_numbers_are_finite():
+    """Its model answered with infinities, and NaN where two of them met: "invalid value encountered in matmul"."""
+    rng = np.random.default_rng(0)
+    clicks = hx.Ratings.from_columns(rng.integers(0, 79, 396), np.minimum(rng.zipf(1.5, 396), 12))
+    recipe = hx.BPR(
+        factors=21,
+        epochs=8,
+        sampling="popularity",
+        regularization=0.01,
+        bias_regularization=0.1,
+        learning_rate=3.0,
+    )
+    with pytest.raises(
+        DivergenceError,
+        match=r"diverged \(numbers of \w+ are beyond 1e\+17\): try learning_rate=0\.75, more regularization",
+    ):
+        recipe.replace(init_scale=1.0).fit(clicks, progress=False)
+
+
 def test_advice_on_divergence_is_given_once():
     huge = hx.Ratings.from_columns([0, 0, 1, 1], [0, 1, 0, 1], [1e30, 2e30, 3e30, 4e30])
     with pytest.raises(DivergenceError) as told:

@@ -74,7 +74,9 @@ class Patient(HttpToolsProtocol, asyncio.BufferedProtocol):
     LINGER_SECONDS = 2.0
     """Seconds until a refused connection is cut. A cut at once might lose the reply with the reason."""
     PAUSE_SECONDS = 0.2
-    """Seconds without a read after a refusal, so that clients that try again at once take no time from others."""
+    """Seconds without a read after a refusal, so that clients that try again at once take no time from others.
+
+    A connection on which more requests wait behind the refused one is closed instead."""
     CONNECTIONS = 4096
 
     _part = IDLE
@@ -198,6 +200,10 @@ class Patient(HttpToolsProtocol, asyncio.BufferedProtocol):
             self._unset_keepalive_if_required()
         elif self.transport.is_closing():
             self._close()
+        elif REFUSED in self.cycle.scope and self._rest:
+            # More requests wait behind the refused one. Each would be refused after a pause, so they would keep the
+            # connection open for minutes; a client that sends several at once repeats those that get no reply.
+            self._linger()
         elif REFUSED in self.cycle.scope and not self.pipeline:
             self.flow.pause_reading()
             self.loop.call_later(self.PAUSE_SECONDS, self._resume)

@@ -90,19 +90,18 @@ def load(
     items: Path | None = None,
 ) -> Ratings:
     """The ratings, and notes of what was found; with ``memory`` on disk, in the ``folder`` or a temporary one."""
-    table = None
     if items is not None:
         from hatrix.data.attributes import read_table
 
-        table = read_table(items)
+        read_table(items)  # what cannot be read is refused before the ratings are read
     ratings = columns.load(source, progress=not output.quiet, memory=memory, folder=folder)
     if ratings.implicit and recipe.task == "rating":
         raise DataError(
             f"{source} has events and no ratings, and {recipe.name} predicts ratings: name the column of the ratings "
             "with --rating-column, or give data that have one"
         )
-    if table is not None:
-        ratings = ratings.with_items(table)
+    if items is not None:
+        ratings = ratings.with_items(items)
     users, n_items = (int((count > 0).sum()) for count in (ratings.user_count, ratings.item_count))
     output.note(f"{ratings.name}: {len(ratings):,} ratings, {users:,} users, {n_items:,} items")
     report = ratings.report

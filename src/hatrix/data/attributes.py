@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import glob
 import re
-from pathlib import Path
+from os import PathLike
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from hatrix._checks import shown
+from hatrix._checks import path_of, shown
 from hatrix.data.roles import KNOWN
 from hatrix.data.sources import PARQUET
 from hatrix.errors import DataError
@@ -161,7 +161,7 @@ def with_gaps(table: pd.DataFrame) -> pd.DataFrame:
     return table.astype({name: _WITH_GAPS[kind] for name, kind in kinds.items() if kind in _WITH_GAPS})
 
 
-def read_table(path: Path) -> pd.DataFrame:
+def read_table(path: str | PathLike[str]) -> pd.DataFrame:
     """Read a table of attributes from a Parquet file or a text file with a header; ids in a text file stay text.
 
     Raises
@@ -172,6 +172,7 @@ def read_table(path: Path) -> pd.DataFrame:
     import duckdb
     import pandas as pd
 
+    path = path_of("the table", path)
     scan = (
         "read_parquet($path)"
         if path.suffix.lower() in PARQUET

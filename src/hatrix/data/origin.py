@@ -20,7 +20,7 @@ from typing import Any, ParamSpec, TypeVar
 
 import numpy as np
 
-__all__ = ["Origin", "code_of", "recorded", "remembered"]
+__all__ = ["Origin", "code_of", "joined", "recorded", "remembered"]
 
 P = ParamSpec("P")
 R = TypeVar("R")
@@ -49,6 +49,8 @@ class Origin:
         The origin of the input; None if the input was made in memory, in an unknown way.
     rows
         For a part of a split, the number of training ratings of the split; else None.
+    needs
+        A comment on a name in the call that stands for something made in memory; empty if there is none.
     """
 
     call: str
@@ -56,6 +58,7 @@ class Origin:
     part: str = ""
     of: Origin | None = None
     rows: int | None = None
+    needs: str = ""
 
     @property
     def is_split(self) -> bool:
@@ -72,11 +75,26 @@ class Origin:
         """Tell whether the code is complete, so that it needs nothing that was made in memory."""
         return "{0}" not in self.call or (self.of is not None and self.of.is_known)
 
+    @property
+    def gaps(self) -> list[str]:
+        """Return comments on the names in `lines` that stand for tables made in memory."""
+        before = [] if self.of is None else self.of.gaps
+        return before if self.needs in ("", *before) else [*before, self.needs]
+
     def lines(self) -> list[str]:
         """Return the lines of code after which `expression` stands for the ratings."""
         before = [] if self.of is None else self.of.lines()
         source = "ratings" if self.of is None else self.of.expression
         return [*before, f"{self.name} = {self.call.replace('{0}', source)}"]
+
+
+def joined(of: Origin | None, side: str, table: Any, options: Mapping[str, Any]) -> Origin:
+    """Return the origin of ratings with a table of items or users: a file by its path, or a table in memory by a name."""
+    code, needs = code_of(table) if isinstance(table, str | os.PathLike) else None, ""
+    if code is None:
+        code, needs = f"{side}_table", f"{side}_table: the table of {side}s that you joined"
+    said = [code, *(f"{name}={code_of(value)}" for name, value in options.items() if value is not None)]
+    return Origin(f"{{0}}.with_{side}s({', '.join(said)})", of=of, needs=needs)
 
 
 def code_of(value: Any) -> str | None:

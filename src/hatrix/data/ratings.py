@@ -10,9 +10,11 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 import numpy as np
 
 from hatrix._checks import shown, yes_or_no
-from hatrix.data.attributes import check_table, joined_table
+from hatrix.data.attributes import check_table, joined_table, read_table
 from hatrix.data.disk import Disk, let_go, will_need
 from hatrix.data.ids import Ids, as_column, unmasked
+from hatrix.data.origin import joined
+from hatrix.data.sources import is_path
 from hatrix.data.values import NO_TIME, numbers, times
 from hatrix.errors import DataError
 
@@ -293,7 +295,8 @@ class Ratings:
         Parameters
         ----------
         frame
-            Any DataFrame (pandas, polars, Arrow), in any order. Lines of items without ratings are left out; an item
+            Any DataFrame (pandas, polars, Arrow), or the path of a Parquet file or of a text file with a header, in any
+            order. Lines of items without ratings are left out; an item
             without a line has missing values.
         id
             The column of item ids. By default the one column with a usual name for ids, such as ``"item"`` or
@@ -315,7 +318,8 @@ class Ratings:
         ['Alien', 'Cabaret']
         """
         names = {"title": title, "year": year, "genres": genres}
-        return replace(self, item_table=joined_table(frame, self.items, "item", id, names))
+        table = joined_table(read_table(frame) if is_path(frame) else frame, self.items, "item", id, names)
+        return replace(self, item_table=table, origin=joined(self.origin, "item", frame, {"id": id} | names))
 
     def with_users(self, frame: Any, *, id: str | None = None) -> Ratings:
         """Return the same ratings with a table of the users, joined by id.
@@ -323,7 +327,7 @@ class Ratings:
         Parameters
         ----------
         frame
-            Any DataFrame, in any order.
+            Any DataFrame, or a path, as for `with_items`.
         id
             The column of user ids; the default is that of `with_items`.
 
@@ -340,7 +344,8 @@ class Ratings:
         >>> ratings.user_table["job"].tolist()
         ['cook', 'poet']
         """
-        return replace(self, user_table=joined_table(frame, self.users, "user", id, {}))
+        table = joined_table(read_table(frame) if is_path(frame) else frame, self.users, "user", id, {})
+        return replace(self, user_table=table, origin=joined(self.origin, "user", frame, {"id": id}))
 
     def take(self, rows: NDArray[Any] | slice) -> Ratings:
         """The given rows (a boolean mask, positions or a slice), with the same ids and tables.

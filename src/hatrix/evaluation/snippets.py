@@ -60,8 +60,13 @@ def of_measured(measured: Measured, *, model: str | None = None) -> str:
 
 def _fitted(fitted: FactorModel, test: Ratings, model: str | None) -> tuple[list[str], list[str], str]:
     """Return comments on unknown names, the lines that make the model and the test ratings, and the name of these."""
-    unknown, origin = [], test.origin
-    training = None if model or origin is None else _training(fitted, origin)
+    origin = test.origin
+    unknown = origin.gaps if origin else []
+    same = all(
+        (getattr(fitted, table) is None) == (getattr(test, table) is None)
+        for table in ("item_table", "user_table")
+    )
+    training = _training(fitted, origin) if not model and origin is not None and same else None
     if training is not None:
         assert origin is not None
         lines = [*origin.lines(), f"model = {training[0]}"]
@@ -82,6 +87,7 @@ def of_comparison(result: Comparison) -> str:
     options, unknown = _options(result.options)
     if train is not None and test is not None and train.is_split and train.call == test.call:
         lines = train.lines()
+        unknown += train.gaps
         if not train.is_known:
             unknown.append(
                 f"ratings: the ratings that you made in memory, called {result.split.train.name!r}"
@@ -112,6 +118,7 @@ def of_search(result: Tuning) -> str:
     options |= {"trials": str(len(result.trials)), "space": space or "space"}
     origin = result.origin
     lines = origin.lines() if origin else []
+    unknown += origin.gaps if origin else []
     if origin is None or not origin.is_known:
         unknown.append(f"ratings: the training ratings that you made in memory, called {result.data!r}")
     train = "ratings" if origin is None else origin.expression

@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     from hatrix.models.bags import BagRows
     from hatrix.models.days import UserDays
 
-__all__ = ["LARGEST", "LARGEST_FACTOR", "NO_PARTS", "Factors", "Posterior", "TimeBlock"]
+__all__ = ["LARGEST", "LARGEST_FACTOR", "NO_PARTS", "Factors", "Posterior", "TimeBlock", "are_bounded"]
 
 LARGEST = 1e33
 """Largest absolute bias, mean or noise: ten times the largest rating (`hatrix.data.ratings.LARGEST`)."""
@@ -179,3 +179,17 @@ class Factors(NamedTuple):
             item_factors = item_factors + shift
         item_factors = item_factors / item_factors.dtype.type(draws)
         return Factors(mean, user_bias.mean(axis=1), item_bias.mean(axis=1), self.user_factors, item_factors)
+
+
+def are_bounded(bias: NDArray[Any], factors: NDArray[Any]) -> bool:
+    """Return whether numbers of a side are small enough for scores, sums and squares that are finite.
+
+    Examples
+    --------
+    >>> are_bounded(np.zeros(2), np.full((2, 3), 1e20))
+    False
+    """
+    return all(
+        not array.size or max(-float(array.min()), float(array.max())) <= most  # a NaN is not, either
+        for array, most in ((bias, LARGEST), (factors, LARGEST_FACTOR))
+    )

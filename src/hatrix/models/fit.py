@@ -25,6 +25,7 @@ from hatrix.data.ratings import Ratings
 from hatrix.errors import DataError, DivergenceError, ModelFileError, ParameterError
 from hatrix.models import SEED, predictive, progress
 from hatrix.models.container import refuse_unwritable
+from hatrix.models.factors import LARGEST_FACTOR, are_bounded
 from hatrix.models.hyperparameters import kinds
 from hatrix.models.model import UNFINISHED, FactorModel, Factors, Seen
 from hatrix.models.validation import hold_out, refuse_dislikes, validate
@@ -340,7 +341,14 @@ class Trained:
                 f"{recipe!r} needs a training of its own: one of {self.recipe!r} can be finished with other "
                 f"values of {', '.join(sorted(recipe.late)) or 'nothing'} only"
             )
-        return self._loop.model(recipe.finish(self.state), recipe)
+        learned = recipe.finish(self.state)
+        for side in ("user", "item"):
+            # Such a model would answer with infinities, or NaN where two of them meet.
+            if not are_bounded(getattr(learned, f"{side}_bias"), getattr(learned, f"{side}_factors")):
+                raise DivergenceError(
+                    f"training diverged (numbers of {side}s are beyond {LARGEST_FACTOR:g}): {_advice(recipe)}"
+                )
+        return self._loop.model(learned, recipe)
 
     def _resolved(self, recipe: Algorithm) -> Algorithm:
         """Take what both recipes leave to the data from the training, and resolve the rest."""
@@ -485,11 +493,8 @@ class _Loop:
             if array.dtype.kind == "f" and name not in state.settled
         ):
             return
-        rate = getattr(self.recipe, "learning_rate", None)
-        advice = f"try learning_rate={rate / 4:g}, more regularization" if rate else "try more regularization"
         raise DivergenceError(
-            f"training diverged in epoch {epoch + 1} (the loss is no longer a finite number): {advice}, or "
-            "check the ratings for values far off the scale"
+            f"training diverged in epoch {epoch + 1} (the loss is no longer a finite number): {_advice(self.recipe)}"
         )
 
     def _is_due(self, saved_at: float, saved_epoch: int) -> bool:
@@ -633,6 +638,13 @@ def thread_count(threads: int | None) -> int:
         If that is no number from 1 on.
     """
     return cores() if threads is None else whole("threads", threads, 1, 2**16)
+
+
+def _advice(recipe: Algorithm) -> str:
+    """Say what to do about a training that diverged."""
+    rate = getattr(recipe, "learning_rate", None)
+    smaller = f"learning_rate={rate / 4:g}, " if rate else ""
+    return f"try {smaller}more regularization, or check the ratings for values far off the scale"
 
 
 def _copy_into(variables: dict[str, NDArray[Any]], saved: Mapping[str, NDArray[Any]]) -> None:

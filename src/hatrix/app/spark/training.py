@@ -21,6 +21,7 @@ from hatrix.errors import DataError, DivergenceError, ParameterError
 from hatrix.models import SEED, damping
 from hatrix.models.als import ALS, ImplicitALS
 from hatrix.models.als import USUAL as ALS_USUAL
+from hatrix.models.factors import LARGEST_FACTOR, are_bounded
 from hatrix.models.mf import natural_unit
 from hatrix.models.trial import with_usual
 
@@ -289,9 +290,10 @@ class _Work:
 
     def bare(self) -> FactorModel:
         for name, side in zip(SIDES, self.learned, strict=True):
-            if not (np.isfinite(side.bias).all() and np.isfinite(side.factors).all()):
+            if not are_bounded(side.bias, side.factors):
                 raise DivergenceError(
-                    f"the factors of {name}s are not finite: try more regularization, or look at the ratings"
+                    f"the numbers of {name}s are not finite, or beyond {LARGEST_FACTOR:g}: try more regularization, or "
+                    "look at the ratings"
                 )
         counts: dict[str, Any] = {"user_count": self.counts[0], "item_count": self.counts[1]}
         return bare(self.recipe, self.mean, self.learned, self.rows, **counts)
