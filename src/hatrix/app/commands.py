@@ -82,7 +82,7 @@ def command_line(tokens: Sequence[str]) -> App:
         suppress_keyboard_interrupt=False,
     )
     invoked = {"invoked": shlex.join(["hatrix", *tokens])}
-    for name, command, default in (("run", run, DEFAULT), ("fit", fit, None), ("tune", search.tune, None)):
+    for name, command, default in (("run", run, DEFAULT), ("fit", fit, DEFAULT), ("tune", search.tune, None)):
         given = {} if name == "fit" else invoked
         app.command(with_recipe(command, None, **given), name=name)
         if tokens[:1] == [name]:
@@ -177,7 +177,7 @@ def run(
 
 def fit(
     source: Source,
-    algorithm: Name,
+    algorithm: Name = DEFAULT,
     /,
     *,
     out: Annotated[Path, Parameter(converter=file_path, help="file for the model, such as model.hatrix")],

@@ -138,7 +138,7 @@ def train(recipe: Algorithm, train: Ratings, training: Training, output: Output)
             warnings.warn(note, stacklevel=1)
         else:
             output.note(note)
-    fitted = {"lists": model.list_model, **model.members} if model.members else {"": model}
+    fitted = {"lists": model.list_model, **model.members}
     for name, part in fitted.items():
         if words := _resolved(recipe.part(name), part, seconds):
             output.note(words)

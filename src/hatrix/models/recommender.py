@@ -109,6 +109,15 @@ class Recommender(Algorithm):
         return self
 
     @property
+    def out_of_core(self) -> bool:  # type: ignore[override]
+        """Whether both parts can train on ratings on disk."""
+        return self.lists.out_of_core and (self.ratings is None or self.ratings.out_of_core)
+
+    @property
+    def predicts_ratings(self) -> bool:
+        return self.ratings is not None
+
+    @property
     def list_recipe(self) -> Algorithm:
         return self.lists
 
