@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any, ClassVar, Literal, NoReturn, final
 import numpy as np
 from pydantic import Field, model_validator
 
+from hatrix.data.ratings import Ratings
 from hatrix.data.split import per_user
 from hatrix.errors import DataError, ParameterError
 from hatrix.models import SEED
@@ -23,7 +24,7 @@ if TYPE_CHECKING:
     import pandas as pd
     from numpy.typing import NDArray
 
-    from hatrix.data.ratings import Ratings
+    from hatrix.data.split import Split
     from hatrix.models.fit import Trained
 
     Floats = NDArray[np.float64]
@@ -149,11 +150,7 @@ class Blend(Algorithm):
         how: dict[str, Any] = {"seed": seed, "threads": threads, "progress": progress}
         weights, parts = self.weights, list(self.recipes)
         if weights == "auto":
-            held = per_user(train, self.share, seed=seed)
-            if not len(held.test):
-                raise DataError(
-                    "no user has two training ratings, so none can be held out to learn weights on: give weights"
-                )
+            held = self._held_out(train, seed)
             fitted = _fitted(parts, held.train, None, how)
             if any(model.unfinished for model in fitted):
                 raise KeyboardInterrupt
@@ -162,6 +159,18 @@ class Blend(Algorithm):
         fitted = _fitted(parts, train, valid, how)
         recipe = Blend([model.recipe for model in fitted], weights=weights, share=self.share)
         return composed(recipe, dict(zip(self.member_names, fitted, strict=True)))
+
+    def _held_out(self, train: Ratings, seed: int) -> Split:
+        """Return the training ratings without, and with only, those that the weights are learned on."""
+        if not isinstance(train, Ratings):
+            raise DataError(f"train is a {type(train).__name__}, not Ratings")
+        most = int(train.user_count.max(initial=0))
+        if most - max(most - round(self.share * most), 1) < 1:  # as `per_user` rounds
+            raise DataError(
+                f"share={self.share:g} of the training ratings of a user is none, since no user has more than {most}: give "
+                "weights, or a larger share"
+            )
+        return per_user(train, self.share, seed=seed)
 
     def ratings_of(self, model: FactorModel, pairs: Pairs) -> Floats:
         """Return the weighted sum of the parts' predictions."""
