@@ -135,6 +135,38 @@ def test_same_seed_same_bits_for_any_threads(ratings, kind):
 
 
 @every_kind
+def test_checkpoints_of_all_parts_are_resumed(ratings, models, kind, tmp_path):
+    saved = hx.Checkpoint(tmp_path / "state", epochs=1)
+    first = KINDS[kind].fit(ratings, progress=False, checkpoint=saved)
+    assert {path.name for path in tmp_path.iterdir()} >= {"state", "state.1", "state.2"}
+    again = KINDS[kind].fit(ratings, progress=False, resume=tmp_path / "state")
+    for model in (first, again):
+        np.testing.assert_array_equal(model.scores([3]), models[kind].scores([3]))
+
+
+def test_standardised_weights_are_for_scores_of_one_spread(ratings):
+    recipe = hx.Blend(RANKERS, weights=(1.0, 0.5, -0.25, 0.0), standardized=True)
+    model = recipe.fit(ratings, progress=False)
+    spreads = []
+    for part in model.members.values():
+        flat = part.flat
+        scores = flat.user_factors @ flat.item_factors.T + flat.item_bias
+        spreads.append(np.sqrt(scores.var(axis=1).mean()))
+    assert model.recipe.weights[:-1] == pytest.approx(np.array([1.0, 0.5, -0.25]) / spreads, rel=1e-5)
+    assert not model.recipe.standardized  # its weights are for the scores as they are
+    again = model.recipe.fit(ratings, progress=False)
+    np.testing.assert_array_equal(again.scores([3]), model.scores([3]))
+    for wrong in ({"recipes": RANKERS}, {"recipes": RATERS, "weights": WEIGHTS}):
+        with pytest.raises(ParameterError, match="standardized is for weights"):
+            hx.Blend(**wrong, standardized=True)
+
+
+def test_a_visitor_shares_the_items_of_the_blend(models):
+    model = models["lists"]
+    assert model.fold_in(NEW).item_factors is model.item_factors
+
+
+@every_kind
 @pytest.mark.parametrize("seen", [True, False])
 def test_a_file_holds_all_parts(models, kind, seen, tmp_path):
     model = models[kind]
@@ -276,14 +308,12 @@ def test_blends_that_cannot_be(make, said):
         make()
 
 
-def test_data_that_cannot_be_blended(ratings, tmp_path):
+def test_data_that_cannot_be_blended(ratings):
     alone = hx.Ratings.from_columns([1, 2, 3], [1, 2, 1], [3.0, 4.0, 5.0])
     with pytest.raises(DataError, match="give weights"):
         KINDS["ratings"].fit(alone, progress=False)
     with pytest.raises(DataError, match="Ratings"):
         KINDS["ratings"].fit([1, 2, 3], progress=False)
-    with pytest.raises(ParameterError, match="no checkpoint"):
-        KINDS["ratings"].fit(ratings, progress=False, checkpoint=tmp_path / "state")
     with pytest.raises(ParameterError, match="valid"):
         KINDS["ratings"].fit(ratings, 2.0, progress=False)
 

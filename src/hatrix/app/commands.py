@@ -43,6 +43,7 @@ from hatrix.app.steps import (
     facts_of,
     leave_unfinished,
     load,
+    parts_of,
     recipe_named,
     train,
     write_parquet,
@@ -373,8 +374,9 @@ def _history(model: FactorModel) -> pd.DataFrame:
 
     if not model.members:
         return model.history
-    parts = {"lists": model.list_model, **model.members}
-    return pd.concat([one.history.assign(part=name) for name, one in parts.items()], ignore_index=True)
+    return pd.concat(
+        [one.history.assign(part=name) for name, one in parts_of(model).items()], ignore_index=True
+    )
 
 
 def _summary(result: Measured) -> str:
