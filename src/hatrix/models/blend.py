@@ -172,7 +172,7 @@ class Blend(Algorithm):
         if self.standardized:
             *given, constant = weights
             weights = (
-                *(weight * _unit(model) for weight, model in zip(given, fitted, strict=True)),
+                *(weight * unit_of(model) for weight, model in zip(given, fitted, strict=True)),
                 constant,
             )
         recipe = Blend([model.recipe for model in fitted], weights=weights, share=self.share)
@@ -334,7 +334,7 @@ def _best_ndcg(models: Sequence[FactorModel], held: Ratings, threads: int) -> tu
         chosen = np.zeros(len(held.users), bool)
         chosen[np.random.default_rng(first.seed).choice(users, MOST_RANKED, replace=False)] = True
         held = held.take(chosen[held.user])
-    units = [_unit(model) for model in models]
+    units = [unit_of(model) for model in models]
     members = {str(number): model for number, model in enumerate(models)}
     parts = [model.recipe for model in models]
 
@@ -363,7 +363,7 @@ def _best_ndcg(models: Sequence[FactorModel], held: Ratings, threads: int) -> tu
     return (*(share * unit for share, unit in zip(shares, units, strict=True)), 0.0)
 
 
-def _unit(model: FactorModel) -> float:
+def unit_of(model: FactorModel) -> float:
     """Return the factor that standardises scores: one over the standard deviation of a user's scores over the items, as a
     root mean square over users; 0 where all scores are the same.
     """

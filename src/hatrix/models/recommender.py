@@ -27,7 +27,7 @@ if TYPE_CHECKING:
 __all__ = ["Recommender"]
 
 AUTO: Literal["auto"] = "auto"
-SPECTRAL, POPULARITY = 0.25, 0.0
+SPECTRAL, POPULARITY = 0.25, 0.1
 """Of the default lists of ratings: the weight of `SpectralMF` where that of `ImplicitALS` is 1, and its ``popularity``."""
 ALGORITHM = "algorithm"
 """Key of the algorithm's name in a recipe that is written as JSON inside another one."""
@@ -170,7 +170,7 @@ class Recommender(Algorithm):
         return self.list_recipe.rounds + (0 if self.ratings is None else self.ratings.rounds)
 
     def resolved(self, train: Ratings) -> Recommender:
-        """Return the recipe with the part for lists that suits the data, and without one for ratings where there are none."""
+        """Return the recipe with the part for lists that suits the data, and one for ratings only where there are some."""
         lists = self.lists
         if isinstance(lists, str):
             lists = ImplicitALS() if train.implicit or train.disk is not None else default_lists()
