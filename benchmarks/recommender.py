@@ -153,7 +153,8 @@ def folds(threads: int) -> None:
 def choice(threads: int) -> None:
     """Print what weights and popularities of SpectralMF in the default's blend give on validation parts.
 
-    The last lines are the mean over the data sets of both NDCGs, each over that of ImplicitALS alone: what is chosen by.
+    The last lines are the mean over the data sets of both NDCGs, each over that of ImplicitALS alone. The highest of them was
+    chosen whose lists of ml-100k have at least 418 different items, as many as those of evidence="stars" had before.
     """
     print(HEAD)
     gains: dict[str, list[float]] = {}
