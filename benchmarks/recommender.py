@@ -134,7 +134,7 @@ def blends(threads: int) -> None:
 
 
 def folds(threads: int) -> None:
-    sampled = {"fields": ALL, "epochs": 600, "burn_in": 60, "draws": 180}
+    sampled = {"fields": ALL, "epochs": 300, "burn_in": 30, "draws": 150}
     parts = (
         hx.BayesianMF(**sampled, likelihood="ordinal", factors=14),
         hx.BayesianMF(**sampled, likelihood="gaussian", factors=10),
@@ -153,7 +153,7 @@ def folds(threads: int) -> None:
 def choice(threads: int) -> None:
     """Print what weights and popularities of SpectralMF in the default's blend give on validation parts.
 
-    The last lines are the mean over the data sets of both NDCGs, each over that of ImplicitALS alone. The highest of them was
+    The last lines are the mean over the data sets of both NDCGs, over those of ImplicitALS alone. The highest of them was
     chosen whose lists of ml-100k have at least 418 different items, as many as those of evidence="stars" had before.
     """
     print(HEAD)
