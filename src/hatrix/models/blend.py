@@ -61,9 +61,10 @@ class Blend(Algorithm):
     weights
         One weight for each part, and after them the constant; by default "auto": learned.
     standardized
-        Whether the ``weights`` given are for scores of which a user's have the standard deviation 1 over the items, on
-        average over users. The fit divides each of them by that of its part; the fitted model's recipe holds the result. It
-        is for lists: predicted ratings are on one scale already.
+        Whether the ``weights`` given are for scores of one spread: the standard deviation of a user's scores over the items,
+        on average over users. The fit multiplies each weight by the spread of the first part over that of its own part, so
+        the first weight stays as it is. The fitted model's recipe holds the result. It is for lists: predicted ratings are
+        on one scale already.
     share
         Share of each user's training ratings that the weights are learned on.
 
@@ -92,7 +93,7 @@ class Blend(Algorithm):
     )
     standardized: bool = Field(
         default=False,
-        description="whether given weights are for scores of unit standard deviation",
+        description="whether given weights are for scores of one spread",
         json_schema_extra={"flag": None},
     )
     share: float = Field(
@@ -171,8 +172,10 @@ class Blend(Algorithm):
         fitted = [part.fit(train, valid, **state, **how) for part, state in zip(parts, states, strict=True)]
         if self.standardized:
             *given, constant = weights
+            units = [unit_of(model) for model in fitted]
+            first = next((unit for unit in units if unit), 1.0)
             weights = (
-                *(weight * unit_of(model) for weight, model in zip(given, fitted, strict=True)),
+                *(weight * unit / first for weight, unit in zip(given, units, strict=True)),
                 constant,
             )
         recipe = Blend([model.recipe for model in fitted], weights=weights, share=self.share)
