@@ -34,6 +34,25 @@ SCRIPTS = {
         "quality.py --algorithm svdpp --data ml-1m --trials 0",
     ),
     "svdpp": ("SVDpp: seconds of training beside Surprise", "svdpp.py"),
+    "recommender": (
+        "`hatrix run ml-100k`, no flags: errors, lists and time",
+        "recommender.py --part run",
+    ),
+    "recommender-lists": (
+        "The default recommender beside all recipes that rank",
+        "recommender.py --part lists",
+    ),
+    "recommender-choice": (
+        "The default recommender: what its weights were chosen by",
+        "recommender.py --part choice",
+    ),
+    "blends": ("Blends of three recipes beside their best part", "recommender.py --part blends"),
+    "blends-folds": (
+        "A blend of recipes for ratings on the five folds of MovieLens 100K",
+        "recommender.py --part folds",
+    ),
+    "evidence": ("What a rating says to ImplicitALS", "evidence.py"),
+    "evidence-spectral": ("What a rating says to SpectralMF", "evidence.py --recipe spectral-mf"),
     "gowalla": ("Ranking models on gowalla: accuracy against training time", "gowalla.py"),
     "defaults": ("Defaults of the list recipes on many data sets", "defaults.py --task lists --peers"),
     "spectral": ("SpectralMF beside scikit-learn's decomposition", "spectral.py"),

@@ -102,7 +102,7 @@ def ratings_file(tmp_path: Path) -> Path:
         (["run", "ml-100k", "--fold", "1", "--out", "d"], ["--split official"]),
         (["run", "ml-100k", "--split", "random", "--draw", "notebook", "--out", "d"], ["--split per-user"]),
         (["run", "ml-100k", "--separator", ",", "--out", "d"], ["--separator", "./ml-100k"]),
-        (["fit", "ml-100k", "--out", "m"], ["ALGORITHM is missing"]),
+        (["fit", "--out", "m"], ["SOURCE is missing"]),
         (["evaluate", "absent.hatrix", "ml-100k"], ["absent.hatrix"]),
         (["evaluate", "m.hatrix"], ["SOURCE is missing"]),
         (["data", "get", "ml-10"], ["'ml-10'", "ml-100k"]),
@@ -152,8 +152,9 @@ def test_weights_can_be_left_to_the_data(
     assert chosen == model.recipe.model_dump(mode="json")
 
 
-def test_help_of_run_alone_is_that_of_its_default(hatrix: Callable[..., Outcome]) -> None:
-    assert hatrix("run", "--help").out == hatrix("run", "x", "recommender", "--help").out
+@pytest.mark.parametrize("command", ["run", "fit"])
+def test_help_of_a_command_alone_is_that_of_its_default(hatrix: Callable[..., Outcome], command: str) -> None:
+    assert hatrix(command, "--help").out == hatrix(command, "x", "recommender", "--help").out
 
 
 def test_version(hatrix: Callable[..., Outcome]) -> None:
@@ -379,6 +380,30 @@ def test_column_flags_reach_read(
 
 
 # ----------------------------------------------------------------------------------- fit and evaluate
+
+
+def test_fit_without_an_algorithm_trains_both_parts(
+    hatrix: Callable[..., Outcome], ratings_file: Path, tmp_path: Path
+) -> None:
+    assert hatrix("fit", ratings_file, *COLUMNS, "--out", "m.hatrix").status == 0
+    ratings = hx.read(ratings_file, user="who", item="film", rating="stars")
+    model, same = hx.load(tmp_path / "m.hatrix"), hx.Recommender().fit(ratings, progress=False)
+    assert model.recipe == same.recipe
+    assert model.predict(3, 4) == same.predict(3, 4)
+    assert (model.scores([3]) == same.scores([3])).all()
+    facts = json.loads(hatrix("evaluate", "m.hatrix", ratings_file, *COLUMNS, "--json").out)
+    assert (facts["algorithm"], facts["n_test"]) == ("recommender", 800)
+    assert {"rmse", "lists"} <= set(facts)
+    (tmp_path / "new.csv").write_text("who,film,stars\n900,3,5\n900,4,4\n")
+    assert hatrix("update", "m.hatrix", "--ratings", "new.csv", *COLUMNS, "--out", "n.hatrix").status == 0
+    table = json.loads(hatrix("recommend", "n.hatrix", "--user", "900", "-n", "3", "--json").out)
+    assert {row["item"] for row in table["recommendations"]}.isdisjoint({3, 4})
+    clicks = tmp_path / "clicks.csv"
+    pairs = (f"{user},{item}" for user in range(9) for item in range(9) if (user + item) % 2)
+    clicks.write_text("\n".join(["user,item", *pairs]))
+    assert hatrix("fit", clicks, "--out", "c.hatrix").status == 0
+    listed = hx.load(tmp_path / "c.hatrix").recipe
+    assert (listed.name, listed.ratings, listed.lists.name) == ("recommender", None, "implicit-als")
 
 
 def test_run_of_a_model_that_ranks_measures_rankings(

@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 
 import hatrix as hx
-from hatrix import data, evaluation
+from hatrix import data
 from hatrix.app import (
     batches,
     catalogue,
@@ -24,6 +24,7 @@ from hatrix.app import (
     search,
 )
 from hatrix.data.expansion import expand
+from hatrix.evaluation import rating
 from hatrix.evaluation.measured import LENGTHS
 from hatrix.models import SEED
 from hatrix.models.fit import Algorithm, Checkpoint
@@ -93,7 +94,7 @@ def test_defaults_are_those_of_python(what, declared):
 def test_seeds_have_one_default():
     for function in (
         Algorithm.fit, Algorithm.train, hx.split.per_user, hx.split.random, hx.evaluate, hx.evaluate_ranking, hx.compare,
-        hx.tune, evaluation.rating.bootstrap,
+        hx.tune, rating.bootstrap,
     ):  # fmt: skip
         assert inspect.signature(function).parameters["seed"].default == SEED, function.__qualname__
     assert (

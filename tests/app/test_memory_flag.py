@@ -42,6 +42,18 @@ def test_fit_on_disk_is_fit_in_memory(hatrix, source, tmp_path):
     assert not list(tmp_path.glob(".*"))
 
 
+def test_the_default_of_fit_trains_on_disk(hatrix, source, tmp_path):
+    """The lists are those of ImplicitALS there: a blend needs all ratings in memory."""
+    by = ("recommender", "--lists-by", "implicit-als")
+    assert hatrix("fit", source, *by, "-q", "--out", "a.hatrix").status == 0
+    assert hatrix("fit", source, "-q", "--out", "b.hatrix", "--memory", "3GB").status == 0
+    one, other = hx.load(tmp_path / "a.hatrix"), hx.load(tmp_path / "b.hatrix")
+    assert one.recipe == other.recipe
+    assert one.user_factors.tobytes() == other.user_factors.tobytes()
+    assert one.rating_model.user_factors.tobytes() == other.rating_model.user_factors.tobytes()
+    assert not list(tmp_path.glob(".*"))
+
+
 def test_what_was_read_is_used_by_the_next_run(hatrix, source, tmp_path, monkeypatch):
     def broken(*_, **__):
         raise KeyboardInterrupt

@@ -142,9 +142,11 @@ def codes(result: hx.Comparison) -> set[str]:
 
 def test_a_sound_comparison_says_nothing():
     ratings, _ = hx.synthetic.make(300, 100, n_ratings=15_000, factors=2, noise=0.3, seed=1)
-    result = hx.compare([hx.BiasedMF(factors=4, epochs=40)], hx.split.per_user(ratings), **QUICK)
+    split = hx.split.per_user(ratings)
+    result = hx.compare([hx.BiasedMF(factors=4, epochs=40)], split, **QUICK)
     assert result.best.name == "biased-mf"
-    assert result.warnings == ()
+    assert codes(result) == {"H011"}  # a model of ratings makes poor lists
+    assert hx.compare([hx.Popular()], split, **QUICK).warnings == ()
 
 
 def test_pairs_in_both_parts_are_found(split):
@@ -294,3 +296,44 @@ def test_names_cannot_break_the_page(split, tmp_path):
     result = hx.compare({"<script>alert(1)</script>": BIASED}, split, **QUICK)
     result.report(tmp_path / "compare.html")
     assert "<script>alert" not in (tmp_path / "compare.html").read_text()
+
+
+@pytest.fixture(scope="module")
+def popularity() -> hx.Split:
+    """Return a split of ratings in which few items have most ratings."""
+    return hx.split.per_user(hx.synthetic.make(300, 100, n_ratings=9_000, factors=2, noise=0.3, seed=1)[0])
+
+
+def words_of(result: hx.Comparison, code: str) -> list[str]:
+    return [word for word in result.warnings if word.startswith(code)]
+
+
+def test_lists_that_are_worse_than_popular_are_found_whatever_is_compared(popularity):
+    """Models of ratings are told of their lists where errors are compared, too; one message says what to do."""
+    [by_error] = words_of(hx.compare([BIASED, hx.MF(factors=3)], popularity, **QUICK), "H011")
+    assert "biased-mf (NDCG@20" in by_error
+    assert ", mf (NDCG@20" in by_error or "of mf (NDCG@20" in by_error
+    result = hx.compare([BIASED, hx.Popular()], popularity, **QUICK)
+    [word] = words_of(result, "H011")
+    figures = (result[name].evaluation.ndcg for name in ("biased-mf", "popular"))
+    assert "the lists of biased-mf (NDCG@20 {:.3f} and {:.3f}) are worse".format(*figures) in word
+    assert "use the lists of a Recommender" in word
+    assert not [other for other in words_of(result, "H004") if "baseline popular" in other]
+    assert word in result.to_dict()["warnings"]
+
+
+def test_the_remedy_of_a_model_that_ranks_is_no_recommender(popularity):
+    backwards = {"worst first": hx.SpectralMF(factors=2, popularity=-2.0)}
+    [word] = words_of(hx.compare(backwards, popularity, **QUICK), "H011")
+    assert "learned to predict ratings" not in word
+    assert "hatrix tune" in word
+
+
+def test_a_recommender_is_compared_by_errors_of_ratings_too(split):
+    both = hx.Recommender(ratings=BIASED, lists=hx.ImplicitALS(factors=4))
+    result = hx.compare([both, hx.Bias()], split, metric="rmse", **QUICK)
+    assert result.task == "rating"
+    alone = hx.compare([BIASED], split, **QUICK)
+    assert result["recommender"].evaluation.rmse == alone["biased-mf"].evaluation.rmse
+    with pytest.raises(ParameterError, match="only ranks"):
+        hx.compare([hx.Recommender(ratings=None), hx.Bias()], split, metric="rmse", **QUICK)

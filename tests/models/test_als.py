@@ -58,7 +58,7 @@ def evidence_of(recipe: hx.ImplicitALS, ratings: hx.Ratings) -> tuple[np.ndarray
     value, seen = dense(ratings)
     place = (value - 1) / 4
     if recipe.evidence == "stars":
-        return seen * (place + 0.25), 0.75 + 0.25 * place, seen
+        return seen * (1 + place), 0.4 + 0.6 * place, seen
     if recipe.evidence == "signed":
         return seen.astype(float), 1.25 * place - 0.25, seen
     return value, np.ones_like(value), seen
@@ -438,6 +438,25 @@ def test_the_number_of_factors_is_that_of_directions_above_noise(groups, factors
     assert (found.regularization == 0.03) == (groups == 3)
     given = hx.ImplicitALS(factors=100, regularization=0.25).resolved(drawn())
     assert (given.factors, given.regularization) == (100, 0.25)
+
+
+def test_ratings_have_a_rule_of_their_own(tmp_path):
+    ratings, _ = hx.synthetic.make(300, 100, n_ratings=9_000, seed=1)
+    for part in (ratings, ratings.take(ratings.user > 99)):
+        found = hx.ImplicitALS().resolved(part)
+        value, seen = dense(part)
+        cells = sum(row.any() for row in seen) * sum(column.any() for column in seen.T)
+        place = (value[seen] - part.scale[0]) / (part.scale[1] - part.scale[0])
+        n = len(part)
+        expected = [1 / (1 + place.mean()), (n / cells) ** 0.5 / 3, 0.75 / n ** (1 / 3)]
+        assert found.factors == 96
+        assert weights(found) == pytest.approx(expected, rel=1e-12)
+    few = ratings.take(ratings.user < 30)
+    assert hx.ImplicitALS().resolved(few).regularization == 0.05
+    ratings.to_frame().to_csv(tmp_path / "ratings.csv", index=False)
+    assert hx.ImplicitALS().resolved(
+        hx.read(tmp_path / "ratings.csv", memory="3GB")
+    ) == hx.ImplicitALS().resolved(ratings)
 
 
 def test_clicks_have_a_weight_of_one():

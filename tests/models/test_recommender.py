@@ -12,7 +12,7 @@ import hatrix as hx
 from hatrix.errors import DataError, ModelFileError, ParameterError
 from hatrix.models import fit
 from hatrix.models.artifact import read, write
-from hatrix.models.recommender import combined
+from hatrix.models.recommender import combined, default_lists
 
 RATINGS_BY = hx.BiasedMF(factors=4, epochs=4)
 LISTS_BY = hx.ImplicitALS(factors=4, epochs=3)
@@ -131,6 +131,37 @@ def test_clicks_have_a_part_for_lists_alone(tmp_path):
     np.testing.assert_array_equal(model.scores([1]), LISTS_BY.fit(clicks, progress=False).scores([1]))
     with pytest.raises(DataError, match="predicts no ratings"):
         hx.evaluate(model, hx.Ratings.from_columns([1], [2], [3.0]))
+
+
+def test_lists_that_are_left_to_the_data(ratings, tmp_path):
+    """A blend makes the lists of ratings in memory; ImplicitALS those of clicks and of ratings on disk."""
+    model = hx.Recommender().fit(ratings, progress=False)
+    blended = default_lists().fit(ratings, progress=False)
+    assert model.recipe.lists == blended.recipe
+    np.testing.assert_array_equal(model.scores([3]), blended.scores([3]))
+    clicks = hx.Ratings.from_columns(ratings.user, ratings.item)
+    ratings.to_frame().to_csv(tmp_path / "ratings.csv", index=False)
+    on_disk = hx.read(tmp_path / "ratings.csv", memory="3GB")
+    for data in (clicks, on_disk):
+        listed = hx.Recommender().fit(data, progress=False)
+        assert listed.recipe.lists == hx.ImplicitALS().fit(data, progress=False).recipe
+    assert hx.Recommender().out_of_core
+    assert not hx.Recommender(lists="spectral-mf").out_of_core
+
+
+def test_lists_of_a_blend_without_a_part_for_ratings_are_changed(ratings):
+    model = hx.Recommender(ratings=None, lists=default_lists()).fit(ratings, progress=False)
+    alone = default_lists().fit(ratings, progress=False)
+    new = hx.Ratings.from_columns([61, 61], [3, 12], [5.0, 4.0], scale=(1, 5))
+    for changed, same in (
+        (model.update(new), alone.update(new)),
+        (model.update(new).forget(61), alone.update(new).forget(61)),
+        (model.fold_in({3: 5.0}, user_id=61), alone.fold_in({3: 5.0}, user_id=61)),
+    ):
+        assert changed.recipe == hx.Recommender(ratings=None, lists=same.recipe)
+        np.testing.assert_array_equal(
+            changed.scores([61, 5][: len(changed.users)]), same.scores([61, 5][: len(changed.users)])
+        )
 
 
 def test_a_share_to_validate_on_is_the_same_for_both(ratings):

@@ -43,6 +43,7 @@ from hatrix.app.steps import (
     facts_of,
     leave_unfinished,
     load,
+    parts_of,
     recipe_named,
     train,
     write_parquet,
@@ -82,7 +83,7 @@ def command_line(tokens: Sequence[str]) -> App:
         suppress_keyboard_interrupt=False,
     )
     invoked = {"invoked": shlex.join(["hatrix", *tokens])}
-    for name, command, default in (("run", run, DEFAULT), ("fit", fit, None), ("tune", search.tune, None)):
+    for name, command, default in (("run", run, DEFAULT), ("fit", fit, DEFAULT), ("tune", search.tune, None)):
         given = {} if name == "fit" else invoked
         app.command(with_recipe(command, None, **given), name=name)
         if tokens[:1] == [name]:
@@ -177,7 +178,7 @@ def run(
 
 def fit(
     source: Source,
-    algorithm: Name,
+    algorithm: Name = DEFAULT,
     /,
     *,
     out: Annotated[Path, Parameter(converter=file_path, help="file for the model, such as model.hatrix")],
@@ -373,8 +374,9 @@ def _history(model: FactorModel) -> pd.DataFrame:
 
     if not model.members:
         return model.history
-    parts = {"lists": model.list_model, **model.members}
-    return pd.concat([one.history.assign(part=name) for name, one in parts.items()], ignore_index=True)
+    return pd.concat(
+        [one.history.assign(part=name) for name, one in parts_of(model).items()], ignore_index=True
+    )
 
 
 def _summary(result: Measured) -> str:

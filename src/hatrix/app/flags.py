@@ -418,12 +418,16 @@ def _holds_recipes(field: FieldInfo) -> bool:
 
 def _of_recipes(name: str, field: FieldInfo, group: Group) -> inspect.Parameter:
     """Return the flag of a hyper-parameter that is a recipe, or several: it takes names of algorithms."""
+    from hatrix.models.hyperparameters import words
+
     several = get_origin(field.annotation) is tuple
 
     def convert(_type: Any, tokens: Sequence[Token]) -> Any:
         given = tokens[0].value
         if given == "none" and type(None) in get_args(field.annotation):
             return None
+        if given in words(field):
+            return given
         try:
             found = [algorithm(one.strip())() for one in (given.split(",") if several else [given])]
         except ParameterError as error:
@@ -433,7 +437,7 @@ def _of_recipes(name: str, field: FieldInfo, group: Group) -> inspect.Parameter:
     required = field.is_required()
     parameter = Parameter(
         help=field.description, group=group, converter=convert, accepts_keys=False, n_tokens=1,
-        show_default=False if required else (lambda recipe: recipe.name),
+        show_default=False if required else (lambda given: given if isinstance(given, str) else given.name),
     )  # fmt: skip
     return inspect.Parameter(
         _called(name, field) or name,

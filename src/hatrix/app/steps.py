@@ -32,6 +32,7 @@ __all__ = [
     "facts_of",
     "leave_unfinished",
     "load",
+    "parts_of",
     "recipe_named",
     "train",
     "write_parquet",
@@ -138,18 +139,35 @@ def train(recipe: Algorithm, train: Ratings, training: Training, output: Output)
             warnings.warn(note, stacklevel=1)
         else:
             output.note(note)
-    fitted = {"lists": model.list_model, **model.members} if model.members else {"": model}
+    fitted = parts_of(model)
     for name, part in fitted.items():
-        if words := _resolved(recipe.part(name), part, seconds):
+        if words := _resolved(_part_of(recipe, name), part, seconds):
             output.note(words)
     epochs = ", ".join(f"{one.recipe.name} {len(one.history)} epochs" for one in fitted.values())
     output.note(f"trained in {seconds:.1f} s: {epochs}")
     return model, seconds
 
 
+def parts_of(model: FactorModel) -> dict[str, FactorModel]:
+    """Return the models with factors of their own that a model is made of, by names such as ``lists`` and ``ratings.0``."""
+    blended = bool(model.list_model.members)
+    found = {} if blended else {"lists": model.list_model}
+    for name, member in model.members.items():
+        inside = parts_of(member) if member.members else {"": member}
+        found |= {f"{name}.{inner}" if inner else name: one for inner, one in inside.items()}
+    return found
+
+
+def _part_of(recipe: Algorithm, name: str) -> Algorithm:
+    for each in name.split("."):
+        recipe = recipe.part(each)
+    return recipe
+
+
 def _resolved(recipe: Algorithm, model: FactorModel, seconds: float) -> str:
     """Say which numbers "auto" stands for in a fit, and what it took to find them; nothing if there are none."""
-    left = [name for name, value in recipe.model_dump().items() if value == "auto"]
+    same = type(recipe) is type(model.recipe)
+    left = [name for name, value in recipe.model_dump().items() if same and value == "auto"]
     numbers = {name: getattr(model.recipe, name) for name in left}
     said = ", ".join(
         f"{name}={value:.4g}" if isinstance(value, float) else f"{name}={value}"

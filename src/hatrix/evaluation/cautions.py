@@ -7,15 +7,17 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from hatrix.data.values import NO_TIME, seconds
+from hatrix.evaluation.paired import compared
 from hatrix.models.trial import TRIAL
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable
+    from collections.abc import Iterable, Mapping
 
     import pandas as pd
 
     from hatrix.data.ratings import Ratings
-    from hatrix.evaluation.ranking import RankingEvaluation
+    from hatrix.evaluation.paired import Sums
+    from hatrix.models.fit import Algorithm
 
 __all__ = [
     "CODES",
@@ -50,6 +52,8 @@ OLDER = 0.6
 GAP = 1.6
 """How many times larger the error on the test part may be than on the training part: good models reach 1.4."""
 RISE = 0.01
+LEVEL = 0.05
+"""Chance of a difference as large without a reason, below which no caution says that it may be chance."""
 
 
 def caution(code: str, words: str) -> str:
@@ -68,19 +72,41 @@ def of_notes(notes: Iterable[str]) -> list[str]:
     return [note for note in notes if not note.startswith(f"{TRIAL}:")]
 
 
-def of_lists(name: str, mine: RankingEvaluation, popular: RankingEvaluation) -> list[str]:
-    """Warn of lists that are worse than showing everybody the most popular items."""
-    k = mine.k[0]
-    if mine.ndcg >= popular.ndcg:
-        return []
-    return [
-        caution(
-            "H011",
-            f"the lists of {name} are worse than showing everybody the most popular items (NDCG@{k} {mine.ndcg:.3f} and "
-            f"{popular.ndcg:.3f}), because it learned to predict ratings and not which items people choose: use the lists "
-            "of a Recommender, which hatrix run trains by default",
+def of_lists(models: Mapping[str, tuple[Algorithm, Sums]], popular: Sums, k: int) -> list[str]:
+    """Warn of models whose lists are worse than showing everybody the most popular items.
+
+    Parameters
+    ----------
+    models
+        Of each model, its recipe and the NDCG of each user.
+    popular
+        The NDCG of each user of the lists of Popular.
+    k
+        Length of the lists.
+    """
+    worse: dict[bool, list[str]] = {True: [], False: []}
+    for name, (recipe, mine) in models.items():
+        difference = compared(mine, popular)
+        if difference.value < 0:
+            chance = "" if difference.p < LEVEL else ", which may be chance"
+            worse[recipe.list_recipe.task == "rating"].append(
+                f"{name} (NDCG@{k} {mine.figure:.3f} and {popular.figure:.3f}{chance})"
+            )
+    said = []
+    for learned_ratings, names in worse.items():
+        it = "it" if len(names) == 1 else "they"
+        why, remedy = (
+            (
+                f", because {it} learned to predict ratings and not which items people choose",
+                "use the lists of a Recommender, which hatrix run trains by default",
+            )
+            if learned_ratings
+            else ("", "try other recipes with hatrix compare, or other hyper-parameters with hatrix tune")
         )
-    ]
+        if names:
+            words = f"the lists of {', '.join(names)} are worse than showing everybody the most popular items{why}: {remedy}"
+            said.append(caution("H011", words))
+    return said
 
 
 def of_parts(train: Ratings, test: Ratings) -> list[str]:

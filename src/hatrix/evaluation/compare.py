@@ -21,8 +21,10 @@ from hatrix.evaluation.paired import Sums, compared, holm
 from hatrix.evaluation.ranking import RankingEvaluation, evaluate_ranking
 from hatrix.models import SEED
 from hatrix.models.baseline import Bias, Popular
-from hatrix.models.fit import Algorithm
+from hatrix.models.fit import Algorithm, thread_count
 from hatrix.models.model import FactorModel
+from hatrix.models.validation import RANKED as RANKED_AT
+from hatrix.models.validation import ndcg_of_users
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -33,7 +35,8 @@ from hatrix.data.ratings import Ratings
 __all__ = ["compare", "refuse", "task_of"]
 
 MOST_TRAINING_ROWS = 200_000
-LEVEL = 0.05
+MOST_LISTED = 2_000
+"""Maximum number of users whose lists are compared with those of Popular where only errors are asked for."""
 
 
 @remembered(skip=2)
@@ -137,21 +140,74 @@ def compare(
     said += _of_models(entries, split.train)
     pairs = _differences(entries, split.test, metric, k, confidence)
     said += _of_baselines(entries, metric, pairs)
+    said += _of_lists(entries, split, k, seed, threads)
     return Comparison(
         tuple(entries), split, metric, task, int(k), pairs, tuple(sorted(said)), confidence, seed
     )
 
 
+def _of_lists(entries: Sequence[Entry], split: Split, k: int, seed: int, threads: int | None) -> list[str]:
+    """Warn of lists that are worse than those of Popular, also where the errors of ratings are compared."""
+    measured = [entry for entry in entries if entry.model is not None and not entry.baseline]
+    ranked = {
+        entry.name: entry.evaluation.sums("ndcg", k)
+        for entry in entries
+        if isinstance(entry.evaluation, RankingEvaluation)
+    }
+    if ranked:
+        popular = next(
+            (ranked[e.name] for e in entries if isinstance(e.recipe, Popular) and e.name in ranked), None
+        )
+    else:
+        k = RANKED_AT
+        model = Popular().fit(split.train, seed=seed, threads=threads, progress=False)
+        held = _some_users(split.test, MOST_LISTED, seed)
+        try:
+            popular = _gains(model, model, held, threads)
+        except DataError:  # no user of the test part is known
+            return []
+        ranked = {
+            entry.name: _gains(entry.model, model, held, threads)
+            for entry in measured
+            if entry.model is not None
+        }
+    if popular is None:
+        return []
+    return cautions.of_lists({one.name: (one.recipe, ranked[one.name]) for one in measured}, popular, k)
+
+
+def _some_users(ratings: Ratings, most: int, seed: int) -> Ratings:
+    """Return the ratings of at most so many users, drawn at random."""
+    users = np.flatnonzero(ratings.user_count)
+    if len(users) <= most:
+        return ratings
+    chosen = np.zeros(len(ratings.users), bool)
+    chosen[np.random.default_rng(seed).choice(users, most, replace=False)] = True
+    return ratings.take(chosen[ratings.user])
+
+
+def _gains(model: FactorModel, popular: FactorModel, held: Ratings, threads: int | None) -> Sums:
+    """Return the NDCG@20 of each user of the held-out ratings."""
+    seen = model.seen or popular.seen
+    assert seen is not None
+    users, gain = ndcg_of_users(model, seen, held, threads=thread_count(threads))
+    sums = Sums(np.zeros(len(held.users)), np.zeros(len(held.users)))
+    row = held.users.encode(model.users.decode(users))
+    sums.total[row], sums.numbers[row] = gain, 1.0
+    return sums
+
+
 def task_of(recipes: Iterable[Algorithm], train: Ratings, metric: str | None) -> tuple[str, str]:
     """What to measure by, and the metric: what is asked for, or what fits the recipes and the data."""
-    ranking = train.implicit or any(recipe.task == "ranking" for recipe in recipes)
+    recipes = list(recipes)
     if metric is None:
+        ranking = train.implicit or any(recipe.task == "ranking" for recipe in recipes)
         return ("ranking", "ndcg") if ranking else ("rating", "rmse")
     if not isinstance(metric, str) or metric not in (*RATED, *RANKED):
         raise ParameterError(
             f"there is no metric {shown(metric)}: choose from {', '.join(RATED)}, and for rankings {', '.join(RANKED)}"
         )
-    if metric in RATED and ranking:
+    if metric in RATED and (train.implicit or not all(recipe.predicts_ratings for recipe in recipes)):
         why = "the data are events without ratings" if train.implicit else "one of the models only ranks"
         raise ParameterError(f"{metric} does not fit, as {why}: choose from {', '.join(RANKED)}")
     return "rating" if metric in RATED else "ranking", metric
@@ -279,17 +335,12 @@ def _entry(
 
 def _sums(found: Evaluation | RankingEvaluation, test: Ratings, metric: str, k: int) -> Sums:
     """What each user of the test part adds to the metric."""
-    users = len(test.users)
     if isinstance(found, Evaluation):
-        error, user = found.predicted - found.test.value, found.test.user
+        users, error, user = len(test.users), found.predicted - found.test.value, found.test.user
         size = np.abs(error) if metric == "mae" else error**2
         rated = np.bincount(user, minlength=users).astype(np.float64)
         return Sums(np.bincount(user, size, users).astype(np.float64), rated, metric == "rmse")
-    value, here = found.values[k][metric], ~np.isnan(found.values[k][metric])
-    row = test.users.encode(found.model.users.decode(found.users))
-    sums = Sums(np.zeros(users), np.zeros(users))
-    sums.total[row[here]], sums.numbers[row[here]] = value[here], 1.0
-    return sums
+    return found.sums(metric, k)
 
 
 def _differences(
@@ -366,9 +417,13 @@ def _of_baselines(entries: Sequence[Entry], metric: str, pairs: pd.DataFrame) ->
         for other in entries:
             if entry.baseline or not other.baseline or values[entry.name][0]:
                 continue
+            if metric == "ndcg" and isinstance(other.recipe, Popular):
+                continue  # lists that are worse than these have a code of their own
             if values[entry.name] >= values[other.name]:
                 chance = p[frozenset((entry.name, other.name))]
-                sure = " beyond chance" if chance < LEVEL else ", though the difference may be chance"
+                sure = (
+                    " beyond chance" if chance < cautions.LEVEL else ", though the difference may be chance"
+                )
                 figures = [getattr(one.evaluation, metric) for one in (entry, other)]
                 said.append(
                     cautions.caution(

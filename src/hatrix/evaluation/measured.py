@@ -166,7 +166,8 @@ def measure(
             unmeasured = [f"lists were not measured: {error}"]
     said = [note for name in ("errors", "lists") if name in found for note in found[name].warnings]
     if found.get("popular") is not None:
-        said += of_lists(model.recipe.name, found["lists"], found["popular"])
+        mine, other = (found[name].sums("ndcg", lengths[0]) for name in ("lists", "popular"))
+        said += of_lists({model.recipe.name: (model.recipe, mine)}, other, lengths[0])
     return Measured(model, **found, warnings=tuple(dict.fromkeys([*said, *unmeasured])))
 
 

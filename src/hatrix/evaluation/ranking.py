@@ -20,6 +20,7 @@ from hatrix.data.ratings import Ratings
 from hatrix.errors import DataError, ParameterError
 from hatrix.evaluation.candidates import BYTES_PER_ROW, HeldOut, Ranked, Ranker, held_out
 from hatrix.evaluation.lists import OVERALL, overall
+from hatrix.evaluation.paired import Sums
 from hatrix.evaluation.tally import MOST_DRAWS, MOST_GROUPS, resampled
 from hatrix.models import SEED
 from hatrix.models.fit import Algorithm, thread_count
@@ -195,6 +196,15 @@ class RankingEvaluation:
         table = pd.DataFrame({"slice": labels, "count": figures.count, name: figures.bias})
         table["low"], table["high"] = figures.bias_low.clip(0, 1), figures.bias_high.clip(0, 1)
         return table[table["count"] > 0].reset_index(drop=True)
+
+    def sums(self, name: str, k: int) -> Sums:
+        """Return what each user of the test part adds to a figure, for paired tests against other models."""
+        value = self.values[k][name]
+        here, users = ~np.isnan(value), self.test.users
+        row = users.encode(self.model.users.decode(self.users))
+        sums = Sums(np.zeros(len(users)), np.zeros(len(users)))
+        sums.total[row[here]], sums.numbers[row[here]] = value[here], 1.0
+        return sums
 
     def per_user(self) -> pd.DataFrame:
         """A line for each user: id, number of relevant items, and every figure."""

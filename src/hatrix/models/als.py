@@ -27,13 +27,13 @@ __all__ = ["ALS", "ImplicitALS", "confidence", "pulls"]
 USUAL = 32, 0.1
 """What "auto" stands for in `ALS` where factors help: their number, and ``init_scale``."""
 TRIED = 1.2
-FACTORS = 64
-"""The most factors that "auto" stands for."""
+FACTORS, OF_RATINGS = 64, 96
+"""The most factors that "auto" stands for: of counts, and of ratings."""
 MOST_DIRECTIONS = 1024
 """How many directions above noise are counted at most."""
 LIGHTEST, HEAVIEST = 1e-12, 1e12
 HEAVIEST_ALPHA = 1e6
-WEAKEST, FAINT = 0.25, 0.25
+WEAKEST, FAINT = 1.0, 0.6
 """Of ``evidence="stars"``: the weight of the lowest rating before alpha, and how far its target lies below 1."""
 SIGNED = 1.25
 """Of ``evidence="signed"``: how far the target of the lowest rating lies below 1."""
@@ -405,12 +405,19 @@ def _by_rule(train: Ratings, recipe: ImplicitALS) -> dict[str, Any]:
         total += float(evidence(recipe, train.value[part], train.scale)[0].sum())
     cells = np.count_nonzero(train.user_count) * np.count_nonzero(train.item_count)
     mean = train.mean if recipe.evidence == "count" else total / len(train)
-    return _weights(len(train), int(cells), mean)
+    return _weights(len(train), int(cells), mean, graded=recipe.evidence != "count")
 
 
-def _weights(n: int, cells: int, mean: float) -> dict[str, Any]:
+def _weights(n: int, cells: int, mean: float, *, graded: bool = False) -> dict[str, Any]:
     root = float(np.sqrt(n / cells))
     alpha = min(1 / mean, HEAVIEST_ALPHA)
+    if graded:
+        return {
+            "factors": OF_RATINGS,
+            "alpha": alpha,
+            "alpha0": root / 3,
+            "regularization": min(0.05, 0.75 / n ** (1 / 3)),
+        }
     return {
         "factors": FACTORS,
         "alpha": alpha,
@@ -509,8 +516,8 @@ class ImplicitALS(Algorithm):
     after the other. Factors start normal with standard deviation ``init_scale / √factors``.
 
     On ratings, ``evidence="stars"`` makes a high rating strong evidence and a low one weak evidence: with z the place of the
-    rating on the scale, from 0 at the lowest to 1 at the highest, r is ``z + 1/4`` and the target of the score is
-    ``3/4 + z/4`` instead of 1. With "signed", r is 1 and the target runs from -1/4 to 1, so that the lowest ratings count
+    rating on the scale, from 0 at the lowest to 1 at the highest, r is ``1 + z`` and the target of the score is
+    ``0.4 + 0.6 z`` instead of 1. With "signed", r is 1 and the target runs from -1/4 to 1, so that the lowest ratings count
     against an item. With "count", r is the value itself, and the target 1. "auto" is "stars" for ratings, and "count" for
     clicks and for the weightings of other libraries.
 
@@ -520,18 +527,21 @@ class ImplicitALS(Algorithm):
 
         alpha = 1 / m        alpha0 = √d / 2        regularization = 0.07 / (1 + 1 / (2 √d))
 
+    Of n ratings that are read as "stars" or "signed", there are 96 factors instead, and ::
+
+        alpha = 1 / m        alpha0 = √d / 3        regularization = min(0.05, 0.75 / n^(1/3))
+
     Of counts, where ``factors`` is left to the data, too, the number k of directions of the training part that stand out of
     chance is counted (`hatrix.models.signal`), up to 1,024: ``factors`` is k, at most 64, and the regularization left is
-    ``0.03 min(1, 40 / k)^0.7``. Of ratings, of counts on disk and on Spark, directions are not counted: these get 64 factors
-    and the regularization above.
+    ``0.03 min(1, 40 / k)^0.7``. Of counts on disk and on Spark, directions are not counted: these get 64 factors and the
+    regularization above.
 
     Notes
     -----
     The rule for alpha and alpha0 was found on validation parts of the training parts of gowalla, where one cell in 2000 is
     seen, and of MovieLens, where one in 20 to 40 is; that for factors and regularization on parts of the collection of
-    ``benchmarks/defaults.py``. The mapping of ratings was chosen on validation parts of ml-100k, ml-1m and ml-latest-small
-    (``benchmarks/evidence.py``): on all three it improves the lists of highly rated items, and changes the NDCG of all
-    held-out items by less than .003.
+    ``benchmarks/defaults.py``. The mapping of ratings and the numbers for them were chosen on validation parts of ml-100k,
+    ml-1m and ml-latest-small (``benchmarks/evidence.py``).
 
     Hu, Koren, Volinsky, "Collaborative filtering for implicit feedback datasets", ICDM 2008; Takács, Pilászy, Tikk,
     "Applications of the conjugate gradient method for implicit feedback collaborative filtering", RecSys 2011; Rendle et
@@ -551,6 +561,7 @@ class ImplicitALS(Algorithm):
     task: ClassVar[Literal["rating", "ranking"]] = "ranking"
     before: ClassVar[Mapping[str, Any]] = {"evidence": "count"}
     weighs_by_value: ClassVar[bool] = True
+    usual_factors: ClassVar[int] = OF_RATINGS
 
     factors: Literal["auto"] | Annotated[int, Field(ge=1, le=2048)] = Field(
         default="auto",
@@ -653,7 +664,8 @@ class ImplicitALS(Algorithm):
             mean = float(evidence(graded, seen.value, model.scale)[0].mean())
         width = model.user_factors.shape[1]
         recipe = graded.replace(factors=width) if graded.factors == "auto" and width else graded
-        return recipe._with(_weights(max(int(model.user_count.sum()), 1), max(int(cells), 1), mean))
+        n = max(int(model.user_count.sum()), 1)
+        return recipe._with(_weights(n, max(int(cells), 1), mean, graded=recipe.evidence != "count"))
 
     @property
     def _left(self) -> list[str]:

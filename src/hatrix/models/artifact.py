@@ -435,7 +435,7 @@ def _faults_of_members(model: FactorModel, *, contents: bool) -> Iterator[str]:
     for name, member in model.members.items():
         if any(getattr(member, part) is not getattr(model, part) for part in SHARED):
             yield f"its member {name} has other ids, counts, tables or training rows"
-        for fault in _faults(replace(member, seen=None), contents=contents):
+        for fault in _faults(member.sharing({"seen": None}), contents=contents):
             yield f"of its member {name}: {fault}"
 
 

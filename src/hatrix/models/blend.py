@@ -10,20 +10,21 @@ from typing import TYPE_CHECKING, Any, ClassVar, Literal, NoReturn, final
 import numpy as np
 from pydantic import Field, model_validator
 
+from hatrix.data.ratings import Ratings
 from hatrix.data.split import per_user
 from hatrix.errors import DataError, ParameterError
 from hatrix.models import SEED
 from hatrix.models.fit import Algorithm, Checkpoint, State, thread_count
 from hatrix.models.model import SHARED, UNFINISHED, FactorModel, Factors
 from hatrix.models.predictive import Pairs
-from hatrix.models.recommender import Part
+from hatrix.models.recommender import Part, beside
 from hatrix.models.validation import RANKED, ndcg_of_users
 
 if TYPE_CHECKING:
     import pandas as pd
     from numpy.typing import NDArray
 
-    from hatrix.data.ratings import Ratings
+    from hatrix.data.split import Split
     from hatrix.models.fit import Trained
 
     Floats = NDArray[np.float64]
@@ -58,8 +59,12 @@ class Blend(Algorithm):
     recipes
         The parts: two or more recipes, or names of algorithms.
     weights
-        One weight for each part, and after them the constant; by default "auto": learned. Weights of lists apply to
-        standardised scores.
+        One weight for each part, and after them the constant; by default "auto": learned.
+    standardized
+        Whether the ``weights`` given are for scores of one spread: the standard deviation of a user's scores over the items,
+        on average over users. The fit multiplies each weight by the spread of the first part over that of its own part, so
+        the first weight stays as it is. The fitted model's recipe holds the result. It is for lists: predicted ratings are
+        on one scale already.
     share
         Share of each user's training ratings that the weights are learned on.
 
@@ -86,6 +91,11 @@ class Blend(Algorithm):
         description="a weight for each part, then the constant",
         json_schema_extra={"flag": None},
     )
+    standardized: bool = Field(
+        default=False,
+        description="whether given weights are for scores of one spread",
+        json_schema_extra={"flag": None},
+    )
     share: float = Field(
         default=0.1, gt=0, lt=1, description="share of each user's ratings that weights are learned on"
     )
@@ -105,6 +115,10 @@ class Blend(Algorithm):
             raise ValueError(
                 f"weights are {len(self.weights)} numbers: give one for each of the {len(self.recipes)} recipes, and after "
                 "them the constant"
+            )
+        if self.standardized and (self.weights == "auto" or self.task == "rating"):
+            raise ValueError(
+                "standardized is for weights that are given, of recipes of which one ranks items"
             )
         return self
 
@@ -137,31 +151,47 @@ class Blend(Algorithm):
     ) -> FactorModel:
         """Learn the weights, then train the parts on all training ratings; see `Algorithm.fit`.
 
-        Raises
-        ------
-        ParameterError
-            If there is a checkpoint to save or to resume: only single recipes have checkpoints.
+        With ``checkpoint``, the first part saves its state there in its training on all training ratings, and the others
+        beside it, in files whose names end in the number of the part. Weights are learned again on resuming.
         """
-        if checkpoint is not None or resume is not None:
-            raise ParameterError(
-                "a Blend has no checkpoint: train its recipes one by one to save their states"
-            )
         how: dict[str, Any] = {"seed": seed, "threads": threads, "progress": progress}
         weights, parts = self.weights, list(self.recipes)
         if weights == "auto":
-            held = per_user(train, self.share, seed=seed)
-            if not len(held.test):
-                raise DataError(
-                    "no user has two training ratings, so none can be held out to learn weights on: give weights"
-                )
-            fitted = _fitted(parts, held.train, None, how)
+            held = self._held_out(train, seed)
+            fitted = [part.fit(held.train, **how) for part in parts]
             if any(model.unfinished for model in fitted):
                 raise KeyboardInterrupt
             learn = _least_squares if self.task == "rating" else _best_ndcg
             weights = learn(fitted, held.test, thread_count(threads))
-        fitted = _fitted(parts, train, valid, how)
+        states = [
+            {"checkpoint": checkpoint, "resume": resume}
+            if number == 0
+            else {"checkpoint": beside(checkpoint, str(number)), "resume": beside(resume, str(number))}
+            for number in range(len(parts))
+        ]
+        fitted = [part.fit(train, valid, **state, **how) for part, state in zip(parts, states, strict=True)]
+        if self.standardized:
+            *given, constant = weights
+            units = [unit_of(model) for model in fitted]
+            first = next((unit for unit in units if unit), 1.0)
+            weights = (
+                *(weight * unit / first for weight, unit in zip(given, units, strict=True)),
+                constant,
+            )
         recipe = Blend([model.recipe for model in fitted], weights=weights, share=self.share)
         return composed(recipe, dict(zip(self.member_names, fitted, strict=True)))
+
+    def _held_out(self, train: Ratings, seed: int) -> Split:
+        """Return the training ratings without, and with only, those that the weights are learned on."""
+        if not isinstance(train, Ratings):
+            raise DataError(f"train is a {type(train).__name__}, not Ratings")
+        most = int(train.user_count.max(initial=0))
+        if most - max(most - round(self.share * most), 1) < 1:  # as `per_user` rounds
+            raise DataError(
+                f"share={self.share:g} of the training ratings of a user is none, since no user has more than {most}: give "
+                "weights, or a larger share"
+            )
+        return per_user(train, self.share, seed=seed)
 
     def ratings_of(self, model: FactorModel, pairs: Pairs) -> Floats:
         """Return the weighted sum of the parts' predictions."""
@@ -176,9 +206,11 @@ class Blend(Algorithm):
         recipe = Blend(
             [members[name].recipe for name in self.member_names], weights=self.weights, share=self.share
         )
-        found = composed(recipe, members)
         first = next(iter(members.values()))
-        return replace(found, origin=None if first.origin is None else model)
+        if first.origin is None:
+            return composed(recipe, members)
+        found = composed(recipe, members, items=model if first.items is model.items else None)
+        return replace(found, origin=model)
 
     @property
     def numbers(self) -> tuple[float, ...]:
@@ -219,14 +251,13 @@ class Blend(Algorithm):
         )
 
 
-def _fitted(
-    parts: Sequence[Algorithm], train: Ratings, valid: Ratings | float | None, how: Mapping[str, Any]
-) -> list[FactorModel]:
-    return [part.fit(train, valid, **how) for part in parts]
+def composed(
+    recipe: Blend, members: Mapping[str, FactorModel], *, items: FactorModel | None = None
+) -> FactorModel:
+    """Return the blend of fitted models: their factor matrices side by side, times the weights.
 
-
-def composed(recipe: Blend, members: Mapping[str, FactorModel]) -> FactorModel:
-    """Return the blend of fitted models: their factor matrices side by side, times the weights."""
+    ``items`` is a blend with the same items, such as the one that a user was folded into: their arrays are not copied.
+    """
     models = [members[name] for name in recipe.member_names]
     flats = [model.flat for model in models]
     *weights, constant = recipe.numbers
@@ -241,11 +272,15 @@ def composed(recipe: Blend, members: Mapping[str, FactorModel]) -> FactorModel:
         recipe,
         mean=constant + sum(weight * flat.mean for weight, flat in zip(weights, flats, strict=True)),
         user_bias=_added(weights, [flat.user_bias for flat in flats]),
-        item_bias=_added(weights, [flat.item_bias for flat in flats]),
+        item_bias=_added(weights, [flat.item_bias for flat in flats]) if items is None else items.item_bias,
         user_factors=np.concatenate(
             [weight * flat.user_factors for weight, flat in zip(weights, flats, strict=True)], axis=1
         ).astype(np.float32),
-        item_factors=np.concatenate([flat.item_factors for flat in flats], axis=1).astype(np.float32),
+        item_factors=(
+            np.concatenate([flat.item_factors for flat in flats], axis=1).astype(np.float32)
+            if items is None
+            else items.item_factors
+        ),
         fallback=first.fallback,
         scale=first.scale,
         seed=first.seed,
@@ -302,7 +337,7 @@ def _best_ndcg(models: Sequence[FactorModel], held: Ratings, threads: int) -> tu
         chosen = np.zeros(len(held.users), bool)
         chosen[np.random.default_rng(first.seed).choice(users, MOST_RANKED, replace=False)] = True
         held = held.take(chosen[held.user])
-    units = [1 / spread if (spread := _spread(model)) > 0 else 0.0 for model in models]
+    units = [unit_of(model) for model in models]
     members = {str(number): model for number, model in enumerate(models)}
     parts = [model.recipe for model in models]
 
@@ -331,11 +366,14 @@ def _best_ndcg(models: Sequence[FactorModel], held: Ratings, threads: int) -> tu
     return (*(share * unit for share, unit in zip(shares, units, strict=True)), 0.0)
 
 
-def _spread(model: FactorModel) -> float:
-    """Return the root mean square, over users, of the standard deviation of a user's scores over the items."""
+def unit_of(model: FactorModel) -> float:
+    """Return the factor that standardises scores: one over the standard deviation of a user's scores over the items, as a
+    root mean square over users; 0 where all scores are the same.
+    """
     flat, rng = model.flat, np.random.default_rng(model.seed)
     users = np.flatnonzero(model.user_count > 0)
     if len(users) > RANKED * 10:
         users = rng.choice(users, RANKED * 10, replace=False)
     scores = flat.user_factors[users] @ flat.item_factors.T + flat.item_bias
-    return float(np.sqrt(scores.var(axis=1).mean()))
+    spread = float(np.sqrt(scores.var(axis=1).mean())) if len(users) else 0.0
+    return 1 / spread if spread > 0 else 0.0

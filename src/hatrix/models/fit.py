@@ -169,6 +169,11 @@ class Algorithm(BaseModel, ABC):
         """The recipe of the factors that rank items: this one, unless it combines several."""
         return self
 
+    @property
+    def predicts_ratings(self) -> bool:
+        """Whether its model predicts ratings, beside or instead of ranking items."""
+        return self.task == "rating"
+
     def knows_dislikes(self, scale: tuple[float, float] | None) -> bool:  # noqa: ARG002
         """Return whether a low rating on the scale says that a user dislikes an item, and does not count as a like."""
         return self.task == "rating"

@@ -182,7 +182,12 @@ class FactorModel(Answers):
     def with_member(self, name: str, member: FactorModel) -> FactorModel:
         """Return the model with a member, which is a model of the same training ratings; both then share these."""
         shared = {each: getattr(self, each) for each in SHARED}
-        return replace(self, members={**self.members, name: replace(member, **shared)})
+        return replace(self, members={**self.members, name: member.sharing(shared)})
+
+    def sharing(self, shared: Mapping[str, Any]) -> FactorModel:
+        """Return the model, and all models inside it, with the ids, counts, tables and training ratings given."""
+        members = {name: member.sharing(shared) for name, member in self.members.items()}
+        return replace(self, **shared, members=members)
 
     @property
     def has_intervals(self) -> bool:
