@@ -47,8 +47,8 @@ MARGIN = 6.0
 MOST_CELLS, SPARSE = 1 << 26, 60
 """The largest table of cells for dealing, in all and per pair; sparser matrices have few pairs that are dealt twice."""
 ROUNDS, FEW, MANY, SWAPS = 16, 0.01, 0.1, 4
-"""Rounds of swaps at most, the share of pairs dealt twice that does no harm, that which calls for more, and how many swaps of
-each pair mix a full matrix.
+"""Rounds of swaps at most, the share of pairs dealt twice that does no harm, that which calls for more, and how many swaps
+of each pair mix a full matrix.
 """
 NO_SIGNAL = (
     "H010: no direction but popularity stands out of chance in the training ratings, so factors cannot help: the model has "
