@@ -17,6 +17,8 @@ baseline, defaults within 3 % of the tuned recipe, and sets on which the best de
 from __future__ import annotations
 
 import argparse
+import contextlib
+import io
 import os
 import time
 import warnings
@@ -33,6 +35,8 @@ PER_USER = partial(hx.split.per_user, test=0.2)
 BOARD = Path(os.environ.get("HATRIX_BOARD", "../shared/board"))
 WITHIN = 0.03
 """The share by which a default may be worse than the tuned recipe, and still count as close."""
+SAME = 1e-3
+"""A figure that differs from the baseline's by a smaller share of it counts as the same."""
 
 
 class Part(NamedTuple):
@@ -453,9 +457,62 @@ STARS: dict[str, Callable[[], hx.Ratings]] = {
 }
 
 
+def of_ratings(predicted: np.ndarray, part: Part) -> float:
+    """Return the RMSE of predictions for the validation part as `relative_rmse` measures it."""
+    valid = part.valid
+    low, high = part.train.scale or (-np.inf, np.inf)
+    deviation = float(np.std(valid.value))
+    error = float(np.sqrt(np.mean((np.clip(predicted, low, high) - valid.value) ** 2)))
+    return error / (deviation if deviation > NEAR_ZERO else 1.0)
+
+
+def _of_surprise(make: Callable[[], object], part: Part, threads: int) -> float:  # noqa: ARG001
+    import pandas as pd
+    import surprise
+
+    train, valid = part.train, part.valid
+    frame = pd.DataFrame({"user": train.user, "item": train.item, "rating": train.value})
+    reader = surprise.Reader(rating_scale=train.scale)
+    model = make().fit(surprise.Dataset.load_from_df(frame, reader).build_full_trainset())
+    pairs = zip(valid.user.tolist(), valid.item.tolist(), strict=True)
+    return of_ratings(np.array([model.predict(user, item).est for user, item in pairs]), part)
+
+
+def _of_myfm(part: Part, threads: int) -> float:  # noqa: ARG001
+    import myfm
+    from scipy.sparse import csr_matrix, hstack
+
+    def features(ratings: hx.Ratings) -> object:
+        rows, ones = np.arange(len(ratings)), np.ones(len(ratings))
+        sides = ((ratings.user, len(ratings.users)), (ratings.item, len(ratings.items)))
+        return hstack([csr_matrix((ones, (rows, row)), (len(rows), n)) for row, n in sides], format="csr")
+
+    groups = [len(part.train.users), len(part.train.items)]
+    model = myfm.MyFMRegressor(rank=10, random_seed=0)
+    with contextlib.redirect_stderr(io.StringIO()):  # it draws progress bars there
+        model.fit(features(part.train), part.train.value, group_shapes=groups)
+    return of_ratings(model.predict(features(part.valid)), part)
+
+
 def rating_peers() -> list[Peer]:
-    """Return the peers' models of ratings that are installed; say which are not."""
-    return []
+    """Return the peers' models of ratings that are installed; say which are not. myFM has no default rank: it gets 10."""
+    found = []
+    try:
+        import surprise
+
+        found.append(
+            Peer("Surprise baseline", partial(_of_surprise, lambda: surprise.BaselineOnly(verbose=False)))
+        )
+        found.append(Peer("Surprise SVD", partial(_of_surprise, lambda: surprise.SVD(random_state=0))))
+    except ImportError as error:
+        print(f"without Surprise: {error}")
+    try:
+        import myfm  # noqa: F401
+
+        found.append(Peer("myFM", _of_myfm))
+    except ImportError as error:
+        print(f"without myFM: {error}")
+    return found
 
 
 RATINGS = Task(
@@ -526,8 +583,10 @@ def summary(task: Task, rows: list[Row]) -> Iterator[str]:
     """Yield the counts below the table."""
     sign = task.sign
     for name in task.recipes:
-        lost = [row.name for row in rows if sign * row.defaults[name] < sign * row.baseline - 1e-9]
-        yield f"{name}: worse than {task.baseline.name} on {len(lost)} of {len(rows)} sets {'; '.join(lost)}"
+        lost = [row for row in rows if sign * (row.defaults[name] - row.baseline) < -SAME * row.baseline]
+        most = max((abs(row.defaults[name] / row.baseline - 1) for row in lost), default=0.0)
+        named = f", by at most {most:.1%}: {'; '.join(row.name for row in lost)}" if lost else ""
+        yield f"{name}: worse than {task.baseline.name} by more than {SAME:.1%} on {len(lost)} of {len(rows)} sets{named}"
         if rows[0].tuned:
             far = [row.name for row in rows if _is_far(row.defaults[name], row.tuned[name], sign)]
             near = f"within {WITHIN:.0%} of the tuned recipe on {len(rows) - len(far)} of {len(rows)}"
