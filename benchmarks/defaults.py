@@ -330,7 +330,8 @@ def _of_implicit(make: Callable[[int], object], part: Part, threads: int) -> flo
 
 def _of_irspack(make: Callable[[object, int], object], part: Part, threads: int) -> float:
     seen, users = _matrix(part)
-    model = make(seen, threads).learn()
+    with contextlib.redirect_stdout(io.StringIO()):  # it draws progress bars there
+        model = make(seen, threads).learn()
     lists = []
     for first in range(0, len(users), 1000):
         score = model.get_score_remove_seen(users[first : first + 1000])
