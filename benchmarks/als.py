@@ -221,7 +221,8 @@ def main() -> None:
         train = hx.synthetic.expand(hx.datasets.load("ml-1m"), user_copies=10, item_copies=3, seed=0)
         reg, factors = 0.05, o.factors[0]
         print(f"MovieLens 1M expanded, {len(train):,} ratings, {factors} factors, {o.threads} threads")
-        penalties = {"regularization": reg, "bias_regularization": reg, "nu": 1.0}
+        # The peers' penalties are in the ratings as they are: unit=1.
+        penalties = {"regularization": reg, "bias_regularization": reg, "nu": 1.0, "unit": 1.0}
 
         def model(**setting: Any) -> Fit:
             return fit_ours(train, hx.ALS(factors=factors, **penalties, **setting), o.threads)

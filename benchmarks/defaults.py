@@ -1,21 +1,24 @@
 """The default recipe of every algorithm beside the baseline, 20 trials of `tune` and the peers' defaults, on many data sets.
 
-    python benchmarks/defaults.py [--task lists] [--only NAMES] [--tune 20] [--peers] [--threads 2] [--names]
+    python benchmarks/defaults.py [--task lists|ratings] [--only NAMES] [--tune 20] [--peers] [--threads 2] [--names]
 
 Each data set is a training part with a validation part: real ones, resampled ones (fewer users, items or ratings, another
 unit, another skew) and synthetic ones. Test parts are not looked at: what a fixed split or `PER_USER` leaves for a test is
 dropped before anything else. ``--only`` takes names, or their beginnings (``--only ml-1m gowalla``).
 
-A row of the table is a data set, a column a recipe with its default hyper-parameters; the figure is NDCG@20 of the
-validation part for recipes that rank. ``--tune N`` searches each recipe for N trials on the training part alone, and
-measures what was found on the same validation part. ``resolve`` is the processor time of resolving "auto" as a share of the
-whole fit, the largest of the recipes. Below the table stand the counts: losses to the baseline, defaults within 3 % of the
-tuned recipe, and sets on which the best default is ahead of every peer's default.
+A row of the table is a data set, a column a recipe with its default hyper-parameters. The figure of recipes that rank is
+NDCG@20 of the validation part. That of recipes that predict ratings is RMSE / deviation: the root mean squared error over
+the standard deviation of the ratings there, so that sets of different units compare. ``--tune N`` searches each recipe for N
+trials on the training part alone, and measures what was found on the same validation part. ``resolve`` is the processor time
+of resolving "auto" as a share of the whole fit, the largest of the recipes. Below the table stand the counts: losses to the
+baseline, defaults within 3 % of the tuned recipe, and sets on which the best default is ahead of every peer's default.
 """
 
 from __future__ import annotations
 
 import argparse
+import contextlib
+import io
 import os
 import time
 import warnings
@@ -32,6 +35,8 @@ PER_USER = partial(hx.split.per_user, test=0.2)
 BOARD = Path(os.environ.get("HATRIX_BOARD", "../shared/board"))
 WITHIN = 0.03
 """The share by which a default may be worse than the tuned recipe, and still count as close."""
+SAME = 1e-3
+"""A figure that differs from the baseline's by a smaller share of it counts as the same."""
 
 
 class Part(NamedTuple):
@@ -121,12 +126,17 @@ def halves(name: str, ratings: hx.Ratings) -> Part:
 
 
 def anew(ratings: hx.Ratings, kept: np.ndarray, value: np.ndarray | None = None) -> hx.Ratings:
-    """Return some ratings, whose users and items are all there are, with other values if they are given."""
-    values = ratings.value if value is None else value
+    """Return some ratings, whose users and items are all there are, with other values if they are given.
+
+    Clicks stay clicks, and become ratings with values.
+    """
+    values = None if ratings.implicit else ratings.value
+    if value is not None:
+        values = value
     return hx.Ratings.from_columns(
         ratings.users.decode(ratings.user[kept]),
         ratings.items.decode(ratings.item[kept]),
-        values[kept],
+        None if values is None else values[kept],
         name=ratings.name,
     )
 
@@ -320,7 +330,8 @@ def _of_implicit(make: Callable[[int], object], part: Part, threads: int) -> flo
 
 def _of_irspack(make: Callable[[object, int], object], part: Part, threads: int) -> float:
     seen, users = _matrix(part)
-    model = make(seen, threads).learn()
+    with contextlib.redirect_stdout(io.StringIO()):  # it draws progress bars there
+        model = make(seen, threads).learn()
     lists = []
     for first in range(0, len(users), 1000):
         score = model.get_score_remove_seen(users[first : first + 1000])
@@ -385,7 +396,144 @@ LISTS = Task(
     measure=ndcg,
     peers=list_peers,
 )
-TASKS = {"lists": LISTS}
+
+
+# Ratings --------------------------------------------------------------------------------------------------------------
+
+NEAR_ZERO = 1e-9
+"""A smaller deviation of the ratings is that of rounding: they are all alike."""
+
+
+def relative_rmse(model: hx.FactorModel, valid: hx.Ratings) -> float:
+    """Return the RMSE on the validation part, predictions clipped to the scale, over the deviation of its ratings."""
+    deviation = float(np.std(valid.value))
+    return float(hx.evaluate(model, valid, bootstrap=1).rmse) / (deviation if deviation > NEAR_ZERO else 1.0)
+
+
+def structured(
+    users: int, items: int, n: int, strength: float, *, noise: float = 0.5, scale: float = 1.0
+) -> hx.Ratings:
+    """Return ratings without rounding: biases, two factors whose product has so large a deviation, and noise."""
+    rng = np.random.default_rng(9)
+    user, item = np.divmod(rng.choice(users * items, n, replace=False), items)
+    P, Q = rng.normal(size=(users, 2)), rng.normal(size=(items, 2))
+    level = 0.4 * rng.normal(size=users)[user] + 0.6 * rng.normal(size=items)[item]
+    product = (P[user] * Q[item]).sum(axis=1) * strength / 2**0.5
+    return hx.Ratings.from_columns(user, item, scale * (3 + level + product + noise * rng.normal(size=n)))
+
+
+def noise_only(users: int, items: int, n: int) -> hx.Ratings:
+    """Return stars that depend on neither user nor item."""
+    rng = np.random.default_rng(10)
+    user, item = np.divmod(rng.choice(users * items, n, replace=False), items)
+    return hx.Ratings.from_columns(user, item, rng.integers(1, 6, n).astype(float), name="noise only")
+
+
+FOR_RATINGS: dict[str, tuple[str, Callable[[hx.Ratings], hx.Ratings]]] = {
+    "ml-100k, 5 % of the ratings": ("ml-100k", lambda r: some_rows(r, 0.05)),
+    "ml-100k, 2 a user": ("ml-100k", lambda r: few_each(r, 2)),
+    "ml-100k, skewed": ("ml-100k", lambda r: skewed(r, 0.3)),
+    "ml-latest-small, 300 users": ("ml-latest-small", lambda r: some_users(r, 300)),
+    "ml-1m, 2 a user": ("ml-1m", lambda r: few_each(r, 2)),
+    "ml-1m, 300 items": ("ml-1m", lambda r: some_items(r, 300)),
+    "ml-1m, times 25 plus 3": ("ml-1m", lambda r: in_unit(some_rows(r, 0.3), 25, 3)),
+}
+STARS: dict[str, Callable[[], hx.Ratings]] = {
+    "made: 50 users": lambda: made(50, 80, n_ratings=600),
+    "made: sparse": lambda: made(3000, 1500, n_ratings=15_000),
+    "made: 2 a user": lambda: few_each(made(3000, 500, n_ratings=30_000), 2),
+    "made: dense": lambda: made(300, 120, n_ratings=15_000),
+    "made: skewed": lambda: made(1500, 600, n_ratings=30_000, skew=2.5),
+    "made: no skew": lambda: made(1500, 600, n_ratings=30_000, skew=0.0),
+    "made: biases alone": lambda: made(1500, 600, n_ratings=20_000, factors=0),
+    "made: noise alone": lambda: noise_only(1500, 600, 20_000),
+    "made: constant": lambda: in_unit(made(600, 300, n_ratings=12_000), 0.0, 3.0),
+    "made: two values": lambda: two_valued(made(600, 300, n_ratings=12_000)),
+    "made: values 0 to 100": lambda: made(
+        600, 300, n_ratings=12_000, scale=(0.0, 100.0), step=None, noise=12.0
+    ),
+    "made: one strong factor": lambda: made(800, 400, n_ratings=24_000, factors=1),
+    "made: two factors, no rounding": lambda: structured(600, 400, 20_000, 1.0),
+    "made: faint factors": lambda: structured(600, 400, 20_000, 0.25, scale=1000.0),
+}
+
+
+def of_ratings(predicted: np.ndarray, part: Part) -> float:
+    """Return the RMSE of predictions for the validation part as `relative_rmse` measures it."""
+    valid = part.valid
+    low, high = part.train.scale or (-np.inf, np.inf)
+    deviation = float(np.std(valid.value))
+    error = float(np.sqrt(np.mean((np.clip(predicted, low, high) - valid.value) ** 2)))
+    return error / (deviation if deviation > NEAR_ZERO else 1.0)
+
+
+def _of_surprise(make: Callable[[], object], part: Part, threads: int) -> float:  # noqa: ARG001
+    import pandas as pd
+    import surprise
+
+    train, valid = part.train, part.valid
+    frame = pd.DataFrame({"user": train.user, "item": train.item, "rating": train.value})
+    reader = surprise.Reader(rating_scale=train.scale)
+    model = make().fit(surprise.Dataset.load_from_df(frame, reader).build_full_trainset())
+    pairs = zip(valid.user.tolist(), valid.item.tolist(), strict=True)
+    return of_ratings(np.array([model.predict(user, item).est for user, item in pairs]), part)
+
+
+def _of_myfm(part: Part, threads: int) -> float:  # noqa: ARG001
+    import myfm
+    from scipy.sparse import csr_matrix, hstack
+
+    def features(ratings: hx.Ratings) -> object:
+        rows, ones = np.arange(len(ratings)), np.ones(len(ratings))
+        sides = ((ratings.user, len(ratings.users)), (ratings.item, len(ratings.items)))
+        return hstack([csr_matrix((ones, (rows, row)), (len(rows), n)) for row, n in sides], format="csr")
+
+    groups = [len(part.train.users), len(part.train.items)]
+    model = myfm.MyFMRegressor(rank=10, random_seed=0)
+    with contextlib.redirect_stderr(io.StringIO()):  # it draws progress bars there
+        model.fit(features(part.train), part.train.value, group_shapes=groups)
+    return of_ratings(model.predict(features(part.valid)), part)
+
+
+def rating_peers() -> list[Peer]:
+    """Return the peers' models of ratings that are installed; say which are not. myFM has no default rank: it gets 10."""
+    found = []
+    try:
+        import surprise
+
+        found.append(
+            Peer("Surprise baseline", partial(_of_surprise, lambda: surprise.BaselineOnly(verbose=False)))
+        )
+        found.append(Peer("Surprise SVD", partial(_of_surprise, lambda: surprise.SVD(random_state=0))))
+    except ImportError as error:
+        print(f"without Surprise: {error}")
+    try:
+        import myfm  # noqa: F401
+
+        found.append(Peer("myFM", _of_myfm))
+    except ImportError as error:
+        print(f"without myFM: {error}")
+    return found
+
+
+RATINGS = Task(
+    recipes={
+        "biased-mf": hx.BiasedMF(),
+        "svdpp": hx.SVDpp(),
+        "als": hx.ALS(),
+        "bayesian": hx.BayesianMF(),
+    },
+    baseline=hx.Bias(),
+    figure="RMSE / deviation",
+    sign=-1.0,
+    sets={name: partial(lambda name: halves(name, training_part(name)), name) for name in NAMED}
+    | _resampled(RESAMPLED)
+    | _resampled(FOR_RATINGS)
+    | {name: partial(lambda name, make: halves(name, make()), name, make) for name, make in STARS.items()},
+    measure=relative_rmse,
+    peers=rating_peers,
+)
+TASKS = {"lists": LISTS, "ratings": RATINGS}
 
 
 # The table ------------------------------------------------------------------------------------------------------------
@@ -436,8 +584,10 @@ def summary(task: Task, rows: list[Row]) -> Iterator[str]:
     """Yield the counts below the table."""
     sign = task.sign
     for name in task.recipes:
-        lost = [row.name for row in rows if sign * row.defaults[name] < sign * row.baseline - 1e-9]
-        yield f"{name}: worse than {task.baseline.name} on {len(lost)} of {len(rows)} sets {'; '.join(lost)}"
+        lost = [row for row in rows if sign * (row.defaults[name] - row.baseline) < -SAME * row.baseline]
+        most = max((abs(row.defaults[name] / row.baseline - 1) for row in lost), default=0.0)
+        named = f", by at most {most:.1%}: {'; '.join(row.name for row in lost)}" if lost else ""
+        yield f"{name}: worse than {task.baseline.name} by more than {SAME:.1%} on {len(lost)} of {len(rows)} sets{named}"
         if rows[0].tuned:
             far = [row.name for row in rows if _is_far(row.defaults[name], row.tuned[name], sign)]
             near = f"within {WITHIN:.0%} of the tuned recipe on {len(rows) - len(far)} of {len(rows)}"

@@ -55,6 +55,10 @@ SCRIPTS = {
     "evidence-spectral": ("What a rating says to SpectralMF", "evidence.py --recipe spectral-mf"),
     "gowalla": ("Ranking models on gowalla: accuracy against training time", "gowalla.py"),
     "defaults": ("Defaults of the list recipes on many data sets", "defaults.py --task lists --peers"),
+    "defaults-ratings": (
+        "Defaults of the recipes for ratings on many data sets",
+        "defaults.py --task ratings --peers",
+    ),
     "spectral": ("SpectralMF beside scikit-learn's decomposition", "spectral.py"),
     "bpr": ("BPR beside implicit", "bpr.py"),
     "als": ("ImplicitALS beside implicit and irspack", "als.py --data clicks --rounds 3"),

@@ -107,6 +107,7 @@ def training(spark: Any, split: hx.Split, options: argparse.Namespace) -> tuple[
         nu=1,
         biased=False,
         init_scale=1.0,
+        unit=1.0,  # as MLlib's regParam has it
     )
     recipe.replace(epochs=1).fit(train, threads=2, progress=False)
     here, one = seconds(lambda: recipe.fit(train, seed=1, threads=2, progress=False))

@@ -20,7 +20,7 @@ import surprise
 import hatrix as hx
 
 FACTORS, EPOCHS = 20, 20
-OURS = hx.SVDpp(factors=FACTORS, epochs=EPOCHS, regularization=0.058)
+OURS = hx.SVDpp(factors=FACTORS, epochs=EPOCHS, regularization=0.0515)
 
 
 def rmse(predicted: np.ndarray, part: hx.Ratings, *, clip: bool) -> float:

@@ -709,6 +709,7 @@ def test_names_that_are_not_utf8_serve_where_hatrix_writes_and_are_refused_where
         assert hatrix(*tokens, "-q").status == 0
     assert len(hx.load(model).users) == len(rated.users)
     assert hx.load(model).data_name == "r\N{REPLACEMENT CHARACTER}"
+    Path(f"p{odd}.parquet").write_bytes(b"")
     before = sorted(os.listdir("."))
     for tokens in (
         ["run", source, "bias", "--out", f"d{odd}"],
@@ -716,6 +717,8 @@ def test_names_that_are_not_utf8_serve_where_hatrix_writes_and_are_refused_where
         ["recommend", model, "--all", "--out", f"a{odd}.parquet"],
         ["recommend", model, "--all", "--out", f"a{odd}.csv"],
         ["data", "expand", source, "--out", f"x{odd}.parquet"],
+        ["fit", f"p{odd}.parquet", "bias", "--out", "p.hatrix"],
+        ["fit", source, "bias", "--items", f"p{odd}.parquet", "--out", "p.hatrix"],
     ):
         refused(hatrix(*tokens, "-q"), "which is not UTF-8 text: give another path")
     assert sorted(os.listdir(".")) == before

@@ -59,7 +59,8 @@ class TestHere:
         assert 0.3 < facts["evaluation"]["rmse"] < 2
         assert facts["split"] == "per_user 0.2 by hash, seed 42"
         model = hx.load(source.parent / "m.hatrix")
-        assert model.recipe == hx.ALS(factors=3, epochs=5)
+        assert (model.recipe.name, model.recipe.factors, model.recipe.epochs) == ("als", 3, 5)
+        assert "auto" not in model.recipe.model_dump().values()
         done = hatrix(*["spark", "recommend", "m.hatrix", "-n", "3", "--exclude", "1", "2", "--out", "lists"])
         want = model.recommend_all(3, exclude=[1, 2], progress=False)
         assert (done.status, done.out) == (0, f"{len(want)} items for 50 users: lists\n")

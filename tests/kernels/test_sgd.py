@@ -40,9 +40,9 @@ def fast(x, *, rate, biased, adaptive, bias_reg=None):
     number, loss = P.dtype.type, np.zeros(1)
     biases = x["user_bias"].copy(), x["item_bias"].copy()
     gains = np.ones(len(P), P.dtype), np.ones(len(Q), P.dtype)
-    sgd.update(x["P"].shape[1], biased=biased, adaptive=adaptive)(
+    sgd.update(P.shape[1], biased=biased, adaptive=adaptive)(
         np.array([0]), grid.edge, grid.user, grid.item, grid.value, P, Q, *biases, x["user_reg"], x["item_reg"],
-        *(x["bias_reg"] if bias_reg is None else full(x, bias_reg)), number(rate), *gains, loss,
+        *(x["bias_reg"] if bias_reg is None else full(x, bias_reg)), number(rate), *gains, loss, x["P"].shape[1],
     )  # fmt: skip
     k = x["P"].shape[1]
     assert not P[:, k:].any()

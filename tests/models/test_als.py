@@ -428,14 +428,23 @@ def test_what_is_held_out_for_validation_has_no_say_in_the_weights():
     assert weights(model.recipe) == pytest.approx(by_the_rule(part), rel=1e-12)
 
 
-@pytest.mark.parametrize(("groups", "factors"), [(3, (3, 8)), (70, (64, 64))])
+@pytest.mark.parametrize(("groups", "factors"), [(3, (6, 16)), (70, (64, 64))])
 def test_the_number_of_factors_is_that_of_directions_above_noise(groups, factors):
     rng = np.random.default_rng(0)
     user = np.repeat(np.arange(groups * 40), 10)
     item = np.concatenate([rng.permutation(30)[:10] + 30 * (one // 40) for one in range(groups * 40)])
-    found = hx.ImplicitALS().resolved(hx.Ratings.from_columns(user, item))
+    clicks = hx.Ratings.from_columns(user, item)
+    found, stars = (
+        hx.ImplicitALS().resolved(data)
+        for data in (clicks, hx.Ratings.from_columns(user, item, 3.0 + item % 2))
+    )
     assert factors[0] <= found.factors <= factors[1]
-    assert (found.regularization == 0.03) == (groups == 3)
+    assert (found.regularization == 0.08 * 10**-0.25) == (groups == 3)
+    assert (stars.evidence, stars.factors, stars.regularization) == (
+        "stars",
+        found.factors,
+        found.regularization,
+    )
     given = hx.ImplicitALS(factors=100, regularization=0.25).resolved(drawn())
     assert (given.factors, given.regularization) == (100, 0.25)
 

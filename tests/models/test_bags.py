@@ -168,10 +168,10 @@ def test_draws_have_the_mean_and_the_covariance_of_a_regression(side, n, plain):
     task = conditional._task(plain, plain.posterior, Given(side, other, value, added))
     draws, size = task.centre.shape
     precision = plain.posterior.noise**-2
-    rest = value - task.offset - np.einsum("snk,sk->sn", task.V, task.centre)
-    centre = conditional._draw(task, rest, precision, np.zeros((draws, size)))
+    along = conditional._along(task, value - task.offset - np.einsum("snk,sk->sn", task.V, task.centre))
+    centre = conditional._draw(task, along, precision, np.zeros((draws, size)))
     columns = [
-        conditional._draw(task, rest, precision, np.tile(unit, (draws, 1))) - centre for unit in np.eye(size)
+        conditional._draw(task, along, precision, np.tile(unit, (draws, 1))) - centre for unit in np.eye(size)
     ]
     if n:
         mean, P = dense(plain, side, other, value, line)

@@ -190,7 +190,7 @@ def test_many_groups_of_taste_take_more_candidates():
     assert few == 2 < many
 
 
-@pytest.mark.parametrize("kind", [hx.BPR, hx.SpectralMF])
+@pytest.mark.parametrize("kind", [hx.BPR, hx.SpectralMF, hx.ImplicitALS])
 def test_without_taste_the_lists_are_those_of_popular_through_fold_in_update_and_file(kind, tmp_path):
     ratings = without_taste()
     model, popular = kind().fit(ratings, progress=False), hx.Popular().fit(ratings)

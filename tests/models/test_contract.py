@@ -440,6 +440,74 @@ def test_new_rows_and_reasons_are_the_same_in_any_unit(name):
     np.testing.assert_allclose(rows[TIMES], rows[1.0], atol=1e-3)
 
 
+@pytest.mark.filterwarnings("ignore:.*unknown to the model")
+@pytest.mark.parametrize("name", CENTRED)
+def test_what_is_left_to_the_data_does_not_depend_on_the_unit(name):
+    user, item, value = drawn()
+    one, other = (
+        algorithm(name)().fit(hx.Ratings.from_columns(user, item, given), seed=3, progress=False)
+        for given in (value, TIMES * value + PLUS)
+    )
+    for field, found in one.recipe.model_dump().items():
+        same = pytest.approx(found, rel=1e-6) if isinstance(found, float) else found
+        assert field == "unit" or getattr(other.recipe, field) == same, field
+    wanted = TIMES * predicted(one, user, item) + PLUS
+    np.testing.assert_allclose(predicted(other, user, item), wanted, atol=TIMES * 1e-3)
+
+
+def lists_of(model: hx.FactorModel, users: np.ndarray, items: dict[int, int]) -> list[set[int]]:
+    """Return the items of each user's list of 10, by other names."""
+    return [{items[item] for item in model.recommend(user, 10)["item"].tolist()} for user in users.tolist()]
+
+
+def shared(one: list[set[int]], other: list[set[int]]) -> float:
+    """Return the share of places of two collections of lists that have the same items."""
+    return float(np.mean([len(a & b) / max(len(a), 1) for a, b in zip(one, other, strict=True)]))
+
+
+@pytest.mark.parametrize("name", [name for name in ALGORITHMS if algorithm(name).task == "ranking"])
+def test_lists_do_not_depend_on_the_unit(name):
+    user, item, value = drawn()
+    one, other = (
+        lists_of(
+            algorithm(name)().fit(hx.Ratings.from_columns(user, item, given), seed=3, progress=False),
+            np.arange(90),
+            dict(zip(range(50), range(50), strict=True)),
+        )
+        for given in (value, TIMES * value + PLUS)
+    )
+    assert shared(one, other) > 0.99
+
+
+EXACT = {"bias": 0.99, "popular": 0.95, "spectral-mf": 0.97, "als": 0.9, "implicit-als": 0.9}
+"""Shares of places of the lists that solutions without chance have in common, whatever they start from; items with equal
+counts stand in the order of their ids.
+"""
+
+
+@every_recipe
+def test_the_order_of_rows_and_the_labels_matter_no_more_than_the_seed(recipe):
+    """Gradient descent and draws begin from random rows and go by the order of the ratings; exact solutions do not."""
+    user, item, value = drawn()
+    rng = np.random.default_rng(1)
+    order, users, items = rng.permutation(len(user)), rng.permutation(90), rng.permutation(50)
+    names = dict(enumerate(range(50)))
+    if recipe.name in EXACT:
+        recipe = recipe.replace(**({"epochs": 40} if "epochs" in type(recipe).model_fields else {}))
+    one, reseeded, renamed = (
+        recipe.fit(hx.Ratings.from_columns(*columns), seed=seed, progress=False)
+        for columns, seed in (
+            ((user, item, value), 3),
+            ((user, item, value), 4),
+            ((users[user][order], items[item][order], value[order]), 3),
+        )
+    )
+    lists = lists_of(one, np.arange(90), names)
+    by_seed = shared(lists, lists_of(reseeded, np.arange(90), names))
+    by_name = shared(lists, lists_of(renamed, users, dict(zip(items.tolist(), range(50), strict=True))))
+    assert by_name > EXACT.get(recipe.name, by_seed - 0.05), (by_name, by_seed)
+
+
 @pytest.mark.parametrize("name", ["bias", "als"])
 def test_rows_in_another_order_give_the_same_model(name):
     """Gradient descent and draws go by the order of the ratings; exact solutions do not."""

@@ -89,7 +89,8 @@ def test_terms_of_a_posterior_add_up_to_the_mean_of_its_draws(fitted):
     got = conditional.mean_terms(model, given, None, row).row()
     task = conditional._task(model, model.posterior, given)
     rest = given.value - task.offset - np.einsum("snk,sk->sn", task.V, task.centre)
-    wanted = conditional._draw(task, rest, model.posterior.noise**-2.0, np.zeros((8, 4)))
+    along = conditional._along(task, rest)
+    wanted = conditional._draw(task, along, model.posterior.noise**-2.0, np.zeros((8, 4)))
     np.testing.assert_allclose(got.factors, wanted[:, :-1].ravel(), atol=1e-10)
     np.testing.assert_allclose(got.bias, wanted[:, -1], atol=1e-10)
 

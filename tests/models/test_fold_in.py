@@ -381,9 +381,10 @@ def test_draws_have_the_mean_and_the_covariance_of_a_regression(noise, side, n, 
     draws, size = task.centre.shape
     precision = rng.uniform(0.5, 3, draws)
     rest = (given.value - task.offset - np.einsum("snk,sk->sn", task.V, task.centre)) / task.spread
-    centre = conditional._draw(task, rest, precision, np.zeros((draws, size)))
+    along = conditional._along(task, rest)
+    centre = conditional._draw(task, along, precision, np.zeros((draws, size)))
     columns = [
-        conditional._draw(task, rest, precision, np.tile(unit, (draws, 1))) - centre for unit in np.eye(size)
+        conditional._draw(task, along, precision, np.tile(unit, (draws, 1))) - centre for unit in np.eye(size)
     ]
     bias, rows = (
         (model.item_bias, model.item_factors) if side == USER else (model.user_bias, model.user_factors)
@@ -413,7 +414,8 @@ def test_the_relative_precision_of_a_user_has_its_marginal_density(fitted):
     precision = model.posterior.noise**-2.0
     rest = given.value - task.offset - np.einsum("snk,sk->sn", task.V, task.centre)
     rng = np.random.default_rng(0)
-    drawn = np.array([conditional._weight(model, task, rest, precision, rng) for _ in range(1500)])
+    along = conditional._along(task, rest)
+    drawn = np.array([conditional._weight(model, task, rest, along, precision, rng) for _ in range(1500)])
     s = 3
     nu = model.fixed.freedom[s]
     grid = conditional.WEIGHTS

@@ -78,7 +78,7 @@ def questions(model: hx.FactorModel) -> dict[str, Callable[[hx.FactorModel], str
     ratings = {item: 1.0 + row % 5 for row, item in enumerate(items[:90:2].tolist())}
     raters = {user: 1.0 + row % 5 for row, user in enumerate(users[:90:2].tolist())}
     new = hx.Ratings.from_columns(
-        [*users[:40], 10**6], [*items[:40], items[3]], [3.0] * 41, scale=model.scale
+        [*users[:10], 10**6], [*items[:10], items[3]], [3.0] * 11, scale=model.scale
     )
 
     def frame(found: pd.DataFrame) -> str:

@@ -172,7 +172,7 @@ def read_table(path: str | PathLike[str]) -> pd.DataFrame:
     import duckdb
     import pandas as pd
 
-    path = path_of("the table", path)
+    path = path_of("the table", path, text=True)
     scan = (
         "read_parquet($path)"
         if path.suffix.lower() in PARQUET

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 
+from hatrix._checks import path_of
 from hatrix.data.disk import quoted
 from hatrix.data.ids import Ids, are_labels, unmasked
 from hatrix.data.pieces import Columns
@@ -122,6 +123,7 @@ def parquet(path: Path, memory: int | None = None, folder: Path | None = None) -
     """Open a Parquet file; ``memory`` and a ``folder`` for what does not fit there bound what DuckDB takes."""
     import duckdb
 
+    path_of("the Parquet file", path, text=True)
     with duckdb.connect() as connection:
         connection.execute("SET enable_progress_bar = false")
         if memory is not None and folder is not None:

@@ -43,7 +43,7 @@ from typing import IO, TYPE_CHECKING, Any, NamedTuple
 import numpy as np
 
 from hatrix import _files
-from hatrix.data.ids import INTEGER, Ids
+from hatrix.data.ids import INTEGER, Ids, is_unicode
 from hatrix.data.pieces import Columns
 from hatrix.data.ratings import ReadReport
 from hatrix.data.values import NO_TIME, numbers, seconds, times
@@ -373,6 +373,8 @@ def _at_once(path: Path, named: str, layout: Layout, places: dict[str, int], bef
     counts = _scan(path, named, layout.separator, before)
     records = counts.lines - (layout.header is not None)
     if not counts.plain or counts.separators != counts.lines * (layout.width - 1) or not records:
+        return None
+    if not is_unicode(str(path)):  # DuckDB takes no other file names
         return None
     import duckdb
 

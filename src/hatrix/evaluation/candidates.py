@@ -11,6 +11,7 @@ import numpy as np
 from hatrix.data.disk import let_go
 from hatrix.data.ratings import Ratings
 from hatrix.errors import DataError, ParameterError
+from hatrix.models.recommend import ranking_rows
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -116,12 +117,8 @@ class Ranker:
         memory: int,
         room: int | None = None,
     ) -> None:
-        flat = model.flat
-        dtype = np.result_type(flat.user_factors, flat.item_factors)
         self.model, self.held, self.threads, self.memory = model, held, threads, memory
-        self.user_factors = np.ascontiguousarray(flat.user_factors[held.users], dtype)
-        self.item_factors = np.ascontiguousarray(flat.item_factors, dtype)
-        self.item_bias = np.ascontiguousarray(flat.item_bias, dtype)
+        self.user_factors, self.item_factors, self.item_bias = ranking_rows(model, held.users)
         self.exclude_seen = exclude_seen and model.seen is not None
         seen = np.diff(model.seen.start)[held.users] if self.exclude_seen and model.seen else 0 * held.users
         total = np.append(0, np.cumsum(seen))

@@ -16,9 +16,9 @@ __all__ = ["scores"]
 
 
 @lru_cache
-def _kernel(factors: int, *, timed: bool) -> Any:
+def _kernel(*, timed: bool) -> Any:
     @compiled
-    def add_up(user, item, when, P, Q, T, user_bias, item_bias, time_bias, mean, out):
+    def add_up(user, item, when, P, Q, T, user_bias, item_bias, time_bias, mean, factors, out):
         for n in range(len(user)):
             p, q, t = P[user[n]], Q[item[n]], T[when[n]]
             for s in range(out.shape[1]):
@@ -66,6 +66,6 @@ def scores(
         np.zeros((1, draws), biases[0].dtype),
         np.zeros((1, factors * draws), rows[0].dtype),
     )
-    kernel = _kernel(factors, timed=time is not None)
-    kernel(user, item, when, *rows, time_rows, *biases, time_bias, mean, out)
+    kernel = _kernel(timed=time is not None)
+    kernel(user, item, when, *rows, time_rows, *biases, time_bias, mean, factors, out)
     return out

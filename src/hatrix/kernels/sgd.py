@@ -57,17 +57,17 @@ def aligned_rows(
 
 
 @lru_cache
-def update(factors: int, *, biased: bool, adaptive: bool) -> Any:
-    """The kernel for so many factors, with or without biases and per-row learning rates.
+def update(lanes: int, *, biased: bool, adaptive: bool) -> Any:
+    """Return the kernel for padded rows of ``lanes`` numbers, with or without biases and per-row learning rates.
 
-    It runs the given blocks of a grid in order and leaves the sum of e² of each in ``loss``.
+    It runs the given blocks of a grid in order and leaves the sum of e² of each in ``loss``. The number of factors is
+    an argument, so that one compiled kernel serves all numbers with the same padded length.
     """
-    lanes = padded(factors)
 
     @compiled
     def sgd(
         blocks, edge, user, item, value, P, Q, user_bias, item_bias, user_reg, item_reg,
-        user_bias_reg, item_bias_reg, rate, user_gain, item_gain, loss,
+        user_bias_reg, item_bias_reg, rate, user_gain, item_gain, loss, factors,
     ):  # fmt: skip
         one = P.dtype.type(1)
         share = one / (one * factors)

@@ -9,12 +9,13 @@ import numpy as np
 from pydantic import Field, model_validator
 
 from hatrix.errors import DataError
+from hatrix.models.baseline import CountState
 from hatrix.models.damping import damping
 from hatrix.models.fit import Algorithm, State, cores
 from hatrix.models.hyperparameters import InitScale, ItemDamping, Patience, Start, Sweeps, Unit, UserDamping
 from hatrix.models.mf import BEFORE, normal_rows, numbers, unit_of
 from hatrix.models.model import FactorModel, Factors
-from hatrix.models.signal import signal_of
+from hatrix.models.signal import NO_SIGNAL, signal_of
 from hatrix.models.trial import with_factors, with_usual
 
 if TYPE_CHECKING:
@@ -531,17 +532,19 @@ class ImplicitALS(Algorithm):
 
         alpha = 1 / m        alpha0 = √d / 3        regularization = min(0.05, 0.75 / n^(1/3))
 
-    Of counts, where ``factors`` is left to the data, too, the number k of directions of the training part that stand out of
-    chance is counted (`hatrix.models.signal`), up to 1,024: ``factors`` is k, at most 64, and the regularization left is
-    ``0.03 min(1, 40 / k)^0.7``. Of counts on disk and on Spark, directions are not counted: these get 64 factors and the
-    regularization above.
+    Where ``factors`` is left to the data, too, the number k of directions of the training part that stand out of chance is
+    counted (`hatrix.models.signal`), up to 1,024. If no direction except popularity stands out, ``factors`` is 0: then an
+    item's score is the logarithm of 1 + its count, the lists are those of `Popular`, and a note of the model says so (H010).
+    Otherwise ``factors`` of counts is 2 k, at most 64, and with n interactions of each user on average a regularization at
+    "auto" is ``0.08 n^-¼ min(1, 40 / k)^0.6``. Directions are not counted in data on disk and on Spark: counts there get 64
+    factors and the first formula's regularization.
 
     Notes
     -----
     The rule for alpha and alpha0 was found on validation parts of the training parts of gowalla, where one cell in 2000 is
-    seen, and of MovieLens, where one in 20 to 40 is; that for factors and regularization on parts of the collection of
-    ``benchmarks/defaults.py``. The mapping of ratings and the numbers for them were chosen on validation parts of ml-100k,
-    ml-1m and ml-latest-small (``benchmarks/evidence.py``).
+    seen, and of MovieLens, where one in 20 to 40 is; that for factors and regularization on validation parts of the
+    collection of ``benchmarks/defaults.py``. The mapping of ratings and the numbers for them were chosen on validation parts
+    of ml-100k, ml-1m and ml-latest-small (``benchmarks/evidence.py``).
 
     Hu, Koren, Volinsky, "Collaborative filtering for implicit feedback datasets", ICDM 2008; Takács, Pilászy, Tikk,
     "Applications of the conjugate gradient method for implicit feedback collaborative filtering", RecSys 2011; Rendle et
@@ -563,7 +566,7 @@ class ImplicitALS(Algorithm):
     weighs_by_value: ClassVar[bool] = True
     usual_factors: ClassVar[int] = OF_RATINGS
 
-    factors: Literal["auto"] | Annotated[int, Field(ge=1, le=2048)] = Field(
+    factors: Literal["auto"] | Annotated[int, Field(ge=0, le=2048)] = Field(
         default="auto",
         description="latent factors per user and item",
         json_schema_extra={"tune": [16, 512, "log"]},
@@ -624,7 +627,7 @@ class ImplicitALS(Algorithm):
 
     @property
     def rounds(self) -> int:
-        return self.epochs
+        return self.epochs if self.factors else 1
 
     def resolved(self, train: Ratings) -> ImplicitALS:
         if train.scale is None and self.evidence in ("stars", "signed"):
@@ -635,10 +638,14 @@ class ImplicitALS(Algorithm):
         if not graded._left:
             return graded
         rule = _by_rule(train, graded)
-        if self.factors == "auto" and graded.evidence == "count" and train.disk is None:
+        if self.factors == "auto" and train.disk is None:
             found = signal_of(train, most=MOST_DIRECTIONS, threads=cores())
-            rule["factors"] = min(found.factors, FACTORS) if found.helps else 1
-            rule["regularization"] = 0.03 * min(1.0, (40 / found.factors) ** 0.7)
+            each = len(train) / np.count_nonzero(train.user_count)
+            if not found.helps:
+                rule["factors"] = 0
+            elif graded.evidence == "count":
+                rule["factors"] = min(2 * found.factors, FACTORS)
+                rule["regularization"] = 0.08 * each**-0.25 * min(1.0, (40 / found.factors) ** 0.6)
         return graded._with(rule)
 
     def with_weights(self, n: int, cells: int, mean: float) -> ImplicitALS:
@@ -663,7 +670,7 @@ class ImplicitALS(Algorithm):
         if seen is not None and len(seen.value):
             mean = float(evidence(graded, seen.value, model.scale)[0].mean())
         width = model.user_factors.shape[1]
-        recipe = graded.replace(factors=width) if graded.factors == "auto" and width else graded
+        recipe = graded.replace(factors=width) if graded.factors == "auto" else graded
         n = max(int(model.user_count.sum()), 1)
         return recipe._with(_weights(n, max(int(cells), 1), mean, graded=recipe.evidence != "count"))
 
@@ -676,11 +683,14 @@ class ImplicitALS(Algorithm):
     def _with(self, rule: Mapping[str, Any]) -> ImplicitALS:
         return self.replace(**{name: rule[name] for name in self._left}) if self._left else self
 
-    def init(self, train: Ratings, *, seed: int, threads: int) -> _ImplicitState:
-        return _ImplicitState(train, self, seed, threads)
+    def remarks(self, left: Algorithm) -> list[str]:
+        return [NO_SIGNAL] if self.factors == 0 and getattr(left, "factors", None) == "auto" else []
 
-    def step(self, state: _ImplicitState, epoch: int) -> Mapping[str, float]:  # noqa: ARG002
-        return {"objective": state.sweep(self)}
+    def init(self, train: Ratings, *, seed: int, threads: int) -> _ImplicitState | CountState:
+        return _ImplicitState(train, self, seed, threads) if self.factors else CountState(train)
 
-    def finish(self, state: _ImplicitState) -> Factors:
-        return state.result(0.0)
+    def step(self, state: _ImplicitState | CountState, epoch: int) -> Mapping[str, float]:  # noqa: ARG002
+        return {} if isinstance(state, CountState) else {"objective": state.sweep(self)}
+
+    def finish(self, state: _ImplicitState | CountState) -> Factors:
+        return state.result() if isinstance(state, CountState) else state.result(0.0)

@@ -16,7 +16,7 @@ from hatrix.models.model import Factors
 if TYPE_CHECKING:
     from hatrix.data.ratings import Ratings
 
-__all__ = ["Bias", "BiasState", "Popular"]
+__all__ = ["Bias", "BiasState", "CountState", "Popular"]
 
 
 @final
@@ -107,6 +107,24 @@ class Bias(Algorithm):
 
     def finish(self, state: BiasState) -> Factors:
         return state.result()
+
+
+@final
+class CountState(State):
+    """The item counts, which are all that a ranking model without factors has: there is nothing to train."""
+
+    def __init__(self, train: Ratings) -> None:
+        self.variables = {}
+        self.users, self.item_count = len(train.users), train.item_count
+
+    def take_up(self, learned: Factors) -> None:
+        """Do nothing: counts do not depend on what was learned before."""
+
+    def result(self) -> Factors:
+        """Return a model whose score of an item is the logarithm of 1 + its count: its lists are those of `Popular`."""
+        users, items = (np.zeros((rows, 0), np.float32) for rows in (self.users, len(self.item_count)))
+        bias = np.log1p(self.item_count).astype(np.float32)
+        return Factors(0.0, np.zeros(self.users, np.float32), bias, users, items)
 
 
 @final

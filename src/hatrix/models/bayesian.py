@@ -13,6 +13,7 @@ from hatrix.data.ratings import Csr
 from hatrix.errors import DataError
 from hatrix.models import fields, hyperpriors, probit
 from hatrix.models.bags import ATTRIBUTES, OTHERS, BagRows
+from hatrix.models.damping import of_ratings
 from hatrix.models.days import DAY, UserDays, rated_days
 from hatrix.models.factors import Factors, Posterior, TimeBlock
 from hatrix.models.fit import Algorithm, State
@@ -37,7 +38,7 @@ FEWEST, FEW, DENSE = 3, 10, 20
 """An ordered probit is the likelihood of so few distinct ratings, or of a few more if there are fewer ratings for each user
 and item than `DENSE`."""
 STARTS = {"gaussian": 1.0, "ordinal": 1.0, "sparse": 0.3}
-"""The scale of the rows at the start; "sparse" is that of a normal likelihood for sparse data."""
+"""The scale of the factors at the start; "sparse" is that of a normal likelihood for sparse data."""
 LEAST_QUARTER, MOST_DRIFT = 5, 0.02
 """A chain of fewer iterations tells nothing of its convergence; a training error that drifts further has not settled."""
 LEVELLED = 2000
@@ -92,12 +93,18 @@ class _State(State):
             start = np.searchsorted(self.when[order], np.arange(counts[TIMES] + 1))
             self.sides.append(self._side(Csr(start, order), train.user, train.item, []))
 
-        def rows(count: int, scale: float) -> NDArray[Any]:
+        def rows(count: int, scale: Any) -> NDArray[Any]:
             return padded_rows(rng.standard_normal((count, self.size)) * scale)
 
         rng, v = np.random.default_rng(seed), {}
+        # In units of the noise, the variance of the biases of a side is 1 / damping.
+        variances = [1 / number for number in of_ratings(train).values()]
+        noise = 1.0 if self.ordinal else max(float(self.value.var()), 1e-6) / (1 + sum(variances))
         for side in range(3):
-            v[f"own.{side}"] = rows(counts[side], 0.0 if side == TIMES else scale / recipe.factors**0.5)
+            start = np.full(self.size, scale / recipe.factors**0.5)
+            if side != TIMES:
+                start[self.factors] = np.sqrt(noise * variances[side])
+            v[f"own.{side}"] = rows(counts[side], 0.0 if side == TIMES else start)
             v[f"sum.{side}"] = padded_rows(v[f"own.{side}"])
             v[f"kept.{side}"] = np.zeros((counts[side], recipe.draws, self.size), np.float32)
             for number, bag in enumerate(self.sides[side].bags if side < TIMES else []):
@@ -106,7 +113,7 @@ class _State(State):
                     (len(bag.start) - 1, recipe.draws, self.size), np.float32
                 )
         # A precision; 1 in the ordinal model, whose hidden numbers have that scale.
-        v["noise"] = np.array([1.0 if self.ordinal else 1 / max(float(self.value.var()), 1e-6)])
+        v["noise"] = np.array([1 / noise])
         if self.ordinal:
             v["cuts"], v["stride"] = probit.first_cuts(self.star, len(self.levels)), np.array([0.01])
             v["latent"] = np.zeros(len(train), np.float32)
@@ -449,8 +456,8 @@ class BayesianMF(Algorithm):
     so-many-th instead, until there are ``draws``. A model's biases and factors are its draws side by side, and
     predictions are means over them. If the training error still changes by more than 2 % from the first quarter of the
     iterations after the burn-in to the last, a note of the model (H012) says that it has not converged. A cold row has
-    the draws of its prior. Own rows start normal with standard deviation ``init_scale / √factors``, biases of days with
-    0.3, all else at zero.
+    the draws of its prior. Own factors start normal with standard deviation ``init_scale / √factors``, own biases with
+    the standard deviation that the damping of `Bias` stands for, biases of days with 0.3, all else at zero.
 
     Notes
     -----

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Annotated, ClassVar, Literal, final
 import numpy as np
 from pydantic import Field
 
+from hatrix.models.baseline import CountState
 from hatrix.models.fit import Algorithm, State, cores
 from hatrix.models.hyperparameters import InitScale, Patience
 from hatrix.models.mf import normal_rows
@@ -38,10 +39,6 @@ class _State(State):
 
         self.seed, self.threads, self.factors = seed, threads, recipe.count
         self.n_users, self.n_items = len(train.users), len(train.items)
-        self.item_count = train.item_count
-        if not self.factors:
-            self.variables = {}
-            return
         rng = np.random.default_rng(seed)
         self.seen_start, self.seen = rows_of(train.user, train.item, self.n_users)
         mixed = rng.permutation(len(train))
@@ -205,22 +202,20 @@ class BPR(Algorithm):
     def remarks(self, left: Algorithm) -> list[str]:
         return [NO_SIGNAL] if self.factors == 0 and getattr(left, "factors", None) == "auto" else []
 
-    def init(self, train: Ratings, *, seed: int, threads: int) -> _State:
-        return _State(train, self, seed=seed, threads=threads)
+    def init(self, train: Ratings, *, seed: int, threads: int) -> _State | CountState:
+        return _State(train, self, seed=seed, threads=threads) if self.factors else CountState(train)
 
-    def step(self, state: _State, epoch: int) -> Mapping[str, float]:
-        if not self.factors:
+    def step(self, state: _State | CountState, epoch: int) -> Mapping[str, float]:
+        if isinstance(state, CountState):
             return {}
         rate = self.learning_rate * self.decay**epoch
         candidates = int(self.candidates) if self.sampling == "adaptive" else 1
         figures = state.epoch(epoch, rate=rate, bias_reg=self.bias_regularization, candidates=candidates)
         return {**figures, "learning_rate": rate}
 
-    def finish(self, state: _State) -> Factors:
-        if not self.factors:
-            bias = np.log1p(state.item_count).astype(np.float32)
-            users, items = (np.zeros((rows, 0), np.float32) for rows in (state.n_users, state.n_items))
-            return Factors(0.0, np.zeros(state.n_users, np.float32), bias, users, items)
+    def finish(self, state: _State | CountState) -> Factors:
+        if isinstance(state, CountState):
+            return state.result()
         v, k = state.variables, self.count
         users, items = (np.ascontiguousarray(v[name][:, :k]) for name in ("user_factors", "item_factors"))
         return Factors(0.0, np.zeros(state.n_users, np.float32), v["item_bias"].copy(), users, items)

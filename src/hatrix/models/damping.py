@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 
     from hatrix.data.ratings import Ratings
 
-__all__ = ["DAMPED", "damping", "dampings", "given", "left_to_data"]
+__all__ = ["DAMPED", "damping", "dampings", "given", "left_to_data", "of_ratings"]
 
 DAMPED = ("user_damping", "item_damping")
 LEAST_SHARE, LEAST_NOISE = 1e-4, 0.05
@@ -41,12 +41,17 @@ def left_to_data(recipe: Any, train: Ratings) -> dict[str, float]:
     left = [name for name, number in zip(DAMPED, given(recipe), strict=True) if number == "auto"]
     if not left:
         return {}
+    found = of_ratings(train)
+    return {name: found[name] for name in left}
+
+
+def of_ratings(train: Ratings) -> dict[str, float]:
+    """Return the damping of users and of items that the ratings suggest."""
     sides = [
         _products(train, train.user, train.user_count),
         _products(train, train.item, train.item_count),
     ]
-    found = dampings(sides, train.deviation**2)
-    return {name: found[name] for name in left}
+    return dampings(sides, train.deviation**2)
 
 
 def dampings(sides: list[tuple[float, float]], variance: float) -> dict[str, float]:

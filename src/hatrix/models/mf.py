@@ -131,14 +131,14 @@ class SgdState(State):
 
         grid, v = self.grid, self.variables
         P, Q = v["user_factors"], v["item_factors"]
-        kernel = sgd.update(self.factors, biased=biased, adaptive=adaptive)
+        kernel = sgd.update(P.shape[1], biased=biased, adaptive=adaptive)
         number = P.dtype.type
 
         def run(blocks: NDArray[np.int64], edge: NDArray[np.int64], loss: NDArray[np.float64]) -> None:
             kernel(
                 blocks, edge, grid.user, grid.item, grid.value, P, Q, v["user_bias"], v["item_bias"],
                 self.user_reg, self.item_reg, self.user_bias_reg, self.item_bias_reg, number(rate),
-                v["user_gain"], v["item_gain"], loss,
+                v["user_gain"], v["item_gain"], loss, self.factors,
             )  # fmt: skip
 
         def run_piece(block: int, first: int, last: int) -> None:

@@ -332,6 +332,26 @@ def basis_of(model: FactorModel, row: int) -> str:
     return "bias" if model.item_bias.any() else "popularity"
 
 
+def ranking_rows(
+    model: FactorModel, users: NDArray[np.int64]
+) -> tuple[NDArray[Any], NDArray[Any], NDArray[Any]]:
+    """Return factors of some user rows, factors of all items, and item biases, whose scores rank items as lists do.
+
+    Where the lists of users of whom nothing is known go by popularity, these users have a factor that is the items' count.
+    """
+    flat = model.flat
+    dtype = np.result_type(flat.user_factors, flat.item_factors)
+    mine, items = flat.user_factors[users].astype(dtype, copy=False), flat.item_factors
+    nobody = _is_nobody(model, users)
+    if nobody.any() and basis_of(model, -1) == "popularity":
+        mine, items = np.column_stack([mine, nobody]), np.column_stack([items, model.item_count])
+    return (
+        np.ascontiguousarray(mine, dtype),
+        np.ascontiguousarray(items, dtype),
+        np.ascontiguousarray(flat.item_bias, dtype),
+    )
+
+
 def best(
     scores: NDArray[np.float64], n: int, candidates: NDArray[np.int64] | None = None
 ) -> NDArray[np.int64]:

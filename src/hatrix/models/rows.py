@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 
-from hatrix.models.factors import USER
+from hatrix.models.factors import ITEM, USER
 from hatrix.models.terms import LEAST_PENALTY, Given, Row, confident, implicit_ridge, implicit_weight, learned
 
 if TYPE_CHECKING:
@@ -80,6 +80,9 @@ def implicit_rows(model: FactorModel, many: Many, threads: int = 1) -> Rows:
     from hatrix.models.als import confidence
 
     recipe: Any = model.recipe
+    if not model.user_factors.shape[1]:
+        count = np.diff(many.start)
+        return Rows(np.log1p(count) if many.side == ITEM else np.zeros(len(count)), np.zeros((len(count), 0)))
     if recipe.weighting == "replace":  # weights may be negative, which only the dense equations allow
         return one_by_one(lambda model, given: confident(model, given).row())(model, many, threads)
     weight, target = confidence(recipe, many.value, model.scale)

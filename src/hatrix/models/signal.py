@@ -46,8 +46,8 @@ MARGIN = 6.0
 """How far chance moves the largest singular value of noise, in units of its scale by Tracy and Widom."""
 MOST_CELLS, SPARSE = 1 << 26, 60
 """The largest table of cells for dealing, in all and per pair; sparser matrices have few pairs that are dealt twice."""
-ROUNDS, FEW, MANY = 16, 0.01, 0.1
-"""How often pairs are swapped at most, the share of pairs dealt twice that does no harm, and that which calls for more."""
+MANY, SWAPS, TRIES = 0.1, 4, 16
+"""The share of pairs dealt twice that makes a matrix full, the swaps of each pair that mix one, and the tries of a pair."""
 NO_SIGNAL = (
     "H010: no direction but popularity stands out of chance in the training ratings, so factors cannot help: the model has "
     "none, and its lists are those of Popular"
@@ -202,45 +202,23 @@ def _dealt(user: NDArray[Any], item: NDArray[Any], shape: tuple[int, int]) -> ND
     """Deal the items to the users at random, and hardly any pair twice, so that users and items keep their counts.
 
     In a sparse matrix few pairs are dealt twice. Where some are, each of them swaps its item with a random other pair, if
-    both users lack what they would get, again and again. A matrix so full that this leads nowhere begins from the pairs that
-    there are, and all of them swap.
+    both users lack what they would get. A matrix so full that many are begins from the pairs that there are, and all of
+    them swap, until each has done so `SWAPS` times on average.
     """
-    rng = np.random.default_rng(SEED)
-    dealt, cells = item[rng.permutation(len(item))], shape[0] * shape[1]
-    if cells > MOST_CELLS or cells > SPARSE * len(item):
+    from hatrix.kernels.dealing import count, swap
+
+    rng, n = np.random.default_rng(SEED), len(user)
+    dealt, cells = item[rng.permutation(n)], shape[0] * shape[1]
+    if cells > MOST_CELLS or cells > SPARSE * n:
         return dealt
-    row, every = user.astype(np.int64) * shape[1], np.arange(len(user), dtype=np.int32)
-    owner = np.full(cells, -1, np.int32)
-    full = False
-    for number in range(ROUNDS):
-        cell = row + dealt
-        owner[cell] = every
-        one = every if full else np.flatnonzero(owner[cell] != every)
-        if not full and len(one) <= FEW * len(user):
-            break
-        if number == 0 and len(one) > MANY * len(user):
-            full, dealt = True, item.copy()
-            owner[cell] = -1
-            continue
-        mixed = rng.permutation(len(user))[: len(one)]
-        one, two = (
-            (mixed[: len(mixed) // 2], mixed[len(mixed) // 2 :][: len(mixed) // 2]) if full else (one, mixed)
-        )
-        if not full:
-            two, first = np.unique(two, return_index=True)
-            one = one[first]
-        there, back = row[one] + dealt[two], row[two] + dealt[one]
-        free = (owner[there] < 0) & (owner[back] < 0)
-        one, two, there, back = one[free], two[free], there[free], back[free]
-        owner[cell] = -1
-        # Of two pairs that want the same cell in one round, one gets it.
-        claim = np.concatenate([there, back])
-        owner[claim] = np.arange(len(claim), dtype=np.int32)
-        alone = owner[claim] == np.arange(len(claim))
-        owner[claim] = -1
-        kept = alone[: len(one)] & alone[len(one) :]
-        one, two = one[kept], two[kept]
-        dealt[one], dealt[two] = dealt[two], dealt[one]
+    times, key = np.zeros(cells, np.uint8), np.uint64(SEED)
+    if count()(user, dealt, times, shape[1]) <= MANY * n:
+        swap()(user, dealt, times, shape[1], True, TRIES, n, key)
+        return dealt
+    dealt, times[:] = item.copy(), 0
+    count()(user, dealt, times, shape[1])
+    # A swap moves two pairs.
+    swap()(user, dealt, times, shape[1], False, TRIES, SWAPS * n // 2, key)
     return dealt
 
 

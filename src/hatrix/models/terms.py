@@ -236,11 +236,13 @@ def confident(model: FactorModel, given: Given) -> Terms:
     from hatrix.models.als import pulls
 
     recipe: Any = model.recipe
+    V, n = regressors(model, given)[1].astype(np.float64), len(given.other)
+    if not V.shape[1]:  # the score of an item is the logarithm of 1 + its count
+        return _terms(np.full((n, 1), np.log1p(n) / max(n, 1) if given.side == ITEM else 0.0))
     weight, pull = pulls(recipe, given.value, model.scale)
-    V = regressors(model, given)[1].astype(np.float64)
     values, vectors = model.fixed.rotation(1 - given.side)
     H = (vectors * (implicit_weight(model) * np.maximum(values, 0))) @ vectors.T + (V.T * weight) @ V
-    H[np.diag_indices_from(H)] += implicit_ridge(model, given.side, len(given.other))
+    H[np.diag_indices_from(H)] += implicit_ridge(model, given.side, n)
     return _terms(without_bias(pull[:, None] * np.linalg.solve(H, V.T).T))
 
 

@@ -137,6 +137,7 @@ def ndcg_of_users(
 ) -> tuple[NDArray[np.int64], NDArray[np.float64]]:
     """Return the users of the validation part and the NDCG@20 of each, all items ranked but those they trained on."""
     from hatrix.kernels import ranks, topk
+    from hatrix.models.recommend import ranking_rows
 
     user, item = model.rows_of(valid)
     known = (user >= 0) & (item >= 0)
@@ -144,17 +145,16 @@ def ndcg_of_users(
     if not len(users):
         raise DataError("the validation part has no users and items that the training part knows")
     begin, held = topk.rows_of(owner, item[known], len(users))
-    flat = model.flat
-    bias = flat.item_bias.astype(flat.item_factors.dtype)
+    user_factors, item_factors, item_bias = ranking_rows(model, users)
     total = np.append(0, np.cumsum(np.diff(seen.start)[users]))
     ends = np.searchsorted(total, np.arange(0, total[-1], SEEN_AT_ONCE))
     found = np.empty((len(users), RANKED), np.bool_)
     for first, last in pairwise(np.unique([0, *ends, len(users)]).tolist()):
         part = slice(first, last)
         lists, _ = topk.top_n(
-            flat.user_factors[users[part]],
-            flat.item_factors,
-            bias,
+            user_factors[part],
+            item_factors,
+            item_bias,
             RANKED,
             seen=topk.some_rows(seen.start, seen.item, users[part]),
             threads=threads,

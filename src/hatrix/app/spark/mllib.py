@@ -53,6 +53,10 @@ def refuse_foreign(recipe: Any) -> None:
         given = getattr(recipe, name, None)
         if name in recipe.model_fields_set and given != type(recipe).model_fields[name].default:
             raise ParameterError(f"{name}={given!r} cannot be had on Spark: {reason}; leave it out")
+    if recipe.factors == 0:
+        raise ParameterError(
+            "factors=0 leaves nothing to train on Spark: give a number from 1 on, or leave it out"
+        )
     if recipe.solver != "exact":
         raise ParameterError(
             f"solver={recipe.solver!r} cannot be had on Spark: rows are solved exactly; leave it out"
