@@ -523,7 +523,7 @@ class ImplicitALS(Algorithm):
 
     Where ``factors`` is left to the data, too, the number k of directions of the training part that stand out of chance is
     counted (`hatrix.models.signal`), up to 1,024: ``factors`` is 2 k, at most 64. With n interactions of each user on
-    average, a regularization at "auto" is then ``0.08 n^-¼ min(1, 40 / k)^0.6``. If no direction except popularity stands
+    average, a regularization at "auto" is then ``0.08 n^-¼ min(1, 40 / k)^½``. If no direction except popularity stands
     out, ``factors`` is 0: then an item's score is the logarithm of 1 + its count, the lists are those of `Popular`, and a
     note of the model says so (H010). Directions are not counted in data on disk and on Spark: these get 64 factors and the
     regularization above.
@@ -631,7 +631,7 @@ class ImplicitALS(Algorithm):
             found = signal_of(train, most=MOST_DIRECTIONS, threads=cores())
             each = len(train) / np.count_nonzero(train.user_count)
             rule["factors"] = min(2 * found.factors, FACTORS) if found.helps else 0
-            rule["regularization"] = 0.08 * each**-0.25 * min(1.0, (40 / found.factors) ** 0.6)
+            rule["regularization"] = 0.08 * each**-0.25 * min(1.0, 40 / found.factors) ** 0.5
         return graded._with(rule)
 
     def with_weights(self, n: int, cells: int, mean: float) -> ImplicitALS:
