@@ -28,7 +28,7 @@ __all__ = ["ALS", "ImplicitALS", "confidence", "pulls"]
 USUAL = 32, 0.1
 """What "auto" stands for in `ALS` where factors help: their number, and ``init_scale``."""
 TRIED = 1.2
-FACTORS, OF_RATINGS = 64, 96
+FACTORS, OF_RATINGS = 64, 128
 """The most factors that "auto" stands for: of counts, and of ratings."""
 MOST_DIRECTIONS = 1024
 """How many directions above noise are counted at most."""
@@ -406,25 +406,25 @@ def _by_rule(train: Ratings, recipe: ImplicitALS) -> dict[str, Any]:
         total += float(evidence(recipe, train.value[part], train.scale)[0].sum())
     cells = np.count_nonzero(train.user_count) * np.count_nonzero(train.item_count)
     mean = train.mean if recipe.evidence == "count" else total / len(train)
-    return _weights(len(train), int(cells), mean, graded=recipe.evidence != "count")
+    return _weights(len(train), int(cells), mean)
 
 
-def _weights(n: int, cells: int, mean: float, *, graded: bool = False) -> dict[str, Any]:
+def _weights(n: int, cells: int, mean: float) -> dict[str, Any]:
     root = float(np.sqrt(n / cells))
-    alpha = min(1 / mean, HEAVIEST_ALPHA)
-    if graded:
-        return {
-            "factors": OF_RATINGS,
-            "alpha": alpha,
-            "alpha0": root / 3,
-            "regularization": min(0.05, 0.75 / n ** (1 / 3)),
-        }
     return {
         "factors": FACTORS,
-        "alpha": alpha,
+        "alpha": min(1 / mean, HEAVIEST_ALPHA),
         "alpha0": root / 2,
         "regularization": 0.07 / (1 + 1 / (2 * root)),
     }
+
+
+def _of_directions(directions: int, each: float, *, counted: bool) -> tuple[int, float]:
+    """Return the factors and the regularization for so many directions, and interactions of each user on average."""
+    share = min(1.0, 40 / directions)
+    if counted:
+        return min(2 * directions, FACTORS), 0.08 * each**-0.25 * share**0.5
+    return min(3 * directions, OF_RATINGS), 0.095 * each ** (-1 / 3) * share**0.4
 
 
 @final
@@ -528,16 +528,15 @@ class ImplicitALS(Algorithm):
 
         alpha = 1 / m        alpha0 = √d / 2        regularization = 0.07 / (1 + 1 / (2 √d))
 
-    Of n ratings that are read as "stars" or "signed", there are 96 factors instead, and ::
-
-        alpha = 1 / m        alpha0 = √d / 3        regularization = min(0.05, 0.75 / n^(1/3))
-
     Where ``factors`` is left to the data, too, the number k of directions of the training part that stand out of chance is
     counted (`hatrix.models.signal`), up to 1,024. If no direction except popularity stands out, ``factors`` is 0: then an
     item's score is the logarithm of 1 + its count, the lists are those of `Popular`, and a note of the model says so (H010).
-    Otherwise ``factors`` of counts is 2 k, at most 64, and with n interactions of each user on average a regularization at
-    "auto" is ``0.08 n^-¼ min(1, 40 / k)^0.6``. Directions are not counted in data on disk and on Spark: counts there get 64
-    factors and the first formula's regularization.
+    Otherwise, with n interactions of each user on average ::
+
+        of counts     factors = min(2 k, 64)     regularization = 0.08 n^-¼ min(1, 40 / k)^0.5
+        of ratings    factors = min(3 k, 128)    regularization = 0.095 n^-⅓ min(1, 40 / k)^0.4
+
+    Directions are not counted in data on disk and on Spark: these get 64 factors and the first formula's regularization.
 
     Notes
     -----
@@ -564,7 +563,7 @@ class ImplicitALS(Algorithm):
     task: ClassVar[Literal["rating", "ranking"]] = "ranking"
     before: ClassVar[Mapping[str, Any]] = {"evidence": "count"}
     weighs_by_value: ClassVar[bool] = True
-    usual_factors: ClassVar[int] = OF_RATINGS
+    usual_factors: ClassVar[int] = FACTORS
 
     factors: Literal["auto"] | Annotated[int, Field(ge=0, le=2048)] = Field(
         default="auto",
@@ -641,11 +640,9 @@ class ImplicitALS(Algorithm):
         if self.factors == "auto" and train.disk is None:
             found = signal_of(train, most=MOST_DIRECTIONS, threads=cores())
             each = len(train) / np.count_nonzero(train.user_count)
-            if not found.helps:
-                rule["factors"] = 0
-            elif graded.evidence == "count":
-                rule["factors"] = min(2 * found.factors, FACTORS)
-                rule["regularization"] = 0.08 * each**-0.25 * min(1.0, (40 / found.factors) ** 0.6)
+            factors, regularization = _of_directions(found.factors, each, counted=graded.evidence == "count")
+            rule["factors"] = factors if found.helps else 0
+            rule["regularization"] = regularization
         return graded._with(rule)
 
     def with_weights(self, n: int, cells: int, mean: float) -> ImplicitALS:
@@ -672,7 +669,7 @@ class ImplicitALS(Algorithm):
         width = model.user_factors.shape[1]
         recipe = graded.replace(factors=width) if graded.factors == "auto" else graded
         n = max(int(model.user_count.sum()), 1)
-        return recipe._with(_weights(n, max(int(cells), 1), mean, graded=recipe.evidence != "count"))
+        return recipe._with(_weights(n, max(int(cells), 1), mean))
 
     @property
     def _left(self) -> list[str]:
