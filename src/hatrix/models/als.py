@@ -406,25 +406,25 @@ def _by_rule(train: Ratings, recipe: ImplicitALS) -> dict[str, Any]:
         total += float(evidence(recipe, train.value[part], train.scale)[0].sum())
     cells = np.count_nonzero(train.user_count) * np.count_nonzero(train.item_count)
     mean = train.mean if recipe.evidence == "count" else total / len(train)
-    return _weights(len(train), int(cells), mean)
+    return _weights(len(train), int(cells), mean, counted=recipe.evidence == "count")
 
 
-def _weights(n: int, cells: int, mean: float) -> dict[str, Any]:
+def _weights(n: int, cells: int, mean: float, *, counted: bool) -> dict[str, Any]:
     root = float(np.sqrt(n / cells))
     return {
         "factors": FACTORS,
         "alpha": min(1 / mean, HEAVIEST_ALPHA),
-        "alpha0": root / 2,
+        "alpha0": root / (2 if counted else 2.5),
         "regularization": 0.07 / (1 + 1 / (2 * root)),
     }
 
 
-def _of_directions(directions: int, each: float, *, counted: bool) -> tuple[int, float]:
+def _of_directions(directions: int, each: float, *, counted: bool) -> dict[str, Any]:
     """Return the factors and the regularization for so many directions, and interactions of each user on average."""
     share = min(1.0, 40 / directions)
     if counted:
-        return min(2 * directions, FACTORS), 0.08 * each**-0.25 * share**0.5
-    return min(3 * directions, OF_RATINGS), 0.095 * each ** (-1 / 3) * share**0.4
+        return {"factors": min(2 * directions, FACTORS), "regularization": 0.08 * each**-0.25 * share**0.5}
+    return {"factors": min(3 * directions, OF_RATINGS), "regularization": 0.115 * each**-0.42 * share**0.2}
 
 
 @final
@@ -528,13 +528,15 @@ class ImplicitALS(Algorithm):
 
         alpha = 1 / m        alpha0 = √d / 2        regularization = 0.07 / (1 + 1 / (2 √d))
 
+    For ratings that are read as "stars" or "signed", alpha0 is ``√d / 2.5``.
+
     Where ``factors`` is left to the data, too, the number k of directions of the training part that stand out of chance is
     counted (`hatrix.models.signal`), up to 1,024. If no direction except popularity stands out, ``factors`` is 0: then an
     item's score is the logarithm of 1 + its count, the lists are those of `Popular`, and a note of the model says so (H010).
     Otherwise, with n interactions of each user on average ::
 
-        of counts     factors = min(2 k, 64)     regularization = 0.08 n^-¼ min(1, 40 / k)^0.5
-        of ratings    factors = min(3 k, 128)    regularization = 0.095 n^-⅓ min(1, 40 / k)^0.4
+        of counts     factors = min(2 k, 64)     regularization = 0.08 n^-0.25 min(1, 40 / k)^0.5
+        of ratings    factors = min(3 k, 128)    regularization = 0.115 n^-0.42 min(1, 40 / k)^0.2
 
     Directions are not counted in data on disk and on Spark: these get 64 factors and the first formula's regularization.
 
@@ -640,9 +642,8 @@ class ImplicitALS(Algorithm):
         if self.factors == "auto" and train.disk is None:
             found = signal_of(train, most=MOST_DIRECTIONS, threads=cores())
             each = len(train) / np.count_nonzero(train.user_count)
-            factors, regularization = _of_directions(found.factors, each, counted=graded.evidence == "count")
-            rule["factors"] = factors if found.helps else 0
-            rule["regularization"] = regularization
+            rule |= _of_directions(found.factors, each, counted=graded.evidence == "count")
+            rule["factors"] *= found.helps
         return graded._with(rule)
 
     def with_weights(self, n: int, cells: int, mean: float) -> ImplicitALS:
@@ -656,7 +657,7 @@ class ImplicitALS(Algorithm):
         if self.evidence in ("stars", "signed"):
             raise DataError(f"evidence={self.evidence!r} is not available here: give evidence='count'")
         counted = self.replace(evidence="count")
-        return counted._with(_weights(n, cells, mean))
+        return counted._with(_weights(n, cells, mean, counted=True))
 
     def of_model(self, model: FactorModel) -> ImplicitALS:
         graded = self.replace(evidence=self._read_on(model.scale)) if self.evidence == "auto" else self
@@ -669,7 +670,7 @@ class ImplicitALS(Algorithm):
         width = model.user_factors.shape[1]
         recipe = graded.replace(factors=width) if graded.factors == "auto" else graded
         n = max(int(model.user_count.sum()), 1)
-        return recipe._with(_weights(n, max(int(cells), 1), mean))
+        return recipe._with(_weights(n, max(int(cells), 1), mean, counted=recipe.evidence == "count"))
 
     @property
     def _left(self) -> list[str]:
