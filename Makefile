@@ -22,7 +22,7 @@ versions := tests/data tests/kernels tests/models tests/evaluation tests/test_im
 	--ignore tests/models/test_forging.py --ignore tests/evaluation/test_search_pages.py \
 	--ignore tests/evaluation/test_notebook.py
 
-# The tests run in one process more than there are cores (tests/conftest.py), because they often wait for servers, browsers
+# The tests run in two processes more than there are cores (tests/conftest.py), because they often wait for servers, browsers
 # and programs that they start; four at most, since each takes about a gigabyte of memory. A process that is done takes over
 # tests that wait in another one, so that no core is idle at the end. Until then the tests of a file stay together.
 pytest = -m pytest --numprocesses auto --maxprocesses 4 --dist worksteal

@@ -570,7 +570,7 @@ class ImplicitALS(Algorithm):
     factors: Literal["auto"] | Annotated[int, Field(ge=0, le=2048)] = Field(
         default="auto",
         description="latent factors per user and item",
-        json_schema_extra={"tune": [16, 512, "log"]},
+        json_schema_extra={"tune": [2, 512, "log"]},
     )
     epochs: Sweeps = 8
     alpha: Literal["auto"] | Annotated[float, Field(gt=0, le=HEAVIEST_ALPHA)] = Field(

@@ -265,7 +265,7 @@ class SpectralMF(Algorithm):
     factors: Literal["auto"] | Annotated[int, Field(ge=0, le=8192)] = Field(
         default="auto",
         description="singular vectors to keep; beyond the rank of the matrix they are zero",
-        json_schema_extra={"tune": [16, 1024, "log"]},
+        json_schema_extra={"tune": [2, 1024, "log"]},
     )
     epochs: int = Field(default=4, ge=1, le=1000, description="rounds of subspace iteration")
     weighted: bool = Field(
