@@ -6,6 +6,7 @@ import difflib
 import time
 import warnings
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, NoReturn
 
@@ -91,10 +92,11 @@ def load(
     items: Path | None = None,
 ) -> Ratings:
     """The ratings, and notes of what was found; with ``memory`` on disk, in the ``folder`` or a temporary one."""
+    table = None
     if items is not None:
         from hatrix.data.attributes import read_table
 
-        read_table(items)  # what cannot be read is refused before the ratings are read
+        table = read_table(items)  # what cannot be read is refused before the ratings are read
     ratings = columns.load(source, progress=not output.quiet, memory=memory, folder=folder)
     if ratings.implicit and recipe.task == "rating":
         raise DataError(
@@ -102,7 +104,10 @@ def load(
             "with --rating-column, or give data that have one"
         )
     if items is not None:
-        ratings = ratings.with_items(items)
+        from hatrix.data.origin import joined
+
+        known = ratings.origin  # the code of a report reads the file, too
+        ratings = replace(ratings.with_items(table), origin=joined(known, "item", items, {}))
     users, n_items = (int((count > 0).sum()) for count in (ratings.user_count, ratings.item_count))
     output.note(f"{ratings.name}: {len(ratings):,} ratings, {users:,} users, {n_items:,} items")
     report = ratings.report
