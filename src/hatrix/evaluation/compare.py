@@ -24,7 +24,7 @@ from hatrix.models.baseline import Bias, Popular
 from hatrix.models.fit import Algorithm, thread_count
 from hatrix.models.model import FactorModel
 from hatrix.models.validation import RANKED as RANKED_AT
-from hatrix.models.validation import ndcg_of_users
+from hatrix.models.validation import ndcg_of_users, some_users
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -161,7 +161,7 @@ def _of_lists(entries: Sequence[Entry], split: Split, k: int, seed: int, threads
     else:
         k = RANKED_AT
         model = Popular().fit(split.train, seed=seed, threads=threads, progress=False)
-        held = _some_users(split.test, MOST_LISTED, seed)
+        held = some_users(split.test, MOST_LISTED, seed)
         try:
             popular = _gains(model, model, held, threads)
         except DataError:  # no user of the test part is known
@@ -174,16 +174,6 @@ def _of_lists(entries: Sequence[Entry], split: Split, k: int, seed: int, threads
     if popular is None:
         return []
     return cautions.of_lists({one.name: (one.recipe, ranked[one.name]) for one in measured}, popular, k)
-
-
-def _some_users(ratings: Ratings, most: int, seed: int) -> Ratings:
-    """Return the ratings of at most so many users, drawn at random."""
-    users = np.flatnonzero(ratings.user_count)
-    if len(users) <= most:
-        return ratings
-    chosen = np.zeros(len(ratings.users), bool)
-    chosen[np.random.default_rng(seed).choice(users, most, replace=False)] = True
-    return ratings.take(chosen[ratings.user])
 
 
 def _gains(model: FactorModel, popular: FactorModel, held: Ratings, threads: int | None) -> Sums:

@@ -23,7 +23,7 @@ from hatrix.evaluation.ranges import Range
 from hatrix.evaluation.study import Study, claimed_study
 from hatrix.models import SEED
 from hatrix.models.fit import Algorithm, Trained, thread_count
-from hatrix.models.validation import hold_out
+from hatrix.models.validation import hold_out, some_users
 
 if TYPE_CHECKING:
     import os
@@ -41,7 +41,7 @@ FINISHES = 8
 PATIENCE, PATIENT = 5, 5
 """Epochs without a better validation that end a trial: at least so many, and the recipe's epochs over the second."""
 MOST_RANKED = 8192
-"""Users of the held-out part whose lists are validated."""
+"""Users of the held-out part whose lists are validated. To rank all items for more costs more than training."""
 
 
 @dataclass(frozen=True, eq=False, repr=False)
@@ -277,7 +277,7 @@ class _Search:
         if held is None:
             raise ParameterError("valid is None: give Ratings, or a share of train, such as 0.1")
         some = recipe.task == "ranking" and not isinstance(valid, Ratings)
-        self.valid = _of_some_users(held, seed) if some else held
+        self.valid = some_users(held, MOST_RANKED, seed) if some else held
         self.metric = "valid_ndcg" if recipe.task == "ranking" else "valid_rmse"
         self.sign = -1.0 if recipe.task == "ranking" else 1.0
         fields = type(recipe).model_fields
@@ -554,16 +554,6 @@ class _Search:
 
 def _in_short(value: Any) -> Any:
     return float(f"{value:.3g}") if isinstance(value, float) else value
-
-
-def _of_some_users(valid: Ratings, seed: int) -> Ratings:
-    """The ratings of at most so many users, drawn at random: ranking all items for more costs more than training."""
-    users = np.flatnonzero(valid.user_count)
-    if len(users) <= MOST_RANKED:
-        return valid
-    chosen = np.zeros(len(valid.users), bool)
-    chosen[np.random.default_rng(seed).choice(users, MOST_RANKED, replace=False)] = True
-    return valid.take(chosen[valid.user])
 
 
 def _refuse_what_cannot_be_searched(recipe: Any, train: Any, trials: Any, minutes: Any) -> None:

@@ -18,7 +18,7 @@ from hatrix.models.fit import Algorithm, Checkpoint, State, thread_count
 from hatrix.models.model import SHARED, UNFINISHED, FactorModel, Factors
 from hatrix.models.predictive import Pairs
 from hatrix.models.recommender import Part, beside
-from hatrix.models.validation import RANKED, ndcg_of_users
+from hatrix.models.validation import RANKED, ndcg_of_users, some_users
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -332,11 +332,7 @@ def _best_ndcg(models: Sequence[FactorModel], held: Ratings, threads: int) -> tu
     """
     first = models[0]
     assert first.seen is not None
-    users = np.flatnonzero(held.user_count)
-    if len(users) > MOST_RANKED:
-        chosen = np.zeros(len(held.users), bool)
-        chosen[np.random.default_rng(first.seed).choice(users, MOST_RANKED, replace=False)] = True
-        held = held.take(chosen[held.user])
+    held = some_users(held, MOST_RANKED, first.seed)
     units = [unit_of(model) for model in models]
     members = {str(number): model for number, model in enumerate(models)}
     parts = [model.recipe for model in models]

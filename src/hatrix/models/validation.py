@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from hatrix.models.model import FactorModel
     from hatrix.models.seen import Seen
 
-__all__ = ["RANKED", "hold_out", "ndcg_of_users", "refuse_dislikes", "validate"]
+__all__ = ["RANKED", "hold_out", "ndcg_of_users", "refuse_dislikes", "some_users", "validate"]
 
 RANKED = 20
 """Length of the lists that models which rank are validated on."""
@@ -162,3 +162,13 @@ def ndcg_of_users(
         let_go(seen.item, slice(seen.start[users[first]], seen.start[users[last - 1] + 1]))
         found[part] = ranks.hits(lists, begin[first : last + 1], held)
     return users, ranks.discounted_gain(found, np.diff(begin))
+
+
+def some_users(ratings: Ratings, most: int, seed: int) -> Ratings:
+    """Return the ratings of at most so many users, drawn at random."""
+    users = np.flatnonzero(ratings.user_count)
+    if len(users) <= most:
+        return ratings
+    chosen = np.zeros(len(ratings.users), bool)
+    chosen[np.random.default_rng(seed).choice(users, most, replace=False)] = True
+    return ratings.take(chosen[ratings.user])
