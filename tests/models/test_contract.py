@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import copy
+import gc
 import json
 import pickle
+import weakref
 
 import numpy as np
 import pandas as pd
@@ -329,6 +331,27 @@ def test_models_can_be_copied_and_sent_to_other_processes(recipe, ratings):
     assert_same_bits(model, copy.deepcopy(model))
     assert other.recipe == model.recipe
     assert other.predict(3, 1003) == model.predict(3, 1003)
+
+
+@every_recipe
+def test_a_dropped_model_closes_its_file_at_once(recipe, ratings, tmp_path):
+    """A service that swaps models, or a loop over many, must not wait for Python to collect cycles."""
+    recipe.fit(ratings, seed=1).save(tmp_path / "model.hatrix")
+    user = ratings.users.labels[0]
+    gc.collect()
+    gc.disable()
+    try:
+        model = hx.load(tmp_path / "model.hatrix")
+        model.recommend(user, 3)
+        if model.item_factors.shape[1]:
+            model.similar_items(1003, 3)
+        model.explain(user, 1003)
+        model.update(as_ratings(made_up().head(40)))
+        gone = weakref.ref(model)
+        del model
+        assert gone() is None
+    finally:
+        gc.enable()
 
 
 @every_recipe

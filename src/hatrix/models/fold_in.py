@@ -18,6 +18,7 @@ Each algorithm answers with the row that its own objective wants, given the rati
 
 from __future__ import annotations
 
+import weakref
 from collections.abc import Callable, Mapping
 from dataclasses import replace
 from functools import cached_property
@@ -87,12 +88,26 @@ class Fixed:
     """
 
     def __init__(self, model: FactorModel, base: FactorModel | None = None) -> None:
-        self.model, self.base = model, base or model
+        # The model has this object, so a strong reference back would keep both, and the files they map, until Python
+        # collects cycles.
+        self._model, self._base = weakref.ref(model), base
         self._rotations: dict[int, tuple[Floats, Floats]] = {}
         self._spreads: dict[int, tuple[Floats, Floats, float]] = {}
         if base is not None:
             found = base.fixed.__dict__.copy()  # one step, since other threads may add to it
             self.__dict__ |= {name: found[name] for name in LASTING if name in found}
+
+    @property
+    def model(self) -> FactorModel:
+        """The model whose values these are."""
+        model = self._model()
+        assert model is not None, "the model is gone: keep it as long as its values are asked for"
+        return model
+
+    @property
+    def base(self) -> FactorModel:
+        """The model that training left, before updates."""
+        return self._base or self.model
 
     @cached_property
     @one_blas_thread()

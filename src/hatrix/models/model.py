@@ -167,11 +167,13 @@ class FactorModel(Answers):
         """The model that predicts ratings: this one, its member ``ratings``, or None where scores only rank."""
         return self.members.get(RATINGS, self if self.task == "rating" else None)
 
-    @cached_property
+    @property
     def list_model(self) -> FactorModel:
         """The model that ranks items: this one without its member ``ratings``, by the recipe of its factors."""
-        if self.recipe.list_recipe is self.recipe:
-            return self
+        return self if self.recipe.list_recipe is self.recipe else self._without_ratings
+
+    @cached_property  # apart from `list_model`: a model that cached itself would keep its file open until Python collects cycles
+    def _without_ratings(self) -> FactorModel:
         return replace(
             self,
             recipe=self.recipe.list_recipe,
