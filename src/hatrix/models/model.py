@@ -172,7 +172,7 @@ class FactorModel(Answers):
         """The model that ranks items: this one without its member ``ratings``, by the recipe of its factors."""
         return self if self.recipe.list_recipe is self.recipe else self._without_ratings
 
-    @cached_property  # apart from `list_model`: a model that held itself would keep its file open until a collection of cycles
+    @cached_property  # apart from `list_model`: a model that held itself would close its file only when cycles are collected
     def _without_ratings(self) -> FactorModel:
         return replace(
             self,
