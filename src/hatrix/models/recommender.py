@@ -9,10 +9,11 @@ from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Literal, NoReturn, f
 
 from pydantic import BeforeValidator, Field, PlainSerializer, model_validator
 
+from hatrix.data.ratings import Ratings
 from hatrix.errors import ParameterError
 from hatrix.models import SEED, recipe_type
 from hatrix.models.als import ImplicitALS
-from hatrix.models.fit import Algorithm, Checkpoint, State
+from hatrix.models.fit import Algorithm, Checkpoint, State, Task
 from hatrix.models.mf import BiasedMF
 from hatrix.models.model import RATINGS, UNFINISHED, FactorModel
 from hatrix.models.spectral import SpectralMF
@@ -20,13 +21,14 @@ from hatrix.models.spectral import SpectralMF
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from hatrix.data.ratings import Ratings
     from hatrix.models.fit import Trained
     from hatrix.models.model import Factors
 
 __all__ = ["Recommender"]
 
 AUTO: Literal["auto"] = "auto"
+LISTS = "lists"
+"""Place of the part that ranks items, as `RATINGS` is that of the part that predicts ratings."""
 SPECTRAL, POPULARITY = 0.25, 0.1
 """Of the default lists of ratings: the weight of `SpectralMF` where that of `ImplicitALS` is 1, and its ``popularity``."""
 ALGORITHM = "algorithm"
@@ -117,7 +119,8 @@ class Recommender(Algorithm):
     """
 
     name: ClassVar[str] = "recommender"
-    task: ClassVar[Literal["rating", "ranking"]] = "ranking"
+    task: ClassVar[Task] = "ranking"
+    in_epochs: ClassVar[bool] = False
 
     ratings: Part | None = Field(
         default=BiasedMF(),
@@ -170,12 +173,26 @@ class Recommender(Algorithm):
     def rounds(self) -> int:
         return self.list_recipe.rounds + (0 if self.ratings is None else self.ratings.rounds)
 
+    def place_of(self, task: Task) -> str:
+        return RATINGS if task == "rating" else LISTS
+
+    def with_part_for(self, task: Task, train: Ratings) -> Recommender:
+        if task == "rating" or not isinstance(self.lists, str):
+            return self
+        suitable = ImplicitALS() if train.implicit or train.disk is not None else default_lists()
+        return self.replace(lists=suitable)
+
+    def hyper_parameters(self, task: Task) -> dict[str, Algorithm]:
+        if task == "rating" and self.ratings is None:
+            return {}
+        place = self.place_of(task)
+        found = self.part(place).hyper_parameters(task)
+        return {f"{place}.{name}": owner for name, owner in found.items()}
+
     def resolved(self, train: Ratings) -> Recommender:
-        """Return the recipe with the part for lists that suits the data, and one for ratings only where there are some."""
-        lists = self.lists
-        if isinstance(lists, str):
-            lists = ImplicitALS() if train.implicit or train.disk is not None else default_lists()
-        return Recommender(ratings=None if train.implicit else self.ratings, lists=lists)
+        lists = self.with_part_for("ranking", train).list_recipe.resolved(train)
+        predictor = None if train.implicit or self.ratings is None else self.ratings.resolved(train)
+        return Recommender(ratings=predictor, lists=lists)
 
     def changed(self, model: FactorModel, change: Callable[[FactorModel], FactorModel]) -> FactorModel:
         lists = change(model.list_model)
@@ -200,7 +217,10 @@ class Recommender(Algorithm):
 
         With ``checkpoint``, the part for ratings saves its state beside it, in a file whose name ends in ``.ratings``.
         """
-        recipe = self.resolved(train) if hasattr(train, "implicit") else self
+        recipe = self
+        if isinstance(train, Ratings):
+            recipe = self.with_part_for("ranking", train)
+            recipe = recipe.replace(ratings=None) if train.implicit else recipe
         how: dict[str, Any] = {"seed": seed, "threads": threads, "progress": progress}
         lists = recipe.list_recipe.fit(train, valid, checkpoint=checkpoint, resume=resume, **how)
         predictor = recipe.ratings
@@ -224,7 +244,7 @@ class Recommender(Algorithm):
         threads: int | None = None,  # noqa: ARG002
         after_epoch: Callable[[Mapping[str, float]], bool] | None = None,  # noqa: ARG002
     ) -> Trained:
-        """Raise an error: the parts are trained and tuned one by one."""
+        """Raise an error: the parts are trained one by one."""
         self._in_parts()
 
     def init(self, train: Ratings, *, seed: int, threads: int) -> State:  # noqa: ARG002
@@ -239,7 +259,7 @@ class Recommender(Algorithm):
     def _in_parts(self) -> NoReturn:
         parts = [part for part in (self.ratings, self.list_recipe) if part is not None]
         raise ParameterError(
-            f"a Recommender has no training of its own: train or tune its parts, {' and '.join(map(repr, parts))}"
+            f"a Recommender has no training of its own: fit it, or train its parts, {' and '.join(map(repr, parts))}"
         )
 
 
