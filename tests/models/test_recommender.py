@@ -214,11 +214,6 @@ def test_parts_may_be_named():
     assert hx.Recommender(**json.loads(recipe.model_dump_json())) == recipe
 
 
-def test_it_is_tuned_in_parts(ratings):
-    with pytest.raises(ParameterError, match="tune the recipes that it combines"):
-        hx.tune(RECIPE, ratings, trials=2)
-
-
 def test_models_of_different_ratings_are_not_combined(ratings, parts):
     other = LISTS_BY.fit(hx.split.random(ratings, 0.5, seed=1).train, progress=False)
     with pytest.raises(ParameterError, match="different ratings"):

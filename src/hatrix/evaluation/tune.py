@@ -193,7 +193,7 @@ def tune(
     recipe leaves to the data ("auto") is resolved once, for all trials, and again when the best is fitted to all of
     ``train``.
 
-    A `Blend` is searched as a whole: a trial learns the weights as a fit does and trains all parts for all of their
+    A `Blend` is searched as a whole: each trial is a fit, which learns the weights and trains all parts for all of their
     epochs, so none is pruned. Of a `Recommender`, the part is searched that ``metric`` is about, and the other part stays as
     it is.
 
@@ -321,8 +321,11 @@ class _Search:
         self.stops = self.watches and "patience" in fields and "epochs" in fields
         self.patience = getattr(part, "patience", None) or max(PATIENCE, part.rounds // PATIENT)
         self.base = _without_patience(recipe)
-        # Once for all trials; what is returned leaves to the data what the recipe does.
-        self.started: Algorithm = self.base.part(self.place).resolved(self.in_part)
+        # What the recipe leaves to the data is found once for all trials, but not where a fit is made of several, each of
+        # which has data of its own. What is returned leaves to the data what the recipe does.
+        left = self.base.part(self.place)
+        self.started: Algorithm = left.resolved(self.in_part)
+        self.tried = self.started if part.in_epochs else left
         self.study = Study(
             study,
             self._marks(),
@@ -365,7 +368,7 @@ class _Search:
 
     def _with(self, values: Mapping[str, Any]) -> Algorithm:
         """Return the recipe to train with values by their names in the space."""
-        return self.started.with_values(
+        return self.tried.with_values(
             {name.removeprefix(self.prefix): value for name, value in values.items()}
         )
 
@@ -410,7 +413,7 @@ class _Search:
         """The validation figure of a trial, None if it was pruned; and the values that gave it."""
         if self.late:
             return self._finished(trial, values, first)
-        recipe = self._with(values)
+        recipe = self.tried if first else self._with(values)
         if not self.watches:
             return self._fitted(trial, recipe), values
         best, best_epoch, last, pruned = math.inf, 0, math.nan, False
@@ -508,7 +511,10 @@ class _Search:
         loss, top = min(complete, key=lambda pair: pair[0])  # the first of equals
         epochs = int(top.user_attrs["epochs"])
         values = self._values(top)
-        changes = values | ({f"{self.prefix}epochs": epochs} if self.stops else {})
+        # Where none is better than the recipe as given, the data are asked anew for what it leaves to them.
+        changes = ({} if top.number == 0 else values) | (
+            {f"{self.prefix}epochs": epochs} if self.stops else {}
+        )
         best, self.trained = self.base.with_values(changes), None
         cut = any(
             trial.user_attrs.get("cut") for trial in self.study.trials
@@ -551,10 +557,10 @@ class _Search:
     def _gain(self, changes: Mapping[str, Any]) -> Difference | None:
         """By how much changes make the recipe better on the validation ratings; None if the recipe as given fails."""
         changed = self._with(changes)
-        if changed == self.started:
+        if changed == self.tried:
             return Difference(0.0, 0.0, 0.0, 1.0)
         try:
-            sums = [self._sums(one) for one in (changed, self.started)]
+            sums = [self._sums(one) for one in (changed, self.tried)]
         except (DivergenceError, ParameterError):
             return None
         return compared(*(sums if self.sign < 0 else reversed(sums)))
