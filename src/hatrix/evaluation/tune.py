@@ -611,7 +611,10 @@ class _Search:
 
     def _values(self, trial: Any) -> dict[str, Any]:
         suggested = {name: one.of_study(trial.params[name]) for name, one in self.space.items()}
-        return suggested | dict(trial.user_attrs.get("values", {}))
+        kept = trial.user_attrs.get("values", {})  # a file of trials makes lists of tuples
+        return suggested | {
+            name: tuple(value) if isinstance(value, list) else value for name, value in kept.items()
+        }
 
     def _warnings(self, values: Mapping[str, Any], epochs: int) -> Iterator[str]:
         if shared := cautions.shared_pairs(self.in_part, self.valid):
