@@ -149,6 +149,24 @@ def test_code_of_a_search(hatrix: Hatrix, home: Path) -> None:
     assert again["best"].model_dump(mode="json") == first["hyperparameters"]
 
 
+@pytest.mark.parametrize(
+    "flags",
+    [
+        ("recommender", "--ratings-by", "bias", "--metric", "rmse"),
+        ("recommender", "--lists-by", "popular", "--metric", "rmse", "--range", "ratings.epochs=1:3"),
+        ("blend", "--recipes", "bias,als", "--range", "1.factors=1:3"),
+    ],
+)
+def test_code_of_a_search_of_parts(hatrix: Hatrix, home: Path, flags: tuple[str, ...]) -> None:
+    pytest.importorskip("optuna", reason="the extra tune is not installed")
+    done = hatrix("tune", "my ratings.csv", *flags, *COLUMNS, "--trials", "3", "--out", "out", "-q")
+    assert done.status == 0, done
+    again = made_by(code_in(home / "out" / "report.html"), home / "again")
+    first = json.loads((home / "out" / "tuning.json").read_text())
+    assert again["result"].value == first["value"]
+    assert again["result"].best == again["best"]
+
+
 @pytest.mark.parametrize("flags", [(), ("--unseen",), ("--ranking", "-k", "5")])
 def test_code_of_an_evaluation(hatrix: Hatrix, home: Path, flags: tuple[str, ...]) -> None:
     train = hx.split.random(hx.read("my ratings.csv", user="who", item="film", rating="stars"), 0.5).train

@@ -7,7 +7,7 @@ import warnings
 from contextlib import nullcontext
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 from cyclopts import Group, Parameter
 
@@ -142,10 +142,10 @@ def tune(
         Path, Parameter(converter=file_path, help=f"folder for {MODEL}, {TUNING}, {TRIALS} and {REPORT}")
     ],
     metric: Annotated[
-        str | None,
+        Literal["rmse", "ndcg"] | None,
         Parameter(
-            help="what to search by: rmse of predicted ratings, or ndcg of lists; of a recommender, rmse searches its "
-            "ratings.* and ndcg its lists.* [default: ndcg where the model ranks, else rmse]"
+            help="search by the rmse of predicted ratings or by the ndcg of lists; of a recommender, rmse searches the "
+            "part for ratings, and ndcg the part for lists [default: ndcg where the model ranks, else rmse]"
         ),
     ] = None,
     trials: Annotated[
@@ -167,8 +167,9 @@ def tune(
             name="--range",
             negative=(),
             help="search this and nothing else, as learning-rate=0.001:0.1:log, nu=0:1 or "
-            "solver=exact,cg; can be repeated; of a part of a blend as 0.factors=8:64, of a recommender as "
-            "lists.0.factors=8:64 [default: what is declared for the algorithm, but for flags that are given]",
+            "solver=exact,cg; can be repeated; for a part of a blend as 0.factors=8:64, for one of a recommender as "
+            "ratings.factors=8:64 or lists.0.factors=8:64 [default: what is declared for the algorithm, but for flags that "
+            "are given]",
         ),
     ] = None,
     valid: Annotated[
