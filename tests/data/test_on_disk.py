@@ -284,7 +284,7 @@ def test_any_lines(tmp_path, rows, timed, rated, parts):
 
 
 @pytest.mark.campaign
-@settings(max_examples=100, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=50, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @any_lines
 def test_many_lines(tmp_path, rows, timed, rated, parts):
     the_same_in_parts(tmp_path, rows, timed, rated, parts)
