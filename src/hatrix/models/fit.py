@@ -183,6 +183,10 @@ class Algorithm(BaseModel, ABC):
         """Return whether a low rating on the scale says that a user dislikes an item, and does not count as a like."""
         return self.task == "rating"
 
+    def counts_against(self, scale: tuple[float, float]) -> bool:  # noqa: ARG002
+        """Return whether the recipe lets low ratings on the scale count against their items."""
+        return self.task == "rating"
+
     def part(self, name: str) -> Algorithm:  # noqa: ARG002
         """Return the recipe of a member, or of the factors that rank items (any other name)."""
         return self
