@@ -72,13 +72,18 @@ def run(code: str, names: dict[str, Any]) -> None:
     [
         pytest.param(("biased-mf", "--factors", "4", "--epochs", "3"), marks=pytest.mark.campaign),
         ("biased-mf", "--factors", "4", "--valid", "0.15", "--patience", "2", "--seed", "7", "--test", "0.3"),
-        ("als", "--factors", "3", "--split", "random", "--test", "0.123456789"),
+        pytest.param(
+            ("als", "--factors", "3", "--split", "random", "--test", "0.123456789"),
+            marks=pytest.mark.campaign,
+        ),
         ("bias", "--split", "last", "--test", "2", *COLUMNS, "--time-column", "at"),
         pytest.param(
             ("bias", "--split", "by-time", *COLUMNS, "--time-column", "at"), marks=pytest.mark.campaign
         ),
         ("mf", "--factors", "4", "--epochs", "2", "--ranking", "--relevant-from", "4", "-k", "7"),
-        ("bpr", "--factors", "4", "--epochs", "2", "--rank-among", "9"),
+        pytest.param(
+            ("bpr", "--factors", "4", "--epochs", "2", "--rank-among", "9"), marks=pytest.mark.campaign
+        ),
     ],
 )
 def test_code_of_a_run(hatrix: Hatrix, home: Path, flags: tuple[str, ...]) -> None:

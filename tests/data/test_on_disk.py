@@ -116,7 +116,10 @@ TELLING = (
 
 @any_pieces
 @pytest.mark.parametrize("kind", ["csv", "parquet"])
-@pytest.mark.parametrize("layout", LAYOUTS)
+@pytest.mark.parametrize(
+    "layout",
+    [name if name in TELLING else pytest.param(name, marks=pytest.mark.campaign) for name in LAYOUTS],
+)
 def test_the_same_as_in_memory(tmp_path, layout, kind):
     path = tmp_path / f"ratings.{kind}"
     table = LAYOUTS[layout]
