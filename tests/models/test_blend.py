@@ -47,6 +47,14 @@ def summed(model: hx.FactorModel, answer) -> np.ndarray:
     )
 
 
+def counted(part: hx.FactorModel, users: list[int], kind: str) -> np.ndarray:
+    """Return a part's scores as they count in a blend: in lists, predicted ratings count without their biases."""
+    if kind == "ratings" or part.task == "ranking":
+        return part.scores(users)
+    flat = part.flat
+    return flat.user_factors[part.users.encode(users)] @ flat.item_factors.T
+
+
 def same(found, expected) -> None:
     np.testing.assert_allclose(found, expected, rtol=1e-4, atol=2e-5)
 
@@ -54,7 +62,7 @@ def same(found, expected) -> None:
 @every_kind
 def test_the_score_is_the_weighted_sum_of_the_parts_scores(models, kind):
     model = models[kind]
-    same(model.scores([5, 6]), summed(model, lambda part: part.scores([5, 6])))
+    same(model.scores([5, 6]), summed(model, lambda part: counted(part, [5, 6], kind)))
     if kind == "ratings":
         predicted = model.predict([7] * len(ITEMS), ITEMS)
         same(predicted, summed(model, lambda part: part.predict([7] * len(ITEMS), ITEMS)))
@@ -150,7 +158,7 @@ def test_standardised_weights_are_for_scores_of_one_spread(ratings):
     spreads = []
     for part in model.members.values():
         flat = part.flat
-        scores = flat.user_factors @ flat.item_factors.T + flat.item_bias
+        scores = flat.user_factors @ flat.item_factors.T + (flat.item_bias if part.task == "ranking" else 0)
         spreads.append(np.sqrt(scores.var(axis=1).mean()))
     relative = spreads[0] / np.array(spreads)
     assert model.recipe.weights[:-1] == pytest.approx(np.array([1.0, 0.5, -0.25]) * relative, rel=1e-5)
@@ -160,6 +168,33 @@ def test_standardised_weights_are_for_scores_of_one_spread(ratings):
     for wrong in ({"recipes": RANKERS}, {"recipes": RATERS, "weights": WEIGHTS}):
         with pytest.raises(ParameterError, match="standardized is for weights"):
             hx.Blend(**wrong, standardized=True)
+
+
+def test_parts_count_in_similarities_as_they_count_in_scores(ratings):
+    """Whatever the scale of their factors: a part of nearly no weight has nearly no say in which items are alike."""
+    parts = [part.fit(ratings, progress=False) for part in RANKERS]
+    for which in (0, 1):
+        weights = [1e-6] * len(parts)
+        weights[which] = 1.0
+        model = hx.Blend(RANKERS, weights=(*weights, 0.0), standardized=True).fit(ratings, progress=False)
+        for kind in ("items", "users"):
+            found, alone = (getattr(one, f"similar_{kind}")(3, 5) for one in (model, parts[which]))
+            same(found["score"], alone["score"])
+            assert found.iloc[:, 0].tolist() == alone.iloc[:, 0].tolist()
+
+
+def test_predicted_ratings_count_for_users_that_a_ranking_part_knows(models):
+    """One who likes none of the items rated gets the most popular items, not those with the highest average."""
+    visitor = models["lists"].fold_in(dict.fromkeys(NEW, 1.0), user_id=0)
+    assert visitor.members["2"].flat.user_factors[visitor.users.encode([0])].any()
+    assert not visitor.user_factors[visitor.users.encode([0])].any()
+    assert visitor.explain(0, 5)["contribution"].abs().max() < 1e-4  # the little by which SpectralMF breaks ties
+
+
+def test_a_recipe_without_factors_is_refused_where_only_factors_count():
+    with pytest.raises(ParameterError, match="bias has no factors"):
+        hx.Blend(["bias", "popular"])
+    assert hx.Blend(["bias", "als"]).task == "rating"
 
 
 def test_a_visitor_shares_the_items_of_the_blend(models):
@@ -188,8 +223,11 @@ def test_a_file_holds_all_parts(models, kind, seen, tmp_path):
 def test_new_users_and_items_are_folded_into_each_part(models, kind):
     model = models[kind]
     visitor, item = model.fold_in(NEW, user_id=0), model.fold_in_item(NEW, item_id=0)
-    same(visitor.scores([0]), summed(model, lambda part: part.fold_in(NEW, user_id=0).scores([0])))
-    same(item.scores([5, 6]), summed(model, lambda part: part.fold_in_item(NEW, item_id=0).scores([5, 6])))
+    same(visitor.scores([0]), summed(model, lambda part: counted(part.fold_in(NEW, user_id=0), [0], kind)))
+    same(
+        item.scores([5, 6]),
+        summed(model, lambda part: counted(part.fold_in_item(NEW, item_id=0), [5, 6], kind)),
+    )
     listed = visitor.recommend(0, 5)
     assert len(listed) == 5
     assert not set(listed["item"]) & set(NEW)
@@ -204,15 +242,15 @@ def test_an_update_and_a_removal_reach_each_part(models, kind, tmp_path):
     new = hx.Ratings.from_columns([61, 61, 2], [3, 41, 41], [5.0, 4.0, 1.0], scale=(1, 5))
     updated = model.update(new)
     assert updated.recipe.weights == model.recipe.weights
-    same(updated.scores([61]), summed(model, lambda part: part.update(new).scores([61])))
+    same(updated.scores([61]), summed(model, lambda part: counted(part.update(new), [61], kind)))
     updated.save(tmp_path / "model.hatrix")
     assert hx.load(tmp_path / "model.hatrix").predict(61, 41) == updated.predict(61, 41)
     left = updated.forget(2)
     assert 2 not in left.users.labels
     assert all(2 not in part.users.labels for part in left.members.values())
-    same(left.scores([61]), summed(updated, lambda part: part.forget(2).scores([61])))
+    same(left.scores([61]), summed(updated, lambda part: counted(part.forget(2), [61], kind)))
     again = updated.forget(2, refit=True)
-    same(again.scores([61]), summed(updated, lambda part: part.forget(2, refit=True).scores([61])))
+    same(again.scores([61]), summed(updated, lambda part: counted(part.forget(2, refit=True), [61], kind)))
 
 
 @every_kind

@@ -52,7 +52,9 @@ class Blend(Algorithm):
     - If all parts predict ratings, the weights minimise the squared error of the held-out ratings. The predicted rating is
       the weighted sum of the parts' predictions.
     - If a part ranks, the blend ranks: the weights maximise NDCG@20 of the held-out items, by trying several weights for one
-      part after the other. The scores of each part are standardised first.
+      part after the other. The scores of each part are standardised first. Of a part that predicts ratings, only the dot
+      product of the factors counts, and only for users that a part which ranks knows: biases would put rarely rated items
+      with a high average first.
 
     Parameters
     ----------
@@ -121,6 +123,12 @@ class Blend(Algorithm):
             raise ValueError(
                 "standardized is for weights that are given, of recipes of which one ranks items"
             )
+        for part in self.recipes:
+            if self.task == "ranking" and part.task == "rating" and "factors" not in type(part).model_fields:
+                raise ValueError(
+                    f"{part.name} has no factors, and nothing else of a part that predicts ratings counts in lists: leave "
+                    "it out"
+                )
         return self
 
     @property
@@ -233,6 +241,19 @@ class Blend(Algorithm):
         assert self.weights != "auto"
         return self.weights
 
+    def balance(self, model: FactorModel) -> Floats:
+        """Return the numbers with which each part counts in similarities as it does in scores."""
+        found, at = np.ones(model.item_factors.shape[1]), 0
+        for name in self.member_names:
+            part = slice(at, at := at + model.members[name].flat.item_factors.shape[1])
+            squares = [
+                np.square(rows[:, part], dtype=np.float64).sum()
+                for rows in (model.user_factors, model.item_factors)
+            ]
+            if all(squares):
+                found[part] = (squares[0] / len(model.users) / (squares[1] / len(model.items))) ** 0.25
+        return found
+
     def weighted_members(self, model: FactorModel) -> list[tuple[float, FactorModel]]:
         return [
             (weight, model.members[name])
@@ -274,7 +295,7 @@ def composed(
     ``items`` is a blend with the same items, such as the one that a user was folded into: their arrays are not copied.
     """
     models = [members[name] for name in recipe.member_names]
-    flats = [model.flat for model in models]
+    flats = [model.flat for model in models] if recipe.task == "rating" else _flats_of_lists(models)
     *weights, constant = recipe.numbers
     first = models[0]
     notes = tuple(dict.fromkeys(note for model in models for note in model.notes))
@@ -310,6 +331,31 @@ def composed(
     for name, member in members.items():
         model = model.with_member(name, member)
     return model
+
+
+def _flats_of_lists(models: Sequence[FactorModel]) -> list[Factors]:
+    """Return the factors and biases of parts that make lists together.
+
+    A user without factors in all parts that rank, such as one who likes none of the items rated, gets the most popular ones.
+    Predicted ratings alone would put rarely rated items first.
+    """
+    known = np.any(
+        [model.flat.user_factors.any(axis=1) for model in models if model.task == "ranking"], axis=0
+    )
+    return [
+        flat if model.task == "ranking" else flat._replace(user_factors=flat.user_factors * known[:, None])
+        for model, flat in zip(models, map(_flat_of_lists, models), strict=True)
+    ]
+
+
+def _flat_of_lists(model: FactorModel) -> Factors:
+    """Return the factors and biases of a part of a list; of one that predicts ratings, the factors alone."""
+    flat = model.flat
+    if model.task == "ranking":
+        return flat
+    return flat._replace(
+        mean=0.0, user_bias=np.zeros_like(flat.user_bias), item_bias=np.zeros_like(flat.item_bias)
+    )
 
 
 def _added(weights: Sequence[float], arrays: Sequence[NDArray[Any]]) -> Floats:
@@ -378,10 +424,10 @@ def _best_ndcg(models: Sequence[FactorModel], held: Ratings, threads: int) -> tu
 
 
 def unit_of(model: FactorModel) -> float:
-    """Return the factor that standardises scores: one over the standard deviation of a user's scores over the items, as a
-    root mean square over users; 0 where all scores are the same.
+    """Return the factor that standardises scores in lists: one over the standard deviation of a user's scores over the
+    items, as a root mean square over users; 0 where all scores are the same.
     """
-    flat, rng = model.flat, np.random.default_rng(model.seed)
+    flat, rng = _flat_of_lists(model), np.random.default_rng(model.seed)
     users = np.flatnonzero(model.user_count > 0)
     if len(users) > RANKED * 10:
         users = rng.choice(users, RANKED * 10, replace=False)

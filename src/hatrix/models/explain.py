@@ -229,6 +229,8 @@ def _added(parts: list[tuple[float, _Reasons]]) -> _Reasons:
 def _reasons(model: FactorModel, user: int, given: Given) -> _Reasons:
     """The terms of the user's row, draws side by side as in `Factors.flat`; of a blend, those of its members."""
     if blended := model.recipe.weighted_members(model):
+        if not model.user_factors[user].any():  # whatever the members say, none of it counts
+            blended = [(0.0, member) for _, member in blended]
         return _added(
             [
                 (weight, _reasons(member, user, given._replace(attributes=_attributes(member, user))))

@@ -244,6 +244,10 @@ class Algorithm(BaseModel, ABC):
         """Return the predicted ratings of pairs of rows, -1 standing for an unknown id."""
         return predictive.ratings(model, pairs)
 
+    def balance(self, model: FactorModel) -> NDArray[np.float64] | float:  # noqa: ARG002
+        """Return what item factors are multiplied by, and user factors divided by, before rows are compared."""
+        return 1.0
+
     def weighted_members(self, model: FactorModel) -> list[tuple[float, FactorModel]]:  # noqa: ARG002
         """Return the members whose scores add up to the model's, each with its weight; none if it has its own factors."""
         return []

@@ -216,6 +216,13 @@ class FactorModel(Answers):
         return self.origin.flat._replace(user_bias=bias, user_factors=self.user_factors)
 
     @cached_property
+    def balance(self) -> NDArray[np.float64] | float:
+        """Multipliers of item factors, and divisors of user factors, before rows are compared (`Algorithm.balance`)."""
+        if self.origin is not None and self.origin.items is self.items:
+            return self.origin.balance
+        return self.list_model.recipe.balance(self.list_model)
+
+    @cached_property
     @one_blas_thread()
     def coded(self) -> Coded:
         """Eight-bit codes of the item factors, which make lists of items quick: for processors that multiply them."""

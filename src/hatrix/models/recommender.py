@@ -29,7 +29,7 @@ __all__ = ["Recommender"]
 AUTO: Literal["auto"] = "auto"
 LISTS = "lists"
 """Place of the part that ranks items, as `RATINGS` is that of the part that predicts ratings."""
-SPECTRAL, POPULARITY, PREDICTED = 0.25, 0.1, 0.1
+SPECTRAL, POPULARITY, PREDICTED = 0.25, 0.1, 0.05
 """Of the default lists of ratings, where the weight of `ImplicitALS` is 1: the weight of `SpectralMF`, its ``popularity``,
 and the weight of predicted ratings."""
 ALGORITHM = "algorithm"
@@ -109,9 +109,9 @@ class Recommender(Algorithm):
 
     Notes
     -----
-    The blend weighs standardised scores by 1 for `ImplicitALS`, 1/4 for `SpectralMF` and 1/10 for predicted ratings. The
-    first makes lists that people choose from, the second brings less popular items, and the third puts those first that the
-    user will like. The numbers were chosen on validation parts of ml-100k, ml-latest-small and ml-1m
+    The blend weighs standardised scores by 1 for `ImplicitALS`, 1/4 for `SpectralMF` and 1/20 for predicted ratings without
+    their biases. The first makes lists that people choose from, the second brings less popular items, and the third puts
+    those first that the user will like. The numbers were chosen on validation parts of ml-100k, ml-latest-small and ml-1m
     (``benchmarks/recommender.py --part choice``).
 
     Examples

@@ -35,10 +35,10 @@ def similar(
     n = whole("n", n)
     one_of("metric", metric, METRICS)
     refuse_lists(f"{side}_id", label)
-    ids, factors, table = (
-        (model.items, model.item_factors, model.item_table)
+    ids, factors, scale, table = (
+        (model.items, model.item_factors, np.asarray(model.balance), model.item_table)
         if side == "item"
-        else (model.users, model.user_factors, model.user_table)
+        else (model.users, model.user_factors, 1 / np.asarray(model.balance), model.user_table)
     )
     if not factors.shape[1]:
         raise DataError(
@@ -53,7 +53,7 @@ def similar(
         raise DataError(
             f"{side} {label!r} has no training ratings, so it is not known which {side}s resemble it"
         )
-    found, score = _nearest(factors, row, n, metric)
+    found, score = _nearest(factors, scale, row, n, metric)
     frame = pd.DataFrame({side: ids.decode(found), "score": score})
     frame = with_attributes(frame, table, found)
     short = {}
@@ -64,13 +64,13 @@ def similar(
 
 
 def _nearest(
-    factors: NDArray[Any], row: int, n: int, metric: str
+    factors: NDArray[Any], scale: NDArray[np.float64], row: int, n: int, metric: str
 ) -> tuple[NDArray[np.int64], NDArray[np.float64]]:
     """Rows and scores, in double precision: in single, the lengths of long and short rows overflow and vanish."""
-    scores, wanted = np.full(len(factors), -np.inf), factors[row].astype(np.float64)
+    scores, wanted = np.full(len(factors), -np.inf), factors[row] * scale
     at_once = max(1, NUMBERS_AT_ONCE // len(wanted))
     for first in range(0, len(factors), at_once):
-        rows = factors[first : first + at_once].astype(np.float64)
+        rows = factors[first : first + at_once] * scale
         square = np.einsum("nk,nk->n", rows, rows)
         there = square > 0
         dots = np.einsum("nk,k->n", rows, wanted)[there]
