@@ -37,10 +37,10 @@ def wheel(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return path
 
 
-@pytest.fixture(scope="module")
-def environment(wheel: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+@pytest.fixture
+def environment(wheel: Path, tmp_path: Path) -> Path:
     """The folder of the commands of an environment with nothing but the wheel and what it asks for."""
-    folder = tmp_path_factory.mktemp("empty")
+    folder = tmp_path / "empty"
     uv = shutil.which("uv")
     venv.create(folder, with_pip=uv is None)
     programs = folder / ("Scripts" if os.name == "nt" else "bin")
@@ -71,12 +71,9 @@ def test_the_wheel_holds_the_package_and_nothing_else(wheel: Path) -> None:
         assert not name.endswith((".data", ".dat", ".csv", ".item", ".hatrix", ".inter")), name
 
 
-def test_the_command_explains_itself(environment: Path, tmp_path: Path) -> None:
+def test_the_command_works_in_an_empty_environment(environment: Path, tmp_path: Path) -> None:
     assert "Usage: hatrix" in command(environment / "hatrix", "--help", cwd=tmp_path)
     assert command(environment / "hatrix", "--version", cwd=tmp_path).split()[0][0].isdigit()
-
-
-def test_a_file_written_by_hand_becomes_a_model(environment: Path, tmp_path: Path) -> None:
     lines = [f"user{u},film {i},{1 + (u * i) % 5}" for u in range(12) for i in range(9) if (u + i) % 4]
     (tmp_path / "ratings.csv").write_text("\n".join(["who,film,stars", *lines]) + "\n")
     columns = ["--user-column", "who", "--item-column", "film", "--rating-column", "stars"]

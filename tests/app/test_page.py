@@ -254,6 +254,7 @@ def test_a_bar_leads_to_its_rows_and_those_to_items_and_users(look: Callable[...
     content(seen)
 
 
+@pytest.mark.campaign
 def test_numbers_lead_to_rows_without_a_mouse(look: Callable[..., Visit], rated: str) -> None:
     seen = look(rated)
     page = seen.go("errors", SCREENS["errors"])
@@ -292,6 +293,7 @@ def test_items_are_searched_and_walked_by_keys(look: Callable[..., Visit], rated
     content(seen)
 
 
+@pytest.mark.campaign
 def test_a_slash_leads_to_a_search_from_anywhere(look: Callable[..., Visit], rated: str) -> None:
     seen = look(rated)
     page = seen.go("overview", SCREENS["overview"])
@@ -313,6 +315,7 @@ def test_an_address_that_is_opened_while_the_page_starts_is_shown(
     content(seen)
 
 
+@pytest.mark.campaign
 def test_going_back_leads_to_where_one_was(look: Callable[..., Visit], rated: str) -> None:
     seen = look(rated)
     page = seen.go("items", SCREENS["items"])
@@ -331,7 +334,16 @@ def test_going_back_leads_to_where_one_was(look: Callable[..., Visit], rated: st
     content(seen)
 
 
-@pytest.mark.parametrize("where", ["items", "users", "errors?slice=rating&key=1"])
+@pytest.mark.parametrize(
+    "where",
+    [
+        "items",
+        *(
+            pytest.param(other, marks=pytest.mark.campaign)
+            for other in ("users", "errors?slice=rating&key=1")
+        ),
+    ],
+)
 def test_a_length_that_makes_no_sense_is_left_aside(
     look: Callable[..., Visit], rated: str, where: str
 ) -> None:
@@ -349,6 +361,7 @@ def test_a_rating_that_is_no_star_can_be_changed_by_keys(look: Callable[..., Vis
     assert page.locator(".cards li[data-item='1'] [role=radio][tabindex='0']").count() == 1
 
 
+@pytest.mark.campaign
 def test_genres_left_out_of_the_map_stand_in_the_address(look: Callable[..., Visit], rated: str) -> None:
     seen = look(rated)
     page = seen.go("map", SCREENS["map"])
@@ -461,6 +474,7 @@ def test_the_list_follows_a_rating_at_once(look: Callable[..., Visit], rated: st
     assert sorted(took)[len(took) // 2] < 100, took
 
 
+@pytest.mark.campaign
 def test_stars_are_given_by_keys(look: Callable[..., Visit], rated: str) -> None:
     seen = look(rated)
     page = seen.go("rate", SCREENS["rate"])
@@ -472,6 +486,7 @@ def test_stars_are_given_by_keys(look: Callable[..., Visit], rated: str) -> None
     content(seen)
 
 
+@pytest.mark.campaign
 def test_the_map_is_searched_zoomed_and_pressed(look: Callable[..., Visit], rated: str) -> None:
     seen = look(rated)
     page = seen.go("map", SCREENS["map"])
@@ -602,6 +617,7 @@ def test_ids_may_be_any_text_or_large_number(
     content(seen)
 
 
+@pytest.mark.campaign
 def test_an_item_of_any_id_leads_to_what_goes_with_it(
     look: Callable[..., Visit], serve: Callable[..., str], tmp_path: Path
 ) -> None:
@@ -619,6 +635,7 @@ def test_an_item_of_any_id_leads_to_what_goes_with_it(
     content(seen)
 
 
+@pytest.mark.campaign
 def test_what_is_not_there_is_said(look: Callable[..., Visit], rated: str) -> None:
     seen = look(rated)
     for where, words in (
@@ -666,6 +683,7 @@ def test_ratings_outlast_other_screens_and_a_reload(look: Callable[..., Visit], 
     content(seen)
 
 
+@pytest.mark.campaign
 def test_a_link_does_not_take_the_place_of_ratings(look: Callable[..., Visit], rated: str) -> None:
     seen = look(rated)
     page = seen.go("rate?r=1:5,2:4", ".recommended > li")
@@ -774,6 +792,7 @@ def test_the_page_goes_on_after_a_restart(look: Callable[..., Visit], browser: A
         server.stop()
 
 
+@pytest.mark.campaign
 def test_a_busy_service_is_asked_again(look: Callable[..., Visit], rated: str) -> None:
     seen, refusals = look(rated), []
 
@@ -821,6 +840,7 @@ def test_facts_of_two_models_never_stand_together(
         server.stop()
 
 
+@pytest.mark.campaign
 def test_who_looks_again_hears_of_another_model(
     look: Callable[..., Visit], browser: Any, tmp_path: Path
 ) -> None:
@@ -871,6 +891,7 @@ def test_every_chart_is_there_when_the_page_is_printed(look: Callable[..., Visit
     content(seen)
 
 
+@pytest.mark.campaign
 def test_charts_far_below_are_drawn_while_nothing_happens(look: Callable[..., Visit], rated: str) -> None:
     seen = look(rated)
     page = seen.go("errors", SCREENS["errors"])
@@ -880,6 +901,7 @@ def test_charts_far_below_are_drawn_while_nothing_happens(look: Callable[..., Vi
     content(seen)
 
 
+@pytest.mark.campaign
 def test_reasons_say_what_taking_ratings_away_would_do(look: Callable[..., Visit], rated: str) -> None:
     seen = look(rated)
     said = {"rank": 1, "leaves": False, "score": 4.0, "items": [1]}

@@ -140,9 +140,42 @@ def test_tune_on_all_ratings_in_given_ranges(hatrix, films, tmp_path):
 
 
 @pytest.mark.parametrize(
+    ("tokens", "searched", "tested"),
+    [
+        (["blend", "--recipes", "bias,popular", "--range", "0.item-damping=1:9"], {"0.item_damping"}, "ndcg"),
+        (
+            ["recommender", "--ratings-by", "bias", "--metric", "rmse"],
+            {"ratings.user_damping", "ratings.item_damping"},
+            "rmse",
+        ),
+        (["recommender", "--lists-by", "spectral-mf", "--range", "lists.power=0.5:2"], {"lists.power"}, "ndcg"),
+    ],
+)  # fmt: skip
+def test_tune_of_recipes_that_combine_others(hatrix, films, tmp_path, tokens, searched, tested):
+    done = hatrix("tune", films, *tokens, *COLUMNS, "--trials", "2", "--out", "out", "-q")
+    assert done.status == 0, done
+    facts = json.loads((tmp_path / "out" / "tuning.json").read_text())
+    assert set(facts["space"]) == set(facts["found"]) == searched
+    assert facts["metric"] == f"valid_{tested}"
+    assert tested in facts["test"]
+    assert f"in Python: hx.{tokens[0].capitalize()}(" in done.out
+    model = hx.load(tmp_path / "out" / "model.hatrix")
+    assert model.recipe.name == facts["algorithm"] == tokens[0]
+    with open(tmp_path / "out" / "trials.csv") as file:
+        assert searched < set(next(csv.reader(file)))
+
+
+@pytest.mark.parametrize(
     ("tokens", "parts"),
     [
         ([], ["ALGORITHM is missing"]),
+        (["biased-mf", "--out", "out", "--metric", "mae"], ["--metric", "rmse", "ndcg"]),
+        (["popular", "--out", "out", "--metric", "rmse"], ["popular as given has none"]),
+        (["recommender", "--out", "out", "--range", "ratings.factors=2:4"], ["metric='rmse'"]),
+        (
+            ["recommender", "--out", "out", "--range", "factors=2:4"],
+            ["Recommender has no factors", "lists.0.factors"],
+        ),
         (["biased-mf"], ["--out is missing"]),
         (["biased-mf", "--out", "out", "--trials", "0"], ["--trials", "from 1 up"]),
         (["biased-mf", "--out", "out", "--minutes", "0"], ["--minutes", "above 0"]),

@@ -72,13 +72,18 @@ def run(code: str, names: dict[str, Any]) -> None:
     [
         pytest.param(("biased-mf", "--factors", "4", "--epochs", "3"), marks=pytest.mark.campaign),
         ("biased-mf", "--factors", "4", "--valid", "0.15", "--patience", "2", "--seed", "7", "--test", "0.3"),
-        ("als", "--factors", "3", "--split", "random", "--test", "0.123456789"),
+        pytest.param(
+            ("als", "--factors", "3", "--split", "random", "--test", "0.123456789"),
+            marks=pytest.mark.campaign,
+        ),
         ("bias", "--split", "last", "--test", "2", *COLUMNS, "--time-column", "at"),
         pytest.param(
             ("bias", "--split", "by-time", *COLUMNS, "--time-column", "at"), marks=pytest.mark.campaign
         ),
         ("mf", "--factors", "4", "--epochs", "2", "--ranking", "--relevant-from", "4", "-k", "7"),
-        ("bpr", "--factors", "4", "--epochs", "2", "--rank-among", "9"),
+        pytest.param(
+            ("bpr", "--factors", "4", "--epochs", "2", "--rank-among", "9"), marks=pytest.mark.campaign
+        ),
     ],
 )
 def test_code_of_a_run(hatrix: Hatrix, home: Path, flags: tuple[str, ...]) -> None:
@@ -147,6 +152,24 @@ def test_code_of_a_search(hatrix: Hatrix, home: Path) -> None:
     assert again["result"].value == first["value"]
     assert again["result"].best == again["best"]
     assert again["best"].model_dump(mode="json") == first["hyperparameters"]
+
+
+@pytest.mark.parametrize(
+    "flags",
+    [
+        ("recommender", "--ratings-by", "bias", "--metric", "rmse"),
+        ("recommender", "--lists-by", "popular", "--metric", "rmse", "--range", "ratings.epochs=1:3"),
+        ("blend", "--recipes", "bias,als", "--range", "1.factors=1:3"),
+    ],
+)
+def test_code_of_a_search_of_parts(hatrix: Hatrix, home: Path, flags: tuple[str, ...]) -> None:
+    pytest.importorskip("optuna", reason="the extra tune is not installed")
+    done = hatrix("tune", "my ratings.csv", *flags, *COLUMNS, "--trials", "3", "--out", "out", "-q")
+    assert done.status == 0, done
+    again = made_by(code_in(home / "out" / "report.html"), home / "again")
+    first = json.loads((home / "out" / "tuning.json").read_text())
+    assert again["result"].value == first["value"]
+    assert again["result"].best == again["best"]
 
 
 @pytest.mark.parametrize("flags", [(), ("--unseen",), ("--ranking", "-k", "5")])

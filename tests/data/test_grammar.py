@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import gzip
 import random
+import re
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -149,8 +150,8 @@ def test_all_ways_through_a_file_agree(tmp_path):
 @pytest.mark.timeout(3600)
 @pytest.mark.parametrize("seed", [2, 3])
 def test_all_ways_through_many_files_agree(tmp_path, seed):
-    assert parsers_agree(tmp_path, seed, 2500) > 250
-    ways_agree(tmp_path, seed, 150)
+    assert parsers_agree(tmp_path, seed, 1250) > 125
+    ways_agree(tmp_path, seed, 75)
 
 
 def naive_fields(record: str, separator: str) -> list[str] | str | None:
@@ -370,3 +371,29 @@ def test_the_report_of_pieces_is_that_of_the_whole(tmp_path):
         pieces = hx.read(path, skip_bad_rows=True)
     assert replace(pieces.report) == whole.report
     assert [line for _, line, _ in whole.report.errors] == [6, 8]
+
+
+@pytest.mark.parametrize(
+    ("piece", "end"),
+    [
+        (b'"a"\n\n\n""\t;"', 6),
+        (b'1;"x;y";3\n"a""b";2\n', 19),
+        (b'1;2\n"open;3\n', 4),
+        (b'1;"a"b\n', 0),
+        (b"a;b", 3),
+    ],
+)
+def test_where_plain_records_end(piece, end):
+    assert text.end_of_plain(piece, ";", 0, len(piece)) == end
+
+
+def test_no_pattern_has_a_possessive_group():
+    """Python 3.11.0 to 3.11.4 match them wrongly, and Debian 12 has 3.11.2."""
+    package = Path(text.__file__).parents[1]
+    found = [
+        f"{path.name}: {line.strip()}"
+        for path in package.rglob("*.py")
+        for line in path.read_text("utf-8").splitlines()
+        if re.search(r"\)(?:[*+?]|\{[0-9,]+\})\+|\(\?>", line)
+    ]
+    assert not found

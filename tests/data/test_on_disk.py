@@ -116,7 +116,10 @@ TELLING = (
 
 @any_pieces
 @pytest.mark.parametrize("kind", ["csv", "parquet"])
-@pytest.mark.parametrize("layout", LAYOUTS)
+@pytest.mark.parametrize(
+    "layout",
+    [name if name in TELLING else pytest.param(name, marks=pytest.mark.campaign) for name in LAYOUTS],
+)
 def test_the_same_as_in_memory(tmp_path, layout, kind):
     path = tmp_path / f"ratings.{kind}"
     table = LAYOUTS[layout]
@@ -284,7 +287,7 @@ def test_any_lines(tmp_path, rows, timed, rated, parts):
 
 
 @pytest.mark.campaign
-@settings(max_examples=100, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=50, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @any_lines
 def test_many_lines(tmp_path, rows, timed, rated, parts):
     the_same_in_parts(tmp_path, rows, timed, rated, parts)

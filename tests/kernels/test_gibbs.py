@@ -72,10 +72,10 @@ class Problem:
 cases = pytest.mark.parametrize(
     ("size", "dtype", "timed"),
     [
-        (2, np.float64, True),
+        pytest.param(2, np.float64, True, marks=pytest.mark.campaign),
         (3, np.float64, False),
         (11, np.float32, True),
-        (17, np.float64, True),
+        pytest.param(17, np.float64, True, marks=pytest.mark.campaign),
         (33, np.float32, False),
     ],
 )
@@ -155,7 +155,7 @@ def test_bag_rows_are_draws_one_after_another_that_move_their_holders(size, dtyp
     assert not X[:, size:].any()
 
 
-@pytest.mark.parametrize("size", [2, 5])
+@pytest.mark.parametrize("size", [2, pytest.param(5, marks=pytest.mark.campaign)])
 def test_draws_have_the_mean_and_covariance_of_the_posterior(size):
     problem, draws = Problem(size), 40_000
     design, target = problem.regressors(0)

@@ -33,7 +33,10 @@ def task(n, m, k, seed, scale=0.25):
 
 
 @pytest.mark.parametrize("candidates", [1, 2, 16])
-@pytest.mark.parametrize(("n", "m", "k"), [(20, 300, 12), (1, 40, 12), (3, 1, 5), (25, 700, 20), (1, 1, 1)])
+@pytest.mark.parametrize(
+    ("n", "m", "k"),
+    [(20, 300, 12), (1, 40, 12), (3, 1, 5), pytest.param(25, 700, 20, marks=pytest.mark.campaign), (1, 1, 1)],
+)
 def test_the_row_is_where_the_plain_method_comes_to_rest(n, m, k, candidates):
     pairs = task(n, m, k, seed=n + m + k)
     penalty = (

@@ -119,7 +119,7 @@ def test_the_objective_is_the_documented_one_and_falls(nu, extra):
 
 
 @pytest.mark.parametrize("biased", [True, False])
-@pytest.mark.parametrize("factors", [4, 10, 40])
+@pytest.mark.parametrize("factors", [4, 10, pytest.param(40, marks=pytest.mark.campaign)])
 def test_rows_of_a_sweep_solve_their_normal_equations(biased, factors):
     """Users given the items before the sweep, items given the users after it; short and long rows alike."""
     ratings = drawn()
@@ -326,7 +326,7 @@ def test_heavy_weights_beside_a_tiny_ridge_do_not_end_the_fit(solver, alpha0, al
 @pytest.mark.parametrize(
     ("alpha0", "evidence"), [(0.05, "count"), (None, "count"), (0.05, "stars"), (0.05, "signed")]
 )
-@pytest.mark.parametrize("factors", [4, 10, 40])
+@pytest.mark.parametrize("factors", [4, 10, pytest.param(40, marks=pytest.mark.campaign)])
 def test_implicit_rows_solve_the_normal_equations_of_all_cells(alpha0, evidence, factors):
     ratings = drawn()
     recipe = hx.ImplicitALS(evidence=evidence, factors=factors, alpha=0.7, alpha0=alpha0, regularization=0.05)

@@ -555,3 +555,60 @@ def test_a_new_item_of_bpr_whose_slope_is_zero_at_once():
     model = hx.BPR(factors=3, epochs=2).fit(hx.Ratings.from_columns(user, item), progress=False)
     low = replace(model, item_bias=np.full(9, -1e17, np.float32))
     assert np.isfinite(low.fold_in_item({0: 1.0, 1: 1.0, 2: 1.0}).item_factors).all()
+
+
+RANKERS = {
+    "implicit-als": hx.ImplicitALS(factors=4, epochs=3),
+    "counts": hx.ImplicitALS(factors=4, epochs=3, evidence="count"),
+    "spectral-mf": hx.SpectralMF(factors=4, noise=0.0),
+    "bpr": hx.BPR(factors=4, epochs=3),
+    "blend": hx.Blend(
+        [hx.ImplicitALS(factors=3, epochs=2), hx.SpectralMF(factors=3, noise=0.0)], weights=(1.0, 0.5, 0.0)
+    ),
+}
+
+
+def stars(low: float = 1.0, high: float = 5.0) -> hx.Ratings:
+    ratings, _ = hx.synthetic.make(60, 40, n_ratings=1200, seed=1)
+    value = low + (ratings.value - 1) / 4 * (high - low)
+    return hx.Ratings.from_columns(ratings.user, ratings.item, value, scale=(low, high))
+
+
+@pytest.mark.parametrize("name", RANKERS)
+def test_a_new_user_who_likes_nothing_gets_what_is_popular(name):
+    model = RANKERS[name].fit(stars(), progress=False)
+    bad = {3: 1.0, 8: 2.5, 20: 2.0}
+    visitor = model.fold_in(bad)
+    assert not visitor.flat.user_factors.any()
+    found = visitor.recommend("new user", 40)
+    assert found.attrs["fallback"]
+    assert not set(found["item"]) & set(bad)
+    assert len(found) == 40 - len(bad)
+    unknown = model.recommend("nobody", 40) if model.users.kind == "str" else model.recommend(999, 40)
+    assert found["item"].tolist() == [item for item in unknown["item"] if item not in bad]
+    assert not visitor.explain("new user", 5).query("part == 'rating'")["contribution"].any()
+    likes_one = model.fold_in(bad | {9: 3.0})
+    assert likes_one.flat.user_factors.any()
+    assert not likes_one.recommend("new user", 3).attrs["fallback"]
+
+
+def test_low_values_are_likes_where_most_are_low_or_low_ones_count_against():
+    few = dict.fromkeys([3, 8], 2.0)
+    signed = hx.ImplicitALS(factors=4, epochs=3, evidence="signed").fit(stars(), progress=False)
+    assert signed.fold_in(few).user_factors.any()
+    plays = stars()
+    plays = hx.Ratings.from_columns(plays.user, plays.item, plays.value, scale=(1, 5000))
+    assert hx.ImplicitALS(factors=4, epochs=3).fit(plays, progress=False).fold_in(few).user_factors.any()
+    assert hx.BiasedMF(factors=4, epochs=3).fit(stars(), progress=False).fold_in(few).user_factors.any()
+    item = hx.ImplicitALS(factors=4, epochs=3).fit(stars(), progress=False).fold_in_item(few)
+    assert item.item_factors.any()
+
+
+def test_an_update_gives_a_new_user_who_likes_nothing_the_row_of_a_fold_in():
+    model = hx.ImplicitALS(factors=4, epochs=3).fit(stars(), progress=False)
+    new = hx.Ratings.from_columns([99, 99, 98], [3, 8, 8], [1.0, 2.0, 5.0], scale=(1, 5))
+    updated = model.update(new)
+    rows = updated.users.encode([99, 98])
+    assert updated.user_factors[rows].any(axis=1).tolist() == [False, True]
+    found = updated.recommend([99, 98], 5)
+    assert set(found.attrs["fallback"]) == {99}

@@ -29,9 +29,9 @@ def campaign(mutations: int, seed: int, timeout: int) -> dict[str, int]:
 
 
 def test_mutated_models_are_refused_or_answer():
-    found = campaign(60, 1, 500)
-    assert found["loaded"] > 8
-    assert found["answers"] > 130
+    found = campaign(30, 1, 500)
+    assert found["loaded"] > 3
+    assert found["answers"] > 60
 
 
 @pytest.mark.campaign

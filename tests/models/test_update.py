@@ -103,7 +103,14 @@ def test_als_solves_touched_rows_as_a_sweep_does(fitted):
     np.testing.assert_allclose(again.user_bias[0], updated.user_bias[row], atol=1e-4)
 
 
-@pytest.mark.parametrize("name", ["als", "biased-mf", "svdpp", "bayesian-mf"])
+@pytest.mark.parametrize(
+    "name",
+    [
+        "als",
+        "biased-mf",
+        *(pytest.param(name, marks=pytest.mark.campaign) for name in ("svdpp", "bayesian-mf")),
+    ],
+)
 def test_an_updated_model_foretells_nearly_as_well_as_one_fitted_again(name):
     made = hx.synthetic.make(300, 80, n_ratings=9000, seed=2)[0]
     rng = np.random.default_rng(0)

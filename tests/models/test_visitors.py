@@ -50,3 +50,15 @@ def test_four_ratings_make_a_list_of_their_kind(model, genre):
     found = visitor.recommend("new user", LISTED)
     of_genre = found["genres"].str.split("|").map(lambda genres: genre in genres)
     assert (of_genre | found["item"].isin(near)).sum() >= ENOUGH, found[["title", "genres"]]
+
+
+def test_four_bad_ratings_make_the_list_of_the_most_popular_films(model):
+    items = dict(zip(model.item_table["title"], model.items.labels.tolist(), strict=True))
+    rated = [items[title] for title in VISITORS["Sci-Fi"]]
+    by_count = model.items.labels[(-model.item_count).argsort(kind="stable")].tolist()
+    popular = [item for item in by_count if item not in rated]
+    for low in (1.0, 2.0):
+        found = model.fold_in(dict.fromkeys(rated, low)).recommend("new user", LISTED)
+        assert found["item"].tolist() == popular[:LISTED]
+    one_liked = model.fold_in(dict.fromkeys(rated, 1.0) | {rated[0]: 4.0}).recommend("new user", LISTED)
+    assert one_liked["item"].tolist() != popular[:LISTED]

@@ -7,7 +7,7 @@ import warnings
 from contextlib import nullcontext
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 from cyclopts import Group, Parameter
 
@@ -141,6 +141,13 @@ def tune(
     out: Annotated[
         Path, Parameter(converter=file_path, help=f"folder for {MODEL}, {TUNING}, {TRIALS} and {REPORT}")
     ],
+    metric: Annotated[
+        Literal["rmse", "ndcg"] | None,
+        Parameter(
+            help="search by the rmse of predicted ratings or by the ndcg of lists; of a recommender, rmse searches the "
+            "part for ratings, and ndcg the part for lists [default: ndcg where the model ranks, else rmse]"
+        ),
+    ] = None,
     trials: Annotated[
         int | None,
         Parameter(
@@ -160,7 +167,9 @@ def tune(
             name="--range",
             negative=(),
             help="search this and nothing else, as learning-rate=0.001:0.1:log, nu=0:1 or "
-            "solver=exact,cg; can be repeated [default: what is declared for the algorithm, but for flags that are given]",
+            "solver=exact,cg; can be repeated; for a part of a blend as 0.factors=8:64, for one of a recommender as "
+            "ratings.factors=8:64 or lists.0.factors=8:64 [default: what is declared for the algorithm, but for flags that "
+            "are given]",
         ),
     ] = None,
     valid: Annotated[
@@ -169,7 +178,9 @@ def tune(
             converter=above_zero(1, "0.1"), help="share of the training part to validate the trials on"
         ),
     ] = 0.1,
-    no_pruning: Annotated[bool, Parameter(help="let every trial run to its end")] = False,
+    no_pruning: Annotated[
+        bool, Parameter(help="let every trial run to its end, as those of a blend always do")
+    ] = False,
     all_ratings: Annotated[
         bool, Parameter(name="--all", help="learn from all ratings, and leave none to test the result on")
     ] = False,
@@ -198,6 +209,7 @@ def tune(
         result = hatrix.tune(
             recipe,
             train,
+            metric=metric,
             trials=trials,
             minutes=minutes,
             seed=fits.seed,
@@ -261,10 +273,12 @@ def _space(recipe: Algorithm, texts: list[str]) -> dict[str, Any] | None:
             raise ParameterError(f"--range {text}: there are two ranges of {name}, leave one out")
         values = [_read(part.strip()) for part in parts]
         space[name] = tuple(values) if ":" in ends else values
-    if space:
+    if (
+        space and not recipe.member_names
+    ):  # before any time is spent; the parts of others can depend on the data
         from hatrix.evaluation import ranges
 
-        ranges.given(recipe, space)  # before any time is spent
+        ranges.given(recipe, space)
     return space or None
 
 
@@ -319,7 +333,7 @@ def _tested(result: Tuning, split: Split | None) -> dict[str, Any] | None:
     """Figures of the tuned model on the test part, which the search did not see."""
     if split is None or result.model is None:
         return None
-    if result.model.task == "ranking":
+    if result.task == "ranking":
         ranked = hatrix.evaluate_ranking(result.model, split.test)
         return ranked.to_dict()
     return hatrix.evaluate(result.model, split.test).to_dict()
@@ -332,13 +346,18 @@ def _tuned(result: Tuning, test: dict[str, Any] | None) -> str:
     rows = [["", "found", "given", "searched"]]
     for name, value in result.values.items():
         where = str(result.space[name]) if name in result.space else "best of the validation"
-        rows.append([name, _short(value), _short(getattr(result.start, name)), where])
+        rows.append([name, _short(value), _short(result.start.value_of(name)), where])
     lines = [aligned(rows, left=(0, 3)), "", found_in_words(result)]
     if test is not None:
         name, label = ("rmse", "RMSE") if "rmse" in test else ("ndcg", "NDCG@20")
         low, high = test["intervals"][name]
         ends = "" if low is None or high is None else f" ({low:.4f} to {high:.4f})"
         lines.append(f"On the test part, which no trial saw: {label} {test[name]:.4f}{ends}")
+    if result.best.member_names:  # whose parts have no flags
+        from hatrix.evaluation.snippets import recipe_in_code
+
+        lines.append(f"in Python: {recipe_in_code(result.best)}")
+        return "\n".join(lines)
     changed = result.best.model_dump(exclude_defaults=True).items()
     lines.append("flags: " + " ".join(f"{flag(name)} {value}" for name, value in changed))
     return "\n".join(lines)

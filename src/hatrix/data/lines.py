@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import NamedTuple
 
-from hatrix.data.text import LONGEST, plain_records, records, too_long
+from hatrix.data.text import LONGEST, end_of_plain, records, too_long
 
 __all__ = ["Piece", "pieces_of_text"]
 
@@ -49,11 +49,9 @@ def _end_of_records(text: bytes, separator: str) -> int:
         end = text.rfind(b"\r", 0, len(text) - 1) + 1  # a line feed may follow the last byte
     if len(separator) > 1 or b'"' not in text[:end]:
         return end
-    plain = plain_records(separator)
     at = 0
     while at < end:
-        found = plain.match(text, at, end)
-        at = found.end() if found else at
+        at = end_of_plain(text, separator, at, end)
         if at < end:
             after = _after_odd_record(text, at, end, separator)
             if after == at:

@@ -56,11 +56,11 @@ if TYPE_CHECKING:
 __all__ = [
     "LONGEST",
     "Layout",
+    "end_of_plain",
     "is_blank",
     "packing",
     "parsed",
     "plain_file",
-    "plain_records",
     "records",
     "refuse_bad",
     "sniff",
@@ -329,8 +329,8 @@ def _scan(path: Path, named: str, separator: str, before: int) -> _Counts:
             # DuckDB also strips vertical tabs and form feeds from numbers.
             plain = plain and b"\0" not in piece and b"\v" not in piece and b"\f" not in piece
             if plain and len(separator) == 1 and b'"' in piece:
-                plain = (
-                    _are_quotes_around(piece, mark) or plain_records(separator).fullmatch(piece) is not None
+                plain = _are_quotes_around(piece, mark) or (
+                    end_of_plain(piece, separator, 0, len(piece)) == len(piece)
                 )
     return _Counts(lines, separators, plain and returns == pairs and pairs in (0, feeds))
 
@@ -346,16 +346,29 @@ def _are_quotes_around(piece: bytes, mark: bytes) -> bool:
     return around == _count(piece, b'"') and (mark == b"\t" or b'\t"' not in piece)
 
 
+def end_of_plain(text: bytes, separator: str, at: int, end: int) -> int:
+    """Return where the first record from ``at`` on begins that has several lines or quotes that DuckDB reads differently."""
+    some_records = _plain_records(separator)
+    while at < end and (found := some_records.match(text, at, end)):
+        at = found.end()
+    return at
+
+
 @lru_cache(maxsize=16)
-def plain_records(separator: str) -> re.Pattern[bytes]:
-    """Return a pattern of one-line records in which DuckDB reads all quotes as the grammar says."""
+def _plain_records(separator: str) -> re.Pattern[bytes]:
+    """Return a pattern of up to 64 records of one line in which DuckDB reads all quotes as the grammar says.
+
+    No two ways lead to one match, so a failure takes no longer than a match. Possessive groups would say the same, and all
+    records could then be one match, but Python before 3.11.5 matches them wrongly.
+    """
     mark = re.escape(separator.encode())
-    blanks, space = _blanks(separator).encode(), b"" if separator == " " else b" *+"
-    quoted = rb'%s"[^"\r\n]*+(?:""[^"\r\n]*+)*+"%s(?=%s|[\r\n]|\Z)' % (space, space, mark)
-    usual = rb'[^"%s\r\n%s][^\r\n%s]*+' % (blanks, mark, mark)
-    field = rb'(?:%s|%s|(?![%s]*+")[^\r\n%s]*+)' % (quoted, usual, blanks, mark)
-    record = rb"%s(?:%s%s)*+" % (field, mark, field)
-    return re.compile(rb"(?:%s\r?\n)*+(?:%s\Z)?+" % (record, record))
+    blanks, space = _blanks(separator).encode(), b"" if separator == " " else b" *"
+    quoted = rb'%s"[^"\r\n]*(?:""[^"\r\n]*)*"%s(?=%s|[\r\n]|\Z)' % (space, space, mark)
+    usual = rb'[^"%s\r\n%s][^\r\n%s]*' % (blanks, mark, mark)
+    blank = rb'(?=[%s\r\n%s]|\Z)(?![%s]*")[^\r\n%s]*' % (blanks, mark, blanks, mark)
+    field = rb"(?:%s|%s|%s)" % (quoted, usual, blank)
+    record = rb"%s(?:%s%s)*" % (field, mark, field)
+    return re.compile(rb"(?:%s\r?\n){1,64}|%s\Z" % (record, record))
 
 
 def _blanks(separator: str) -> str:
@@ -638,6 +651,7 @@ def _cells(text: str, separator: str) -> tuple[list[str], str] | None:
 @lru_cache(maxsize=16)
 def _cell(separator: str) -> re.Pattern[str]:
     """Return a pattern of one cell, quoted or plain, and of the separator or end of the record after it."""
-    mark, blank = re.escape(separator), f"[{_blanks(separator)}]*+"
-    quoted = rf'{blank}"([^"]*+(?:""[^"]*+)*+)("?){blank}'
-    return re.compile(rf"(?:{quoted}|([^{mark}]*+))({mark}|\Z)?")
+    # Without possessive groups, as in `_plain_records`; each text matches, so nothing is tried twice.
+    mark, blank = re.escape(separator), f"[{_blanks(separator)}]*"
+    quoted = rf'{blank}"([^"]*(?:""[^"]*)*)("?){blank}'
+    return re.compile(rf"(?:{quoted}|([^{mark}]*))({mark}|\Z)?")

@@ -14,9 +14,12 @@ from hatrix.errors import ParameterError
 from hatrix.models.hyperparameters import bounds, kinds
 
 if TYPE_CHECKING:
-    from hatrix.models.fit import Algorithm
+    from hatrix.models.fit import Algorithm, Task
 
-__all__ = ["Range", "declared", "given"]
+__all__ = ["METRICS", "Range", "declared", "given"]
+
+METRICS: dict[Task, str] = {"rating": "rmse", "ranking": "ndcg"}
+"""What a search goes by for each task."""
 
 EDGE = 0.05
 """Share of a range, at either end, that counts as its edge."""
@@ -41,10 +44,24 @@ class Range(NamedTuple):
     def suggest(self, trial: Any, name: str) -> Any:
         """A value for an optuna trial."""
         if self.choices:
-            return trial.suggest_categorical(name, self.choices)
+            return self.of_study(trial.suggest_categorical(name, [*map(self.in_study, self.choices)]))
         if self.whole:
             return trial.suggest_int(name, int(self.low), int(self.high), log=self.log)
         return self.short(trial.suggest_float(name, self.low, self.high, log=self.log))
+
+    def in_study(self, value: Any) -> Any:
+        """Return what stands for a value in a study, which keeps no tuples: the text of a choice among tuples."""
+        return str(value) if self._are_texts else value
+
+    def of_study(self, value: Any) -> Any:
+        """Return the value that something in a study stands for."""
+        if self._are_texts:
+            return next(one for one in self.choices if str(one) == value)
+        return self.short(value)
+
+    @property
+    def _are_texts(self) -> bool:
+        return not all(isinstance(one, None | bool | int | float | str) for one in self.choices)
 
     def short(self, value: Any) -> Any:
         """The value in three digits, as people write it: no measurement can tell more of them apart."""
@@ -107,31 +124,48 @@ class Range(NamedTuple):
         return (*ends, "log") if self.log else ends
 
 
-def declared(recipe: Algorithm) -> dict[str, Range]:
-    """The ranges that the recipe's fields declare, but for hyper-parameters that were given by hand."""
+def declared(recipe: Algorithm, task: Task | None = None) -> dict[str, Range]:
+    """Return the ranges that fields declare, of the hyper-parameters that were not given and that a task depends on.
+
+    The task is by default that of the recipe.
+    """
     found = {}
-    for name, field in type(recipe).model_fields.items():
-        extra = field.json_schema_extra
+    for name, owner in recipe.hyper_parameters(task or recipe.task).items():
+        field = name.rpartition(".")[2]
+        extra = type(owner).model_fields[field].json_schema_extra
         ends = extra.get("tune") if isinstance(extra, dict) else None
-        if isinstance(ends, list) and name not in recipe.model_fields_set:
-            found[name] = _range(recipe, name, tuple(ends))
+        if isinstance(ends, list) and field not in owner.model_fields_set:
+            found[name] = _range(owner, name, tuple(ends))
     return found
 
 
-def given(recipe: Algorithm, space: Mapping[str, Any]) -> dict[str, Range]:
-    """The ranges of a caller's space, each checked against the bounds of its field: tuples, and lists of choices."""
+def given(recipe: Algorithm, space: Mapping[str, Any], task: Task | None = None) -> dict[str, Range]:
+    """Return the ranges of a caller's space, each checked against the bounds of its field: tuples, and lists of choices."""
     if not isinstance(space, Mapping):
         raise ParameterError(f"space is a {type(space).__name__}: give {{hyper-parameter: range}}; {HOW}")
-    known = type(recipe).model_fields
+    task = task or recipe.task
+    known = recipe.hyper_parameters(task)
     for name in space:
         if name not in known:
+            other: Task = "rating" if task == "ranking" else "ranking"
+            if name in recipe.hyper_parameters(other):
+                raise ParameterError(
+                    f"{name} does not change the {METRICS[task].upper()} that is searched for: leave it out, or give "
+                    f"metric={METRICS[other]!r}"
+                )
+            if name in type(recipe).model_fields:
+                raise ParameterError(
+                    f"{name} of a {type(recipe).__name__} is a recipe, or several, and not a value to search: name a "
+                    f"hyper-parameter of a part, such as {next(iter(known))}"
+                )
             raise ParameterError(
                 f"{type(recipe).__name__} has no {name}: it has {', '.join(known) or 'none'}"
             )
-    return {name: _range(recipe, name, ends) for name, ends in space.items()}
+    return {name: _range(known[name], name, ends) for name, ends in space.items()}
 
 
 def _range(recipe: Algorithm, name: str, ends: Any) -> Range:
+    field = name.rpartition(".")[2]
     if not isinstance(ends, list | tuple | set | frozenset) or not ends:
         raise ParameterError(f"the range of {name} is {ends!r}: {HOW}")
     parts = sorted(ends, key=str) if isinstance(ends, set | frozenset) else list(ends)
@@ -145,14 +179,14 @@ def _range(recipe: Algorithm, name: str, ends: Any) -> Range:
         found, tried = Range(choices=tuple(parts)), parts
     for value in tried:
         try:
-            recipe.replace(**{name: value})
+            recipe.replace(**{field: value})
         except ParameterError as error:
             raise ParameterError(f"the range of {name} goes beyond what it may be: {error}") from None
     return found
 
 
 def _between(recipe: Algorithm, name: str, low: float, high: float, log: bool) -> Range:
-    field = type(recipe).model_fields[name]
+    field = type(recipe).model_fields[name.rpartition(".")[2]]
     types = kinds(field)
     if not {int, float} & set(types):
         raise ParameterError(f"{name} is no number: give a list of the values to choose from")

@@ -315,10 +315,10 @@ def _best_number(result: Tuning) -> Any:
 
 def _found(result: Tuning) -> Section:
     rows: list[list[Cell]] = []
-    for name in type(result.best).model_fields:
-        given, best = getattr(result.start, name), getattr(result.best, name)
+    for name in result.best.hyper_parameters(result.task):
+        given, best = result.start.value_of(name), result.best.value_of(name)
         where = str(result.space[name]) if name in result.space else "not searched"
-        if name == "epochs" and name not in result.space and given != best:
+        if name in result.values and name not in result.space:
             where = "best of the validation"
         rows.append([name, _value(best), _value(given), where])
     head = [("hyper-parameter", False), ("found", True), ("given", True), ("searched", False)]

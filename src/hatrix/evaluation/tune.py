@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from hatrix._checks import is_number, whole, yes_or_no
+from hatrix._checks import is_number, shown, whole, yes_or_no
 from hatrix.data.origin import remembered
 from hatrix.data.ratings import Ratings
 from hatrix.data.split import Split
@@ -32,6 +32,7 @@ if TYPE_CHECKING:
     import pandas as pd
 
     from hatrix.data.origin import Origin
+    from hatrix.models.fit import Task
     from hatrix.models.model import FactorModel
 
 __all__ = ["Tuning", "tune"]
@@ -51,22 +52,24 @@ class Tuning:
     Attributes
     ----------
     best
-        The recipe with the values found, and as many epochs as were best.
+        The recipe with the values found, and as many epochs as were best. Without ``patience``, which needs ratings to
+        validate on.
     model
         ``best`` fitted to all of the training ratings; None with ``refit=False``.
     value
         The validation figure of the best trial. It was chosen as the best of many, so expect a little less of new data.
     metric
-        ``"valid_rmse"``, or ``"valid_ndcg"`` (at 20) of recipes that rank.
+        ``"valid_rmse"``, or ``"valid_ndcg"`` (at 20) of lists.
     trials
         A row for each trial: ``number``, ``state`` (complete; pruned, as it was worse than half of the others at the
         same epoch; or failed, as training diverged or the values do not go together), ``value``, ``epochs`` (the best),
         ``seconds``, ``shared`` (whether it needed no training of its own), ``finishes`` (how many models its training was
         finished to; the best counts), and the values tried.
     space
-        Where each hyper-parameter was searched.
+        Where each hyper-parameter was searched. The name of one of a part begins with the part's place: ``0.factors``,
+        ``ratings.factors``, ``lists.0.factors``.
     start
-        The recipe that was given.
+        The recipe that was given. If it leaves the choice of the part that was searched to the data, it has that part.
     warnings
         What deserves attention, each beginning with a code (`hatrix.evaluation.cautions.CODES`).
     seed, data, n_train, n_valid
@@ -105,10 +108,20 @@ class Tuning:
     options: Mapping[str, str | None] = field(default_factory=dict, repr=False)
 
     @property
+    def task(self) -> Task:
+        """What the search was for: to predict ratings, or to rank items."""
+        return "ranking" if self.metric == "valid_ndcg" else "rating"
+
+    @property
     def values(self) -> dict[str, Any]:
         """The values found, by hyper-parameter."""
-        found: dict[str, Any] = {name: getattr(self.best, name) for name in self.space}
-        return found | ({"epochs": self.best.rounds} if self.best.rounds != self.start.rounds else {})
+        found: dict[str, Any] = {name: self.best.value_of(name) for name in self.space}
+        epochs = [
+            name for name in self.best.hyper_parameters(self.task) if name.rpartition(".")[2] == "epochs"
+        ]
+        return found | {
+            name: value for name in epochs if (value := self.best.value_of(name)) != self.start.value_of(name)
+        }
 
     def chart(self, name: str | None = None) -> alt.LayerChart:
         """The course of the search; or, for a hyper-parameter, the figure against its values."""
@@ -160,6 +173,7 @@ def tune(
     recipe: Algorithm,
     train: Ratings,
     *,
+    metric: str | None = None,
     trials: int | None = None,
     minutes: float | None = None,
     seed: int = SEED,
@@ -179,6 +193,10 @@ def tune(
     recipe leaves to the data ("auto") is resolved once, for all trials, and again when the best is fitted to all of
     ``train``.
 
+    A `Blend` is searched as a whole: each trial is a fit, which learns the weights and trains all parts for all of their
+    epochs, so none is pruned. Of a `Recommender`, the part is searched that ``metric`` is about, and the other part stays as
+    it is.
+
     Parameters
     ----------
     recipe
@@ -186,6 +204,10 @@ def tune(
         searched, if their fields declare a range. ``epochs`` is the most that a trial may take.
     train
         The ratings to learn from. Test ratings have no place here.
+    metric
+        What to search by: ``"rmse"`` of predicted ratings, or ``"ndcg"`` of lists of 20 items; by default what suits the
+        recipe, which of a `Recommender` is ``"ndcg"``. A recipe that predicts ratings can be searched by ``"ndcg"``, too;
+        its trials then have all of their epochs.
     trials, minutes
         When to stop: after so many trials in all, those of an earlier search in ``study`` counted, or so many
         minutes of this one; by default after 50 trials. The last trial is not finished once the time is up.
@@ -196,12 +218,15 @@ def tune(
         the same trials as in one go.
     space
         Where to search instead: ``{"factors": (16, 256, "log"), "nu": (0, 1), "solver": ["exact", "cg"]}``, ranges in
-        tuples or values to choose from in lists, of any hyper-parameters. All others keep their values.
+        tuples or values to choose from in lists, of any hyper-parameters. All others keep their values. The name of one of a
+        part begins with the part's place: ``"0.factors"`` of a `Blend`, ``"ratings.factors"``, ``"lists.factors"`` or
+        ``"lists.0.factors"`` of a `Recommender`.
     valid
-        The share of ``train`` to hold out at random, or ratings that are not in ``train``. Of a share, recipes that rank
-        are validated on at most 8,192 users.
+        The share of ``train`` to hold out at random, or ratings that are not in ``train``. Of a share, lists are validated
+        on at most 8,192 users.
     prune
-        End trials early that at some epoch are worse than half of the others were.
+        End trials early that at some epoch are worse than half of the others were. It does nothing where a trial is not
+        validated after each epoch, as those of a `Blend`.
     refit
         Fit the best recipe to all of ``train`` in the end.
     threads, progress
@@ -240,7 +265,7 @@ def tune(
     """
     prune, refit = yes_or_no("prune", prune), yes_or_no("refit", refit)
     with nullcontext() if study is None else claimed_study(study):
-        search = _Search(recipe, train, trials, minutes, seed, study, space, valid, prune, threads)
+        search = _Search(recipe, train, metric, trials, minutes, seed, study, space, valid, prune, threads)
         with _shown(progress, search) as show:
             search.run(show)
     return search.result(refit, progress)
@@ -253,6 +278,7 @@ class _Search:
         self,
         recipe: Algorithm,
         train: Ratings,
+        metric: str | None,
         trials: int | None,
         minutes: float | None,
         seed: int,
@@ -263,36 +289,49 @@ class _Search:
         threads: int | None,
     ) -> None:
         _refuse_what_cannot_be_searched(recipe, train, trials, minutes)
-        self.recipe, self.train, self.seed, self.prune = recipe, train, seed, prune
+        self.task = task = _task_of(recipe, train, metric)
+        self.recipe = recipe = recipe.with_part_for(task, train)
+        # The part that does the task is all that is trained; it may be the whole recipe.
+        self.place = recipe.place_of(task)
+        self.prefix = f"{self.place}." if self.place else ""
+        part = recipe.part(self.place)
+        self.train, self.seed, self.prune = train, seed, prune
         self.threads = thread_count(threads)
         self.trials = 50 if trials is None and minutes is None else trials
         self.deadline = math.inf if minutes is None else time.perf_counter() + 60 * minutes
-        self.space = ranges.declared(recipe) if space is None else ranges.given(recipe, space)
+        self.space = ranges.declared(recipe, task) if space is None else ranges.given(recipe, space, task)
         if not self.space:
+            known = recipe.hyper_parameters(task)
+            example = next((name for name in known if name.rpartition(".")[2] == "epochs"), "epochs")
             raise ParameterError(
                 "nothing is left to search: hyper-parameters that are given keep their values. Give "
-                f"{type(recipe).__name__} fewer of them, or a space, such as space={{'epochs': (5, 50)}}"
+                f"{type(recipe).__name__} fewer of them, or a space, such as space={{{example!r}: (5, 50)}}"
             )
-        self.part, held = hold_out(recipe, train, valid, seed)
+        self.in_part, held = hold_out(part, train, valid, seed)
         if held is None:
             raise ParameterError("valid is None: give Ratings, or a share of train, such as 0.1")
-        some = recipe.task == "ranking" and not isinstance(valid, Ratings)
+        some = task == "ranking" and not isinstance(valid, Ratings)
         self.valid = some_users(held, MOST_RANKED, seed) if some else held
-        self.metric = "valid_ndcg" if recipe.task == "ranking" else "valid_rmse"
-        self.sign = -1.0 if recipe.task == "ranking" else 1.0
-        fields = type(recipe).model_fields
-        self.shares = bool(recipe.late & set(self.space))
-        self.stops = "patience" in fields and "epochs" in fields and not self.shares
-        self.patience = getattr(recipe, "patience", None) or max(PATIENCE, recipe.rounds // PATIENT)
-        self.base = recipe.replace(patience=None) if "patience" in fields else recipe
-        # Once for all trials; what is returned leaves to the data what the recipe does.
-        self.started: Algorithm = self.base.resolved(self.part)
+        self.metric = f"valid_{ranges.METRICS[task]}"
+        self.sign = -1.0 if task == "ranking" else 1.0
+        fields = type(part).model_fields
+        self.late = {name for name in self.space if name.removeprefix(self.prefix) in part.late}
+        # The loop of a training validates by what the recipe is for.
+        self.watches = part.in_epochs and part.task == task and not self.late
+        self.stops = self.watches and "patience" in fields and "epochs" in fields
+        self.patience = getattr(part, "patience", None) or max(PATIENCE, part.rounds // PATIENT)
+        self.base = _without_patience(recipe)
+        # What the recipe leaves to the data is found once for all trials, but not where a fit is made of several, each of
+        # which has data of its own. What is returned leaves to the data what the recipe does.
+        left = self.base.part(self.place)
+        self.started: Algorithm = left.resolved(self.in_part)
+        self.tried = self.started if part.in_epochs else left
         self.study = Study(
             study,
             self._marks(),
             direction="maximize" if self.sign < 0 else "minimize",
             seed=seed,
-            warm_up=max(1, recipe.rounds // 5),
+            warm_up=max(1, part.rounds // 5),
         )
         self.trained: Trained | None = None
         self.interrupted = self.cut = False
@@ -302,25 +341,40 @@ class _Search:
         return {
             "algorithm": self.recipe.name,
             "hyperparameters": self.recipe.model_dump(mode="json"),
+            "metric": self.metric,
             "space": {name: str(one) for name, one in self.space.items()},
             "seed": self.seed,
-            "data": self.part.fingerprint,
+            "data": self.in_part.fingerprint,
             "validation data": self.valid.fingerprint,
             "pruning": self.prune,
         }
 
     def run(self, show: Callable[[], None]) -> None:
-        """Make trials; Ctrl-C ends it."""
+        """Make trials; Ctrl-C ends it.
+
+        Raises
+        ------
+        KeyboardInterrupt
+            If there is no result yet.
+        """
         try:
-            while not self._is_done():
+            while not (self.interrupted or self._is_done()):
                 self._trial()
                 show()
-                if self.interrupted:
-                    break
         except KeyboardInterrupt:
-            if not any(trial.value is not None for trial in self.study.trials):
-                raise
             self.interrupted = True
+        if self.interrupted and not any(trial.value is not None for trial in self.study.trials):
+            raise KeyboardInterrupt
+
+    def _with(self, values: Mapping[str, Any]) -> Algorithm:
+        """Return the recipe to train with values by their names in the space."""
+        return self.tried.with_values(
+            {name.removeprefix(self.prefix): value for name, value in values.items()}
+        )
+
+    def _values_in(self, recipe: Algorithm) -> dict[str, Any]:
+        """Return the values of what is searched, by the names in the space, in a recipe to train."""
+        return {name: recipe.value_of(name.removeprefix(self.prefix)) for name in self.space}
 
     def _is_done(self) -> bool:
         done = len(self.study.trials)
@@ -331,9 +385,11 @@ class _Search:
 
     def _trial(self) -> None:
         first = not self.study.trials
-        own = {name: getattr(self.started, name) for name in self.space}
+        own = self._values_in(self.started)
         fixed = {name: one.nearest(own[name]) for name, one in self.space.items()} if first else {}
-        trial = self.study.ask({name: value for name, value in fixed.items() if value is not None})
+        trial = self.study.ask(
+            {name: self.space[name].in_study(value) for name, value in fixed.items() if value is not None}
+        )
         suggested = {name: one.suggest(trial, name) for name, one in self.space.items()}
         values = own if first else suggested
         started = time.perf_counter()
@@ -355,11 +411,14 @@ class _Search:
         self, trial: Any, values: dict[str, Any], first: bool
     ) -> tuple[float | None, dict[str, Any]]:
         """The validation figure of a trial, None if it was pruned; and the values that gave it."""
-        if self.shares:
+        if self.late:
             return self._finished(trial, values, first)
-        recipe = self.started.replace(**values)
+        recipe = self.tried if first else self._with(values)
+        if not self.watches:
+            return self._fitted(trial, recipe), values
         best, best_epoch, last, pruned = math.inf, 0, math.nan, False
-        patience = getattr(self.recipe, "patience", None) if first else self.patience
+        given = getattr(self.recipe.part(self.place), "patience", None)
+        patience = given if first else self.patience
 
         def watch(row: Mapping[str, float]) -> bool:
             nonlocal best, best_epoch, last, pruned
@@ -373,34 +432,44 @@ class _Search:
             self.cut = not settled and self._is_late()
             return settled or self.cut
 
-        trained = recipe.train(self.part, self.valid, seed=self.seed, threads=self.threads, after_epoch=watch)
+        trained = recipe.train(
+            self.in_part, self.valid, seed=self.seed, threads=self.threads, after_epoch=watch
+        )
         self.interrupted = trained.interrupted
         trial.set_user_attr("epochs", best_epoch)
         return (None if pruned else self.sign * (best if self.stops or self.cut else last)), values
+
+    def _fitted(self, trial: Any, recipe: Algorithm) -> float:
+        """Return the validation figure of a recipe after a whole fit."""
+        from hatrix.models.validation import validate
+
+        model = recipe.fit(self.in_part, seed=self.seed, threads=self.threads, progress=False)
+        self.interrupted = model.unfinished
+        trial.set_user_attr("epochs", recipe.rounds)
+        assert model.seen is not None
+        return validate(model, model.seen, self.valid, threads=self.threads, task=self.task)[1]
 
     def _finished(self, trial: Any, values: dict[str, Any], first: bool) -> tuple[float, dict[str, Any]]:
         """The best figure of several ways to finish one training, and the values that gave it."""
         from hatrix.models.validation import validate
 
-        recipe = self.started.replace(**values)
+        recipe = self._with(values)
         shared = self.trained is not None and recipe.shares_training(self.trained.recipe)
         if not shared:
             self.trained = None  # before another takes its memory
-            self.trained = recipe.train(self.part, seed=self.seed, threads=self.threads)
+            self.trained = recipe.train(self.in_part, seed=self.seed, threads=self.threads)
             self.interrupted = self.trained.interrupted
         assert self.trained is not None
         trial.set_user_attr("shared", shared)
         trial.set_user_attr("epochs", recipe.rounds)
         loss, best, done = math.inf, values, 0
         for changed in [values] if first else self._ways(trial.number, values):
-            model = self.trained.finish(
-                self.started.replace(**(changed(best) if callable(changed) else changed))
-            )
+            model = self.trained.finish(self._with(changed(best) if callable(changed) else changed))
             assert model.seen is not None
             done += 1
             found = self.sign * validate(model, model.seen, self.valid, threads=self.threads)[1]
             if found < loss:
-                loss, best = found, {name: getattr(model.recipe, name) for name in values}
+                loss, best = found, self._values_in(model.recipe)
             if self._is_late():
                 break
         trial.set_user_attr("finishes", done)
@@ -412,7 +481,7 @@ class _Search:
         Every second draw is near the best values of this training so far.
         """
         rng = np.random.default_rng((self.seed, number))
-        late = {name: one for name, one in self.space.items() if name in self.recipe.late}
+        late = {name: one for name, one in self.space.items() if name in self.late}
         yield values
         known = [trial for trial in self.study.trials if trial.value is not None]
         if known:
@@ -442,15 +511,23 @@ class _Search:
         loss, top = min(complete, key=lambda pair: pair[0])  # the first of equals
         epochs = int(top.user_attrs["epochs"])
         values = self._values(top)
-        changes = values | ({"epochs": epochs} if self.stops else {})
-        best, self.trained = self.base.replace(**changes), None
+        # Where none is better than the recipe as given, the data are asked anew for what it leaves to them.
+        changes = ({} if top.number == 0 else values) | (
+            {f"{self.prefix}epochs": epochs} if self.stops else {}
+        )
+        best, self.trained = self.base.with_values(changes), None
         cut = any(
             trial.user_attrs.get("cut") for trial in self.study.trials
         )  # the recipe as given, before its last epoch
-        gain = None if self.interrupted or cut else self._gain(changes)
+        gain = None
+        if not (self.interrupted or cut):
+            try:
+                gain = self._gain(changes)
+            except KeyboardInterrupt:
+                self.interrupted = True
         if gain is not None and gain.value < 0:  # a schedule that depends on the number of epochs may do that
-            best, gain, epochs = self.base, Difference(0.0, 0.0, 0.0, 1.0), self.base.rounds
-            values = {name: getattr(self.started, name) for name in self.space}
+            best, gain, epochs = self.base, Difference(0.0, 0.0, 0.0, 1.0), self.started.rounds
+            values = self._values_in(self.started)
             loss = next(self.sign * trial.value for trial in self.study.trials if trial.value is not None)
         model = None
         if refit:
@@ -469,7 +546,7 @@ class _Search:
             tuple(self._warnings(values, epochs)),
             self.seed,
             self.train.name,
-            len(self.part),
+            len(self.in_part),
             len(self.valid),
             tuple(notes),
             self.interrupted,
@@ -479,11 +556,11 @@ class _Search:
 
     def _gain(self, changes: Mapping[str, Any]) -> Difference | None:
         """By how much changes make the recipe better on the validation ratings; None if the recipe as given fails."""
-        changed = self.started.replace(**changes)
-        if changed == self.started:
+        changed = self._with(changes)
+        if changed == self.tried:
             return Difference(0.0, 0.0, 0.0, 1.0)
         try:
-            sums = [self._sums(one) for one in (changed, self.started)]
+            sums = [self._sums(one) for one in (changed, self.tried)]
         except (DivergenceError, ParameterError):
             return None
         return compared(*(sums if self.sign < 0 else reversed(sums)))
@@ -492,7 +569,9 @@ class _Search:
         """What each user adds to the validation figure of a recipe."""
         from hatrix.models.validation import ndcg_of_users
 
-        model = recipe.fit(self.part, seed=self.seed, threads=self.threads, progress=False)
+        model = recipe.fit(self.in_part, seed=self.seed, threads=self.threads, progress=False)
+        if model.unfinished:
+            raise KeyboardInterrupt
         assert model.seen is not None
         total, numbers = np.zeros(len(self.valid.users)), np.zeros(len(self.valid.users))
         if self.sign < 0:
@@ -531,11 +610,14 @@ class _Search:
         return pd.DataFrame(rows)
 
     def _values(self, trial: Any) -> dict[str, Any]:
-        suggested = {name: one.short(trial.params[name]) for name, one in self.space.items()}
-        return suggested | dict(trial.user_attrs.get("values", {}))
+        suggested = {name: one.of_study(trial.params[name]) for name, one in self.space.items()}
+        kept = trial.user_attrs.get("values", {})  # a file of trials makes lists of tuples
+        return suggested | {
+            name: tuple(value) if isinstance(value, list) else value for name, value in kept.items()
+        }
 
     def _warnings(self, values: Mapping[str, Any], epochs: int) -> Iterator[str]:
-        if shared := cautions.shared_pairs(self.part, self.valid):
+        if shared := cautions.shared_pairs(self.in_part, self.valid):
             words = f"{shared:,} of {len(self.valid):,} validation ratings are of a user and an item that are trained on too"
             yield cautions.caution(
                 "H001", f"{words}, so the search learns them by heart: leave them out of one of the parts"
@@ -545,10 +627,11 @@ class _Search:
                 side = f"below {one.low:g}" if end == "low" else f"above {one.high:g}"
                 words = f"the best {name}, {values[name]:.4g}, lies at the edge of its range ({one})"
                 yield cautions.caution("H005", f"{words}: look {side} too")
-        if self.stops and epochs >= self.base.replace(**values).rounds:
+        if self.stops and epochs >= self._with(values).rounds:
             yield cautions.caution(
                 "H005",
-                f"the best trial was best after its last epoch, {epochs}: allow more with epochs={2 * epochs}",
+                f"the best trial was best after its last epoch, {epochs}: allow more with "
+                f"{self.prefix}epochs={2 * epochs}",
             )
 
 
@@ -562,18 +645,42 @@ def _refuse_what_cannot_be_searched(recipe: Any, train: Any, trials: Any, minute
     if not isinstance(train, Ratings):
         hint = ": give its .train, as a search never looks at test data" if isinstance(train, Split) else ""
         raise DataError(f"train is a {type(train).__name__}, not Ratings{hint}")
-    if recipe.member_names:
-        raise ParameterError(
-            f"a {type(recipe).__name__} has no hyper-parameters of its own: tune the recipes that it combines, one by one"
-        )
-    if train.implicit and recipe.task == "rating":
-        raise DataError(
-            f"{recipe.name} predicts ratings, and the data are events without: choose an algorithm that ranks"
-        )
     if trials is not None:
         whole("trials", trials)
     if minutes is not None and not (is_number(minutes) and 0 < float(minutes) < math.inf):
         raise ParameterError(f"minutes is {minutes!r}: give a number above 0, such as 5")
+
+
+def _task_of(recipe: Algorithm, train: Ratings, metric: str | None) -> Task:
+    """Return what to search for: what the metric measures, or what the recipe is for."""
+    task: Task = recipe.task
+    if metric is not None:
+        if not isinstance(metric, str) or metric not in ranges.METRICS.values():
+            raise ParameterError(
+                f"there is no metric {shown(metric)} to search by: choose from {', '.join(ranges.METRICS.values())}"
+            )
+        task = next(one for one, name in ranges.METRICS.items() if name == metric)
+    if task == "rating" and not recipe.predicts_ratings:
+        raise ParameterError(
+            f"metric='rmse' is of predicted ratings, and {recipe.name} as given has none: leave the metric out"
+        )
+    if train.implicit and "rating" in (task, recipe.part(recipe.place_of(task)).task):
+        raise DataError(
+            f"{recipe.name} predicts ratings, and the data are events without: choose an algorithm that ranks"
+        )
+    return task
+
+
+def _without_patience(recipe: Algorithm) -> Algorithm:
+    """Return the recipe with no patience in any part: the last fit has no ratings to validate on."""
+    tasks: list[Task] = ["rating", "ranking"]
+    patient = {
+        name: None
+        for task in tasks
+        for name in recipe.hyper_parameters(task)
+        if name.rpartition(".")[2] == "patience" and recipe.value_of(name) is not None
+    }
+    return recipe.with_values(patient)
 
 
 @contextmanager

@@ -621,6 +621,9 @@ class ImplicitALS(Algorithm):
     def knows_dislikes(self, scale: tuple[float, float] | None) -> bool:
         return scale is not None and self._read_on(scale) in ("stars", "signed")
 
+    def counts_against(self, scale: tuple[float, float]) -> bool:
+        return self._read_on(scale) == "signed"
+
     def _read_on(self, scale: tuple[float, float] | None) -> Literal["auto", "stars", "signed", "count"]:
         """Return what the values of ratings on a scale, or of clicks, are taken for."""
         if self.evidence != "auto":

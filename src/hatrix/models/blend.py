@@ -14,7 +14,7 @@ from hatrix.data.ratings import Ratings
 from hatrix.data.split import per_user
 from hatrix.errors import DataError, ParameterError
 from hatrix.models import SEED
-from hatrix.models.fit import Algorithm, Checkpoint, State, thread_count
+from hatrix.models.fit import Algorithm, Checkpoint, State, Task, thread_count
 from hatrix.models.model import SHARED, UNFINISHED, FactorModel, Factors
 from hatrix.models.predictive import Pairs
 from hatrix.models.recommender import Part, beside
@@ -82,6 +82,7 @@ class Blend(Algorithm):
     """
 
     name: ClassVar[str] = "blend"
+    in_epochs: ClassVar[bool] = False
 
     recipes: tuple[Part, ...] = Field(
         min_length=2, max_length=16, description="the parts: names of algorithms, with commas between"
@@ -123,7 +124,7 @@ class Blend(Algorithm):
         return self
 
     @property
-    def task(self) -> Literal["rating", "ranking"]:  # type: ignore[override]
+    def task(self) -> Task:  # type: ignore[override]
         """``"rating"`` if all parts predict ratings."""
         return "rating" if all(part.task == "rating" for part in self.recipes) else "ranking"
 
@@ -133,6 +134,20 @@ class Blend(Algorithm):
     @property
     def member_names(self) -> list[str]:
         return [str(number) for number in range(len(self.recipes))]
+
+    def hyper_parameters(self, task: Task) -> dict[str, Algorithm]:
+        found: dict[str, Algorithm] = {}
+        for place, part in zip(self.member_names, self.recipes, strict=True):
+            found |= {f"{place}.{name}": owner for name, owner in part.hyper_parameters(task).items()}
+        return found | dict.fromkeys([name for name in type(self).model_fields if name != "recipes"], self)
+
+    def fields_of(self, parts: Mapping[str, Algorithm]) -> dict[str, Any]:
+        if not parts:
+            return {}
+        return {"recipes": [parts.get(place, self.part(place)) for place in self.member_names]}
+
+    def resolved(self, train: Ratings) -> Blend:
+        return self.replace(recipes=[part.resolved(train) for part in self.recipes])
 
     @property
     def rounds(self) -> int:
@@ -233,7 +248,7 @@ class Blend(Algorithm):
         threads: int | None = None,  # noqa: ARG002
         after_epoch: Callable[[Mapping[str, float]], bool] | None = None,  # noqa: ARG002
     ) -> Trained:
-        """Raise an error: the parts are trained and tuned one by one."""
+        """Raise an error: the parts are trained one by one."""
         self._in_parts()
 
     def init(self, train: Ratings, *, seed: int, threads: int) -> State:  # noqa: ARG002
@@ -247,7 +262,7 @@ class Blend(Algorithm):
 
     def _in_parts(self) -> NoReturn:
         raise ParameterError(
-            f"a Blend has no training of its own: train or tune its parts, {', '.join(map(repr, self.recipes))}"
+            f"a Blend has no training of its own: fit it, or train its parts, {', '.join(map(repr, self.recipes))}"
         )
 
 

@@ -37,7 +37,10 @@ if TYPE_CHECKING:
 
 _Made = TypeVar("_Made")
 
-__all__ = ["Algorithm", "Checkpoint", "State", "Trained", "cores", "thread_count"]
+__all__ = ["Algorithm", "Checkpoint", "State", "Task", "Trained", "cores", "thread_count"]
+
+Task = Literal["rating", "ranking"]
+"""What a model is for: to predict ratings, or to rank items."""
 
 
 class State(ABC):
@@ -76,7 +79,9 @@ class Algorithm(BaseModel, ABC):
     model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
 
     name: ClassVar[str]
-    task: ClassVar[Literal["rating", "ranking"]] = "rating"
+    task: ClassVar[Task] = "rating"
+    in_epochs: ClassVar[bool] = True
+    """Whether `train` goes through epochs, which a search can watch and end."""
     out_of_core: ClassVar[bool] = False
     """Whether it can train on ratings on disk, a part of them in memory at a time."""
     weighs_by_value: ClassVar[bool] = False
@@ -178,6 +183,10 @@ class Algorithm(BaseModel, ABC):
         """Return whether a low rating on the scale says that a user dislikes an item, and does not count as a like."""
         return self.task == "rating"
 
+    def counts_against(self, scale: tuple[float, float]) -> bool:  # noqa: ARG002
+        """Return whether the recipe lets low ratings on the scale count against their items."""
+        return self.task == "rating"
+
     def part(self, name: str) -> Algorithm:  # noqa: ARG002
         """Return the recipe of a member, or of the factors that rank items (any other name)."""
         return self
@@ -186,6 +195,50 @@ class Algorithm(BaseModel, ABC):
     def member_names(self) -> list[str]:
         """Names of the models that its model has beside its own factors (see `FactorModel.members`)."""
         return []
+
+    @property
+    def rating_member(self) -> str:
+        """Name of the member that predicts ratings; an empty text if the model predicts them itself, or predicts none."""
+        return ""
+
+    def place_of(self, task: Task) -> str:  # noqa: ARG002
+        """Return the place of the part that does the task (see `part`), or an empty text if the whole recipe does it."""
+        return ""
+
+    def with_part_for(self, task: Task, train: Ratings) -> Algorithm:  # noqa: ARG002
+        """Return the recipe with the part that does the task, if the choice of this part is left to the data."""
+        return self
+
+    def hyper_parameters(self, task: Task) -> dict[str, Algorithm]:  # noqa: ARG002
+        """Return the names of the hyper-parameters that the task depends on, each with the recipe that has it.
+
+        The name of a part's hyper-parameter begins with the place of the part: ``0.factors``.
+        """
+        return dict.fromkeys(type(self).model_fields, self)
+
+    def value_of(self, name: str) -> Any:
+        """Return the value of a hyper-parameter, of this recipe or of a part (see `hyper_parameters`)."""
+        place, _, rest = name.partition(".")
+        return self.part(place).value_of(rest) if rest else getattr(self, place)
+
+    def with_values(self, values: Mapping[str, Any]) -> Self:
+        """Return the recipe with the hyper-parameters of these names changed, as `replace` does, also those of parts."""
+        if not values:
+            return self
+        own: dict[str, Any] = {}
+        inner: dict[str, dict[str, Any]] = {}
+        for name, value in values.items():
+            place, _, rest = name.partition(".")
+            if rest:
+                inner.setdefault(place, {})[rest] = value
+            else:
+                own[place] = value
+        parts = {place: self.part(place).with_values(changes) for place, changes in inner.items()}
+        return self.replace(**own, **self.fields_of(parts))
+
+    def fields_of(self, parts: Mapping[str, Algorithm]) -> dict[str, Any]:
+        """Return the fields of the recipe that hold its parts, some of which are replaced by those given by place."""
+        return dict(parts)
 
     def ratings_of(self, model: FactorModel, pairs: Pairs) -> NDArray[np.float64]:
         """Return the predicted ratings of pairs of rows, -1 standing for an unknown id."""

@@ -11,6 +11,7 @@ Each algorithm answers with the row that its own objective wants, given the rati
 `Popular`                     nothing for a user; for an item, its count
 `SpectralMF`                  the projection of the user's row, or of the item's column
 `BPR`                         the minimiser of its objective over a sample of items, or of users
+those three, `ImplicitALS`    no factors for a user who likes none of the items rated (`hatrix.models.terms.likes`)
 `BayesianMF`                  for each posterior draw, a draw from the conditional posterior (`hatrix.models.conditional`),
                               around what its attributes and who rated what say
 ============================  =========================================================================================
@@ -56,6 +57,7 @@ from hatrix.models.terms import (
     descended,
     in_type,
     learned,
+    likes,
     projected,
     solvable,
 )
@@ -385,6 +387,34 @@ def _sum(
     return Fold(lambda model, given: terms(model, given).row(), terms, rows)
 
 
+def _of_likes(fold: Fold) -> Fold:
+    """Return a fold in which a user who likes none of the items has no factors, and so gets the most popular items."""
+    first, terms, many_rows = fold
+
+    def row(model: FactorModel, given: Given) -> Row:
+        found = first(model, given)
+        if given.side == ITEM or likes(model, given.value).any():
+            return found
+        return found._replace(factors=np.zeros_like(found.factors))
+
+    def terms_of(model: FactorModel, given: Given) -> Terms:
+        assert terms is not None
+        found = terms(model, given)
+        if given.side == ITEM or likes(model, given.value).any():
+            return found
+        return Terms(np.zeros_like(found.base), np.zeros_like(found.each))
+
+    def rows(model: FactorModel, many: Many, threads: int) -> Rows:
+        assert many_rows is not None
+        found = many_rows(model, many, threads)
+        if many.side == ITEM:
+            return found
+        liked = np.append(0, np.cumsum(likes(model, many.value)))[many.start]
+        return found._replace(factors=np.where(np.diff(liked)[:, None] > 0, found.factors, 0.0))
+
+    return Fold(row, terms and terms_of, many_rows and rows)
+
+
 def _counted(model: FactorModel, given: Given) -> Row:
     width = learned(model, given.side)[1].shape[1]
     return Row(0.0 if given.side == USER else len(given.other), np.zeros(width))
@@ -403,13 +433,13 @@ def _conditional(model: FactorModel, given: Given) -> Row:
 
 FOLDS: Mapping[str, Fold] = {
     "als": Fold(als_row, alternating, als_rows),
-    "implicit-als": Fold(implicit_row, confident, implicit_rows),
+    "implicit-als": _of_likes(Fold(implicit_row, confident, implicit_rows)),
     "mf": _sum(descended, descended_rows),
     "biased-mf": _sum(descended, descended_rows),
     "svdpp": _sum(descended, descended_rows),
     "bias": _sum(damped),
     "popular": Fold(_counted, _nothing),
-    "spectral-mf": _sum(projected),
-    "bpr": Fold(pairwise, pairwise_terms),
+    "spectral-mf": _of_likes(_sum(projected)),
+    "bpr": _of_likes(Fold(pairwise, pairwise_terms)),
     "bayesian-mf": Fold(_conditional, None, one_by_one(_conditional)),
 }

@@ -39,8 +39,8 @@ __all__ = [
 ]
 
 WHY = {
-    "bias": "the item biases, since nothing is known of the user",
-    "popularity": "the popularity of the items, since nothing is known of the user",
+    "bias": "the item biases, since nothing is known of what the user likes",
+    "popularity": "the popularity of the items, since nothing is known of what the user likes",
     "prior": "the prior of the model, since nothing is known of the user",
     "attributes": "the user's attributes, since nothing else is known",
 }
@@ -192,6 +192,10 @@ class TopN:
         if nobody.any():
             basis, found, of_found = self._for_nobody(width)
             items[nobody, : len(found)], scores[nobody, : len(found)] = found, of_found
+            for at in np.flatnonzero(nobody & (rows >= 0) & (model.user_count[rows] > 0)):
+                items[at], scores[at] = -1, -np.inf
+                _, found, of_found = self._for_nobody(width, int(rows[at]))
+                items[at, : len(found)], scores[at, : len(found)] = found, of_found
         # A posterior has draws for users without ratings too: they are as its prior lets them be.
         labels = np.where(nobody, basis, np.where(model.user_count[rows] == 0, "prior", "model")).tolist()
         if model.bags and "prior" in labels:
@@ -309,8 +313,8 @@ class TopN:
         """The mean of scores over their draws, the last axis, or the quantile asked for."""
         return by_draw.mean(axis=-1) if self.risk is None else np.quantile(by_draw, self.risk, axis=-1)
 
-    def _for_nobody(self, n: int) -> tuple[str, NDArray[np.int64], NDArray[np.float64]]:
-        """What the list of an unknown user is ranked by, and the list with its scores."""
+    def _for_nobody(self, n: int, row: int = -1) -> tuple[str, NDArray[np.int64], NDArray[np.float64]]:
+        """Return what the list of a user without a ranking of their own is ranked by, and the list with its scores."""
         model, basis = self.model, basis_of(self.model, -1)
         every = np.arange(len(model.items))
         if basis == "prior":
@@ -319,6 +323,9 @@ class TopN:
             scores = model.fallback + model.flat.item_bias.astype(np.float64)
         else:
             scores = model.item_count.astype(np.float64)
+        if row >= 0 and self.seen is not None:
+            start, item = self.seen
+            scores[item[start[row] : start[row + 1]]] = -np.inf
         found = best(scores, n, self.candidates)
         return basis, found, scores[found]
 
@@ -413,8 +420,13 @@ def _by_attributes(model: FactorModel, rows: NDArray[np.int64], labels: list[str
 
 
 def _is_nobody(model: FactorModel, rows: NDArray[np.int64]) -> NDArray[np.bool_]:
-    """Which users are unknown, or have nothing that a ranking of their own could come from."""
+    """Which users are unknown, or have nothing that a ranking of their own could come from.
+
+    In a model that ranks, a user with ratings and without factors likes none of the items rated.
+    """
     nobody = (rows < 0) | (model.user_count[rows] == 0)
+    if model.task == "ranking" and model.flat.user_factors.shape[1]:
+        nobody[:] = True
     nobody[nobody] = (rows[nobody] < 0) | ~model.user_factors[rows[nobody]].any(axis=1)
     return np.asarray(nobody)
 

@@ -9,10 +9,11 @@ from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Literal, NoReturn, f
 
 from pydantic import BeforeValidator, Field, PlainSerializer, model_validator
 
+from hatrix.data.ratings import Ratings
 from hatrix.errors import ParameterError
 from hatrix.models import SEED, recipe_type
 from hatrix.models.als import ImplicitALS
-from hatrix.models.fit import Algorithm, Checkpoint, State
+from hatrix.models.fit import Algorithm, Checkpoint, State, Task
 from hatrix.models.mf import BiasedMF
 from hatrix.models.model import RATINGS, UNFINISHED, FactorModel
 from hatrix.models.spectral import SpectralMF
@@ -20,15 +21,17 @@ from hatrix.models.spectral import SpectralMF
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from hatrix.data.ratings import Ratings
     from hatrix.models.fit import Trained
     from hatrix.models.model import Factors
 
 __all__ = ["Recommender"]
 
 AUTO: Literal["auto"] = "auto"
-SPECTRAL, POPULARITY = 0.25, 0.1
-"""Of the default lists of ratings: the weight of `SpectralMF` where that of `ImplicitALS` is 1, and its ``popularity``."""
+LISTS = "lists"
+"""Place of the part that ranks items, as `RATINGS` is that of the part that predicts ratings."""
+SPECTRAL, POPULARITY, PREDICTED = 0.25, 0.1, 0.1
+"""Of the default lists of ratings, where the weight of `ImplicitALS` is 1: the weight of `SpectralMF`, its ``popularity``,
+and the weight of predicted ratings."""
 ALGORITHM = "algorithm"
 """Key of the algorithm's name in a recipe that is written as JSON inside another one."""
 
@@ -68,12 +71,17 @@ ListPart = Annotated[
 ]
 
 
-def default_lists() -> Algorithm:
-    """Return the recipe that makes the lists of ratings in memory."""
+def default_lists(predictor: Algorithm | None) -> Algorithm:
+    """Return the recipe that makes the lists of ratings in memory, beside the recipe that predicts ratings.
+
+    Predicted ratings have a part in the lists, unless they come from a posterior, whose many draws would make lists slow.
+    """
     from hatrix.models.blend import Blend
 
-    parts = [ImplicitALS(), SpectralMF(popularity=POPULARITY)]
-    return Blend(parts, weights=(1.0, SPECTRAL, 0.0), standardized=True)
+    parts, weights = [ImplicitALS(), SpectralMF(popularity=POPULARITY)], [1.0, SPECTRAL]
+    if predictor is not None and not predictor.member_names and "posterior" not in predictor.extras:
+        parts, weights = [*parts, predictor], [*weights, PREDICTED]
+    return Blend(parts, weights=(*weights, 0.0), standardized=True)
 
 
 @final
@@ -95,15 +103,16 @@ class Recommender(Algorithm):
     ratings
         The recipe that predicts ratings, or its name; None for lists alone.
     lists
-        The recipe that ranks items, or its name. "auto" is a `Blend` of `ImplicitALS` and `SpectralMF` for ratings, and
-        `ImplicitALS` alone for clicks and for ratings on disk.
+        The recipe that ranks items, or its name. "auto" is a `Blend` of `ImplicitALS`, `SpectralMF` and the recipe of
+        ``ratings`` for ratings (of the first two if ``ratings`` is None, a `Blend` or has a posterior), and `ImplicitALS`
+        alone for clicks and for ratings on disk.
 
     Notes
     -----
-    The blend weighs standardised scores by 1 for `ImplicitALS` and 1/4 for `SpectralMF`. These numbers were chosen on
-    validation parts of ml-100k, ml-latest-small and ml-1m (``benchmarks/recommender.py --part choice``). Of the settings
-    that keep at least 418 different items in the lists of ml-100k, none has a mean NDCG of all held-out and of liked items
-    that is more than 0.2 % higher.
+    The blend weighs standardised scores by 1 for `ImplicitALS`, 1/4 for `SpectralMF` and 1/10 for predicted ratings. The
+    first makes lists that people choose from, the second brings less popular items, and the third puts those first that the
+    user will like. The numbers were chosen on validation parts of ml-100k, ml-latest-small and ml-1m
+    (``benchmarks/recommender.py --part choice``).
 
     Examples
     --------
@@ -117,7 +126,8 @@ class Recommender(Algorithm):
     """
 
     name: ClassVar[str] = "recommender"
-    task: ClassVar[Literal["rating", "ranking"]] = "ranking"
+    task: ClassVar[Task] = "ranking"
+    in_epochs: ClassVar[bool] = False
 
     ratings: Part | None = Field(
         default=BiasedMF(),
@@ -158,29 +168,53 @@ class Recommender(Algorithm):
     def part(self, name: str) -> Algorithm:
         if name == RATINGS and self.ratings is not None:
             return self.ratings
-        if isinstance(self.lists, str) and name in (default := default_lists()).member_names:
+        if isinstance(self.lists, str) and name in (default := default_lists(self.ratings)).member_names:
             return default.part(name)
         return self.list_recipe.part(name)
 
     @property
     def member_names(self) -> list[str]:
-        return self.list_recipe.member_names + ([] if self.ratings is None else [RATINGS])
+        return self.list_recipe.member_names + ([RATINGS] if self.rating_member == RATINGS else [])
+
+    @property
+    def rating_member(self) -> str:
+        """Name of the member that predicts ratings; a part of a blend for lists with the same recipe is that member."""
+        if self.ratings is None:
+            return ""
+        lists = self.list_recipe
+        return next((name for name in lists.member_names if lists.part(name) == self.ratings), RATINGS)
 
     @property
     def rounds(self) -> int:
         return self.list_recipe.rounds + (0 if self.ratings is None else self.ratings.rounds)
 
+    def place_of(self, task: Task) -> str:
+        return RATINGS if task == "rating" else LISTS
+
+    def with_part_for(self, task: Task, train: Ratings) -> Recommender:
+        if task == "rating" or not isinstance(self.lists, str):
+            return self
+        suitable = ImplicitALS() if train.implicit or train.disk is not None else default_lists(self.ratings)
+        return self.replace(lists=suitable)
+
+    def hyper_parameters(self, task: Task) -> dict[str, Algorithm]:
+        if task == "rating" and self.ratings is None:
+            return {}
+        place = self.place_of(task)
+        found = self.part(place).hyper_parameters(task)
+        return {f"{place}.{name}": owner for name, owner in found.items()}
+
     def resolved(self, train: Ratings) -> Recommender:
-        """Return the recipe with the part for lists that suits the data, and one for ratings only where there are some."""
-        lists = self.lists
-        if isinstance(lists, str):
-            lists = ImplicitALS() if train.implicit or train.disk is not None else default_lists()
-        return Recommender(ratings=None if train.implicit else self.ratings, lists=lists)
+        lists = self.with_part_for("ranking", train).list_recipe.resolved(train)
+        predictor = None if train.implicit or self.ratings is None else self.ratings.resolved(train)
+        return Recommender(ratings=predictor, lists=lists)
 
     def changed(self, model: FactorModel, change: Callable[[FactorModel], FactorModel]) -> FactorModel:
         lists = change(model.list_model)
-        if RATINGS in model.members:
-            found = combined(lists, change(model.members[RATINGS]))
+        if name := self.rating_member:
+            found = combined(
+                lists, lists.members[name] if name in lists.members else change(model.members[name])
+            )
         else:
             found = replace(lists, recipe=Recommender(ratings=None, lists=lists.recipe))
         return replace(found, origin=None if lists.origin is None else model)
@@ -198,9 +232,13 @@ class Recommender(Algorithm):
     ) -> FactorModel:
         """Train the part for lists, then the part for ratings; see `Algorithm.fit`.
 
-        With ``checkpoint``, the part for ratings saves its state beside it, in a file whose name ends in ``.ratings``.
+        A part for ratings that is a part of the lists, too, is trained once. With ``checkpoint``, it saves its state where
+        `Blend.fit` says. Otherwise it saves it beside the others, in a file whose name ends in ``.ratings``.
         """
-        recipe = self.resolved(train) if hasattr(train, "implicit") else self
+        recipe = self
+        if isinstance(train, Ratings):
+            recipe = self.with_part_for("ranking", train)
+            recipe = recipe.replace(ratings=None) if train.implicit else recipe
         how: dict[str, Any] = {"seed": seed, "threads": threads, "progress": progress}
         lists = recipe.list_recipe.fit(train, valid, checkpoint=checkpoint, resume=resume, **how)
         predictor = recipe.ratings
@@ -210,6 +248,8 @@ class Recommender(Algorithm):
             note = f"{UNFINISHED}: the part for ratings was not trained"
             recipe = recipe.replace(ratings=None, lists=lists.recipe)
             return replace(lists, recipe=recipe, notes=(*lists.notes, note))
+        if recipe.rating_member in lists.members:
+            return combined(lists, lists.members[recipe.rating_member])
         ratings = predictor.fit(
             train, valid, checkpoint=beside(checkpoint, RATINGS), resume=beside(resume, RATINGS), **how
         )
@@ -224,7 +264,7 @@ class Recommender(Algorithm):
         threads: int | None = None,  # noqa: ARG002
         after_epoch: Callable[[Mapping[str, float]], bool] | None = None,  # noqa: ARG002
     ) -> Trained:
-        """Raise an error: the parts are trained and tuned one by one."""
+        """Raise an error: the parts are trained one by one."""
         self._in_parts()
 
     def init(self, train: Ratings, *, seed: int, threads: int) -> State:  # noqa: ARG002
@@ -239,7 +279,7 @@ class Recommender(Algorithm):
     def _in_parts(self) -> NoReturn:
         parts = [part for part in (self.ratings, self.list_recipe) if part is not None]
         raise ParameterError(
-            f"a Recommender has no training of its own: train or tune its parts, {' and '.join(map(repr, parts))}"
+            f"a Recommender has no training of its own: fit it, or train its parts, {' and '.join(map(repr, parts))}"
         )
 
 
@@ -251,7 +291,8 @@ def combined(lists: FactorModel, ratings: FactorModel) -> FactorModel:
         )
     recipe = Recommender(ratings=ratings.recipe, lists=lists.recipe)
     notes = dict.fromkeys((*lists.notes, *ratings.notes))
-    return replace(lists, recipe=recipe, notes=tuple(notes)).with_member(RATINGS, ratings)
+    found = replace(lists, recipe=recipe, notes=tuple(notes))
+    return found if recipe.rating_member in lists.members else found.with_member(RATINGS, ratings)
 
 
 def beside(path: str | Path | Checkpoint | None, name: str) -> Any:

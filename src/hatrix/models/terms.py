@@ -37,6 +37,7 @@ __all__ = [
     "implicit_weight",
     "in_type",
     "learned",
+    "likes",
     "projected",
     "refuse_excess",
     "regressors",
@@ -244,6 +245,18 @@ def confident(model: FactorModel, given: Given) -> Terms:
     H = (vectors * (implicit_weight(model) * np.maximum(values, 0))) @ vectors.T + (V.T * weight) @ V
     H[np.diag_indices_from(H)] += implicit_ridge(model, given.side, n)
     return _terms(without_bias(pull[:, None] * np.linalg.solve(H, V.T).T))
+
+
+def likes(model: FactorModel, value: Floats) -> NDArray[np.bool_]:
+    """Return which values say that a user likes an item: all but ratings below the middle of the scale.
+
+    If the mean of the training ratings is below the middle, too, the values are counts of some sort rather than stars, and
+    all of them are likes; so are all values if the recipe itself lets low ones count against an item.
+    """
+    if model.scale is None or model.recipe.counts_against(model.scale):
+        return np.ones(len(value), bool)
+    middle = (model.scale[0] + model.scale[1]) / 2
+    return np.asarray((value >= middle) | (model.fallback < middle))
 
 
 def implicit_weight(model: FactorModel) -> float:

@@ -16,7 +16,7 @@ from hatrix.errors import DataError, ParameterError
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
-    from hatrix.models.fit import Algorithm
+    from hatrix.models.fit import Algorithm, Task
     from hatrix.models.model import FactorModel
     from hatrix.models.seen import Seen
 
@@ -120,9 +120,14 @@ def hold_out(
     return held.train, held.test
 
 
-def validate(model: FactorModel, seen: Seen, valid: Ratings, *, threads: int) -> tuple[str, float]:
-    """Name and value of the figure: RMSE of the clipped predictions, or mean NDCG@20 of a model that ranks."""
-    if model.task == "ranking":
+def validate(
+    model: FactorModel, seen: Seen, valid: Ratings, *, threads: int, task: Task | None = None
+) -> tuple[str, float]:
+    """Return name and value of the figure for a task, by default that of the model.
+
+    It is the RMSE of the clipped predictions, or the mean NDCG@20 of the lists.
+    """
+    if (task or model.task) == "ranking":
         return "valid_ndcg", float(ndcg_of_users(model, seen, valid, threads=threads)[1].mean())
     total = 0.0
     for part in valid.slices():
