@@ -392,12 +392,8 @@ def test_factors_that_do_not_help_are_left_out_and_the_model_is_as_good_as_its_b
     assert not model.item_factors.any()
     ours, theirs = (hx.evaluate(one, split.test, bootstrap=1).rmse for one in (model, bias))
     assert ours < 1.001 * theirs
-    _, low, high = (
-        model.predict_rows(split.test.user, split.test.item),
-        *model.predict(
-            split.test.users.decode(split.test.user), split.test.items.decode(split.test.item), interval=0.9
-        )[1:],
-    )
+    user, item = split.test.users.decode(split.test.user), split.test.items.decode(split.test.item)
+    _, low, high = model.predict(user, item, interval=0.9)
     assert np.mean((low <= split.test.value) & (split.test.value <= high)) == pytest.approx(0.9, abs=0.04)
     given = {int(i): 5.0 for i in split.train.items.labels[:6]}
     folded = model.fold_in(given).predict("new user", 7)
