@@ -21,7 +21,14 @@ OLD = {"epochs": 2, "power": 0.0, "noise": 0.0}
 """The filter that these settings were chosen with; today's defaults have another."""
 MODELS = {
     "popular": hx.Popular(),
-    "bpr-64": hx.BPR(factors=64, sampling="adaptive", candidates=32, learning_rate=0.15, regularization=0.02),
+    "bpr-64": hx.BPR(
+        factors=64,
+        sampling="adaptive",
+        candidates=32,
+        learning_rate=0.15,
+        regularization=0.02,
+        bias_regularization=0.01,
+    ),
     "implicit-als-64": hx.ImplicitALS(
         factors=64, alpha=1.0, alpha0=0.0082, regularization=0.000184, nu=1.63, init_scale=0.0084, epochs=3
     ),
