@@ -426,7 +426,7 @@ def _is_nobody(model: FactorModel, rows: NDArray[np.int64]) -> NDArray[np.bool_]
     """
     nobody = (rows < 0) | (model.user_count[rows] == 0)
     if model.task == "ranking" and model.flat.user_factors.shape[1]:
-        nobody[:] = True
+        nobody[:] = True  # the next line asks all of them for factors
     nobody[nobody] = (rows[nobody] < 0) | ~model.user_factors[rows[nobody]].any(axis=1)
     return np.asarray(nobody)
 
