@@ -374,6 +374,75 @@ def test_the_unit_of_the_ratings_does_not_matter():
     np.testing.assert_allclose(64 * one.predict(3, "unheard of"), other.predict(3, "unheard of"), rtol=1e-6)
 
 
+def plain_ratings(values="stars") -> hx.Ratings:
+    """Ratings from biases and noise alone."""
+    rng = np.random.default_rng(3)
+    user, item = np.divmod(rng.permutation(150 * 100)[:3000], 100)
+    level = 0.4 * rng.normal(size=150)[user] + 0.6 * rng.normal(size=100)[item]
+    value = 3 + level + 0.5 * rng.normal(size=len(user))
+    return hx.Ratings.from_columns(user, item, np.clip(np.rint(value), 1, 5) if values == "stars" else value)
+
+
+def test_factors_that_do_not_help_are_left_out_and_the_model_is_as_good_as_its_biases(tmp_path):
+    split = hx.split.random(plain_ratings(), 0.2, seed=1)
+    model, bias = (one.fit(split.train, progress=False) for one in (hx.BayesianMF(), hx.Bias()))
+    assert (model.recipe.factors, model.recipe.init_scale, model.recipe.likelihood) == (1, 0.0, "gaussian")
+    assert any(note.startswith("H010: factors are left out") for note in model.notes)
+    assert not model.user_factors.any()
+    assert not model.item_factors.any()
+    ours, theirs = (hx.evaluate(one, split.test, bootstrap=1).rmse for one in (model, bias))
+    assert ours < 1.001 * theirs
+    _, low, high = (
+        model.predict_rows(split.test.user, split.test.item),
+        *model.predict(
+            split.test.users.decode(split.test.user), split.test.items.decode(split.test.item), interval=0.9
+        )[1:],
+    )
+    assert np.mean((low <= split.test.value) & (split.test.value <= high)) == pytest.approx(0.9, abs=0.04)
+    given = {int(i): 5.0 for i in split.train.items.labels[:6]}
+    folded = model.fold_in(given).predict("new user", 7)
+    assert folded == pytest.approx(bias.fold_in(given).predict("new user", 7), abs=0.15)
+    wider = model.update(hx.Ratings.from_columns([900, 900, 3], [1, 77, 901], [4.0, 5.0, 2.0]))
+    wider.save(tmp_path / "model.hatrix")
+    loaded = hx.load(tmp_path / "model.hatrix")
+    np.testing.assert_array_equal(loaded.predict(900, [1, 2, 901]), wider.predict(900, [1, 2, 901]))
+    assert not model.explain(3, 5).empty
+    assert len(model.recommend(3, n=5)) == 5
+
+
+def test_few_ratings_leave_biases_alone_and_a_number_of_factors_is_obeyed():
+    few = tiny([1.0, 2.0, 3.0, 4.0])
+    assert "too few" in hx.BayesianMF().fit(few, progress=False).notes[0]
+    given = hx.BayesianMF(factors=2, epochs=40).fit(few, progress=False)
+    assert given.recipe.factors == 2
+    assert given.user_factors.any()
+    assert hx.BayesianMF(fields=("user", "item", "rated")).resolved(few).factors == 10
+
+
+def test_draws_of_biases_alone_have_the_mean_and_the_spread_of_a_regression():
+    """The mean has no Monte Carlo error."""
+    ratings = plain_ratings("numbers").take(np.arange(400))
+    recipe = hx.BayesianMF(
+        factors=1, init_scale=0.0, likelihood="gaussian", noise="common", epochs=430, draws=400
+    )
+    state = recipe.init(ratings, seed=1, threads=1)
+    for epoch in range(recipe.epochs):
+        recipe.step(state, epoch)
+    found = recipe.finish(state)
+    n, m = len(ratings.users), len(ratings.items)
+    rows = np.zeros((len(ratings), n + m))
+    rows[np.arange(len(ratings)), ratings.user] = rows[np.arange(len(ratings)), n + ratings.item] = 1
+    noise = found.posterior.noise
+    precision = np.diag(np.repeat(state.pull, [n, m])) / state.unit**2 + (noise**-2.0).mean() * rows.T @ rows
+    mean = np.linalg.solve(precision, (noise**-2.0).mean() * rows.T @ (ratings.value - ratings.mean))
+    draws = np.concatenate([found.user_bias, found.item_bias]).astype(float)
+    np.testing.assert_allclose(draws.mean(axis=1), mean, atol=1e-5)
+    score, spread = rows @ draws, rows @ np.linalg.inv(precision) @ rows.T
+    ratio = score.std(axis=1, ddof=1) / np.sqrt(np.diag(spread))
+    assert ratio.mean() == pytest.approx(1, abs=0.03)
+    assert 0.75 < ratio.min() < ratio.max() < 1.25
+
+
 FULL = {"factors": 2, "fields": ALL, "epochs": 12, "burn_in": 2, "draws": 5, "time_bin": 1}
 
 

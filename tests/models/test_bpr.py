@@ -9,6 +9,7 @@ import pytest
 import hatrix as hx
 from hatrix.errors import ParameterError
 from hatrix.kernels import schedule
+from hatrix.models.pairwise import usual_bias
 
 SAMPLINGS = ("uniform", "popularity", "adaptive")
 ARRAYS = ("user_factors", "item_factors", "item_bias")
@@ -105,8 +106,45 @@ def test_the_items_have_biases_and_the_users_none():
     assert model.mean == 0
     assert not np.any(model.user_bias)
     assert np.ptp(model.item_bias) > 0.1
-    held = recipe(bias_regularization=5.0).fit(train)
-    assert np.abs(held.item_bias).max() < 0.3 * np.abs(model.item_bias).max()
+
+
+def test_a_penalty_pulls_the_biases_to_what_is_usual_for_their_popularity():
+    train, apart = structured_clicks().train, []
+    for penalty in (0.0, 5.0):
+        model = recipe(bias_regularization=penalty).fit(train)
+        count, bias = model.item_count, model.item_bias.astype(float)
+        assert (count > 0).all()
+        usual = usual_bias(model.item_bias, count, count)
+        x = np.log1p(count)
+        np.testing.assert_allclose(usual, 0.99 * np.polyval(np.polyfit(x, bias, 2), x), rtol=1e-6)
+        assert np.polyfit(x, bias, 1)[0] > 0
+        apart.append((bias - usual).std())
+    assert apart[1] < 0.3 * apart[0]
+
+
+def test_items_as_popular_as_each_other_have_one_usual_bias():
+    bias, count = np.array([0.5, 1.5, 9.0]), np.array([4, 4, 0])
+    np.testing.assert_allclose(usual_bias(bias, count, np.array([0, 4, 100])), 0.99)
+    np.testing.assert_allclose(
+        usual_bias(np.array([0.0, 1.0]), np.array([1, 9]), np.array([0, 1, 9, 50])),
+        [0, 0, 0.99, 0.99],
+        atol=1e-9,
+    )
+    assert usual_bias(bias, 0 * count, count).tolist() == [0, 0, 0]
+
+
+def test_lists_of_very_skewed_clicks_are_no_worse_than_by_popularity():
+    """Many users have few clicks or none, and a few have most of the items: their lists are as good as the item biases."""
+    gain = []
+    for seed in (1, 2, 3):
+        clicks = hx.synthetic.make(800, 300, n_ratings=8000, skew=2.0, implicit=True, seed=seed)[0]
+        split = hx.split.random(clicks, 0.2, seed=0)
+        ours, popular = (
+            hx.evaluate_ranking(one.fit(split.train, progress=False), split.test, k=20, bootstrap=1).ndcg
+            for one in (hx.BPR(), hx.Popular())
+        )
+        gain.append(ours / popular - 1)
+    assert np.mean(gain) > 0
 
 
 def test_rows_without_training_data_stay_zero():

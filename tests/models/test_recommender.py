@@ -136,7 +136,7 @@ def test_clicks_have_a_part_for_lists_alone(tmp_path):
 def test_lists_that_are_left_to_the_data(ratings, tmp_path):
     """A blend makes the lists of ratings in memory; ImplicitALS those of clicks and of ratings on disk."""
     model = hx.Recommender().fit(ratings, progress=False)
-    blended = default_lists().fit(ratings, progress=False)
+    blended = default_lists(hx.BiasedMF()).fit(ratings, progress=False)
     assert model.recipe.lists == blended.recipe
     np.testing.assert_array_equal(model.scores([3]), blended.scores([3]))
     clicks = hx.Ratings.from_columns(ratings.user, ratings.item)
@@ -149,9 +149,28 @@ def test_lists_that_are_left_to_the_data(ratings, tmp_path):
     assert not hx.Recommender(lists="spectral-mf").out_of_core
 
 
+def test_predicted_ratings_that_have_a_part_in_the_lists_are_trained_once(ratings, tmp_path):
+    model = hx.Recommender().fit(ratings, progress=False)
+    assert list(model.members) == ["0", "1", "2"]
+    assert model.rating_model is model.members["2"]
+    alone = hx.BiasedMF().fit(ratings, progress=False)
+    new = hx.Ratings.from_columns([61, 61], [3, 12], [5.0, 4.0], scale=(1, 5))
+    model.save(tmp_path / "model.hatrix")
+    for changed, same in (
+        (hx.load(tmp_path / "model.hatrix"), alone),
+        (model.update(new), alone.update(new)),
+        (model.fold_in({3: 5.0}, user_id=61), alone.fold_in({3: 5.0}, user_id=61)),
+        (model.forget(5), alone.forget(5)),
+    ):
+        assert list(changed.members) == ["0", "1", "2"]
+        user = changed.users.labels[-1]
+        assert changed.predict(user, 3) == same.predict(user, 3)
+    assert hx.Recommender(ratings="bayesian-mf").part("2") == hx.ImplicitALS()  # the lists have two parts
+
+
 def test_lists_of_a_blend_without_a_part_for_ratings_are_changed(ratings):
-    model = hx.Recommender(ratings=None, lists=default_lists()).fit(ratings, progress=False)
-    alone = default_lists().fit(ratings, progress=False)
+    model = hx.Recommender(ratings=None, lists=default_lists(None)).fit(ratings, progress=False)
+    alone = default_lists(None).fit(ratings, progress=False)
     new = hx.Ratings.from_columns([61, 61], [3, 12], [5.0, 4.0], scale=(1, 5))
     for changed, same in (
         (model.update(new), alone.update(new)),

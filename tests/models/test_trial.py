@@ -96,6 +96,17 @@ def test_ratings_that_are_too_few_or_all_alike_leave_biases_alone(recipe):
     assert alike.recipe.init_scale == 0
 
 
+@pytest.mark.parametrize("likelihood", ["gaussian", "ordinal"])
+def test_a_posterior_of_factors_that_help_is_trained(likelihood, rich):
+    stars = hx.Ratings.from_columns(
+        rich.train.user, rich.train.item, np.clip(np.rint(rich.train.value), 1, 5)
+    )
+    recipe, notes = hx.BayesianMF(likelihood=likelihood).resolve(stars, threads=1)
+    assert recipe.factors == 10
+    assert recipe.init_scale > 0
+    assert any("factors are trained" in note for note in notes)
+
+
 def test_large_data_are_tried_on_some_of_their_users(monkeypatch, rich):
     monkeypatch.setattr(trial, "MOST_RATINGS", 1000)
     part = trial._sample(rich.train)

@@ -4,7 +4,8 @@ For a user u, an item i of theirs and a drawn item j, with p, q_i, q_j the rows 
 
     x = p·q_i + b_i - p·q_j - b_j,    g = 1 / (1 + exp(x))              (the gradient of -ln σ(x) is -g)
     p   <-  p + rate (g (q_i - q_j) - λ_u p)                            (old values on the right)
-    q_i <-  q_i + rate (g p - λ_i q_i),    q_j <-  q_j - rate (g p + λ_i q_j),    biases likewise
+    q_i <-  q_i + rate (g p - λ_i q_i),    q_j <-  q_j - rate (g p + λ_i q_j)
+    b_i <-  b_i + rate (g - λ_b (b_i - c_i)),    b_j <-  b_j - rate (g + λ_b (b_j - c_j))    (c: where biases are pulled to)
 
 Each epoch deals users and items into bins anew, at random; a negative is drawn from the item bin of its block, so
 that blocks on a diagonal share no row. Over the epochs every item meets every other with the same chance.
@@ -107,7 +108,7 @@ def update(factors: int, candidates: int) -> Any:
 
     @compiled
     def bpr(
-        blocks, edge, user, item, bins, pool_start, pool, seen_start, seen, P, Q, bias, user_reg, item_reg,
+        blocks, edge, user, item, bins, pool_start, pool, seen_start, seen, P, Q, bias, centre, user_reg, item_reg,
         bias_reg, rate, key, loss, right, used,
     ):  # fmt: skip
         one = P.dtype.type(1)
@@ -145,8 +146,8 @@ def update(factors: int, candidates: int) -> Any:
                 store(P, u, combine(one, combine(keep, p, rate * g, q), -rate * g, r))
                 store(Q, i, combine(one - rate * item_reg[i], q, rate * g, p))
                 store(Q, j, combine(one - rate * item_reg[j], r, -rate * g, p))
-                bias[i] += rate * (g - bias_reg * bias[i])
-                bias[j] -= rate * (g + bias_reg * bias[j])
+                bias[i] += rate * (g - bias_reg * (bias[i] - centre[i]))
+                bias[j] -= rate * (g + bias_reg * (bias[j] - centre[j]))
                 total -= np.log(max(np.float64(one - g), 1e-30))
                 ordered += x > 0
                 pairs += 1

@@ -326,9 +326,10 @@ class ALS(Algorithm):
         return state.result(state.mean)
 
 
-def _stronger(recipe: ALS, times: float) -> ALS:  # noqa: ARG001
+def _stronger(recipe: ALS, epochs: int) -> ALS:
     """Return the recipe of a trial: a few sweeps have not yet shrunk what is noise, so penalties do that."""
-    return recipe.replace(regularization=min(TRIED * recipe.regularization, 1e6))
+    stronger = min(TRIED * recipe.regularization, 1e6)
+    return recipe.replace(epochs=epochs, patience=None, regularization=stronger)
 
 
 def evidence(

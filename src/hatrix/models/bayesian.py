@@ -17,8 +17,10 @@ from hatrix.models.damping import of_ratings
 from hatrix.models.days import DAY, UserDays, rated_days
 from hatrix.models.factors import Factors, Posterior, TimeBlock
 from hatrix.models.fit import Algorithm, State
+from hatrix.models.hyperparameters import Start
 from hatrix.models.mf import unit_of
 from hatrix.models.scatter import Scatter
+from hatrix.models.trial import Contest, with_factors, with_usual
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -43,6 +45,16 @@ LEAST_QUARTER, MOST_DRIFT = 5, 0.02
 """A chain of fewer iterations tells nothing of its convergence; a training error that drifts further has not settled."""
 LEVELLED = 2000
 """Pairs of a user and an item that tell how often the intervals of stars cover."""
+FACTORS = 10
+"""What factors="auto" stands for, where factors help."""
+CONTEST = Contest(least_epochs=24, most_epochs=40, sure=0.0)
+"""The rules of a trial. A posterior hardly loses by factors that do not help, so that they need not be sure to."""
+BURN_IN = 0.4
+"""The share of a trial's epochs that its burn-in has."""
+HELD = 1e8
+"""The prior precision of own factors that stay at zero, before each draw of them is taken back."""
+SOLVED, MOST_SOLVES = 1e-7, 500
+"""Solving for biases in turns ends with a smaller move, or after so many turns."""
 FIRST_SPREAD = 0.3
 """Of the biases of days at the start: from zero, n of them together would grow by as little as 1/n an epoch."""
 
@@ -70,11 +82,11 @@ class _State(State):
     def __init__(self, train: Ratings, recipe: BayesianMF, *, seed: int, threads: int) -> None:
         from hatrix.kernels.tiles import padded, padded_rows
 
-        self.seed, self.threads, self.factors = seed, threads, recipe.factors
-        self.size = recipe.factors + 1
+        self.seed, self.threads, self.factors = seed, threads, int(recipe.factors)
+        self.size = self.factors + 1
         self.lanes = padded(self.size)
         self.user, self.item, self.ordinal = train.user, train.item, recipe.likelihood == "ordinal"
-        scale = STARTS["gaussian"] if recipe.init_scale == "auto" else float(recipe.init_scale)
+        scale = float(recipe.init_scale)
         # Centred and divided in double precision: the kernels then see the same numbers for ratings of any scale.
         self.unit = 1.0 if self.ordinal else unit_of(train)
         self.mean = 0.0 if self.ordinal else train.mean
@@ -100,8 +112,10 @@ class _State(State):
         # In units of the noise, the variance of the biases of a side is 1 / damping.
         variances = [1 / number for number in of_ratings(train).values()]
         noise = 1.0 if self.ordinal else max(float(self.value.var()), 1e-6) / (1 + sum(variances))
+        self.biases_alone = scale == 0
+        self.pull = [1 / (noise * variance) for variance in variances]
         for side in range(3):
-            start = np.full(self.size, scale / recipe.factors**0.5)
+            start = np.full(self.size, scale / self.factors**0.5)
             if side != TIMES:
                 start[self.factors] = np.sqrt(noise * variances[side])
             v[f"own.{side}"] = rows(counts[side], 0.0 if side == TIMES else start)
@@ -204,8 +218,12 @@ class _State(State):
 
         side, X, P = self.sides[number], self.variables[f"sum.{number}"], self.variables[f"own.{number}"]
         rng = np.random.default_rng((self.seed, epoch, number))
-        draw_prior = hyperpriors.independent if number == TIMES else hyperpriors.wishart
-        centre, precision = draw_prior(P[:, : self.size].astype(np.float64), rng)
+        if self.biases_alone and number != TIMES:
+            centre, precision = np.zeros(self.size), HELD * np.eye(self.size)
+            precision[-1, -1] = self.pull[number]
+        else:
+            draw_prior = hyperpriors.independent if number == TIMES else hyperpriors.wishart
+            centre, precision = draw_prior(P[:, : self.size].astype(np.float64), rng)
         shift = precision @ centre
         if number != TIMES:
             self.variables[f"prior.{number}"][:] = centre
@@ -218,6 +236,9 @@ class _State(State):
 
         work = np.arange(len(side.start)) * self.size**2 // 4
         schedule.run_rows(draw, work, threads=self.threads)
+        if self.biases_alone and number != TIMES:
+            X[:, : self.factors] -= P[:, : self.factors]
+            P[:, : self.factors] = 0.0
 
     def _draw_bag(self, number: int, bag: int, epoch: int) -> None:
         from hatrix.kernels import gibbs
@@ -340,6 +361,8 @@ class _State(State):
         scale = np.full(self.size, self.unit**0.5)
         scale[k] = self.unit
         rows = [v[f"kept.{side}"][:, draws] * scale.astype(np.float32) for side in range(3)]
+        if self.biases_alone and kept > 1 and not (self.ordinal or self.timed or self.bagged or self.days):
+            self._centre(rows, draws)
         bias = [np.ascontiguousarray(side[:, :, k]) for side in rows]
         factors = [np.ascontiguousarray(side[:, :, :k]).reshape(len(side), -1) for side in rows]
         time = TimeBlock(self.edges, bias[TIMES], factors[TIMES]) if self.timed else None
@@ -379,6 +402,29 @@ class _State(State):
             bags if self.bagged else None,
         )
         return found._replace(posterior=self._levelled(found, posterior)) if self.ordinal else found
+
+    def _centre(self, rows: list[NDArray[Any]], draws: slice) -> None:
+        """Move the draws of biases so that their mean is the posterior mean, which leaves no Monte Carlo error in it.
+
+        Without factors and with a normal likelihood, the mean is a weighted least squares solution, here for the mean
+        precision of each user's ratings over the draws.
+        """
+        v, k = self.variables, self.factors
+        weight = (v["kept.noise"][draws] ** -2.0).mean() * np.ones(len(self.value))
+        if self.by_user:
+            weight *= (v["kept.spread"][:, draws].astype(np.float64) ** -2.0).mean(axis=1)[self.user]
+        row, bias = (self.user, self.item), [np.zeros(len(side)) for side in rows[:TIMES]]
+        for _ in range(MOST_SOLVES):
+            before = bias[USERS]
+            for side, other in ((ITEMS, USERS), (USERS, ITEMS)):
+                left = weight * (self.value - bias[other][row[other]])
+                n = len(bias[side])
+                total = np.bincount(row[side], weight, n) + self.pull[side]
+                bias[side] = np.bincount(row[side], left, n) / total
+            if np.abs(bias[USERS] - before).max() < SOLVED:
+                break
+        for side in (USERS, ITEMS):
+            rows[side][:, :, k] += (bias[side] * self.unit - rows[side][:, :, k].mean(axis=1))[:, None]
 
     def _levelled(self, found: Factors, posterior: Posterior) -> Posterior:
         """The posterior with the levels that its intervals need, told by pairs of users and items as they are rated."""
@@ -479,11 +525,11 @@ class BayesianMF(Algorithm):
     name: ClassVar[str] = "bayesian-mf"
     extras: ClassVar[frozenset[str]] = frozenset({"time", "posterior", "days"})
 
-    factors: int = Field(
-        default=10,
-        ge=1,
-        le=256,
-        description="latent factors per user and item, of each draw",
+    usual_factors: ClassVar[int] = FACTORS
+
+    factors: Literal["auto"] | Annotated[int, Field(ge=1, le=256)] = Field(
+        default="auto",
+        description="latent factors per user and item, of each draw; auto leaves them out if a trial finds no use for them",
         json_schema_extra={"tune": [6, 32, "log"]},
     )
     epochs: int = Field(default=200, ge=1, le=100_000, description="Gibbs iterations, burn-in included")
@@ -505,9 +551,7 @@ class BayesianMF(Algorithm):
     time_bin: float = Field(
         default=7.0, gt=0, le=100_000, description="width of a bin of the field time, in days"
     )
-    init_scale: Literal["auto"] | Annotated[float, Field(gt=0, le=100)] = Field(
-        default="auto", description="standard deviation at the start, times √factors"
-    )
+    init_scale: Start = "auto"
 
     @model_validator(mode="after")
     def _check(self) -> BayesianMF:
@@ -527,17 +571,28 @@ class BayesianMF(Algorithm):
         return self.epochs
 
     def resolved(self, train: Ratings) -> BayesianMF:
+        return self.resolve(train, threads=1)[0]
+
+    def resolve(self, train: Ratings, *, threads: int) -> tuple[BayesianMF, tuple[str, ...]]:
         rows = np.count_nonzero(train.user_count) + np.count_nonzero(train.item_count)
         sparse = len(train) < DENSE * rows
+        levels = len(np.unique(train.value))
         likelihood = self.likelihood
         if likelihood == "auto":
-            few = len(np.unique(train.value))
-            ordinal = 2 <= few <= FEWEST or (sparse and 2 <= few <= FEW)
+            ordinal = 2 <= levels <= FEWEST or (sparse and 2 <= levels <= FEW)
             likelihood = "ordinal" if ordinal else "gaussian"
-        start = self.init_scale
-        if start == "auto":
-            start = STARTS["sparse"] if sparse and likelihood == "gaussian" else STARTS[likelihood]
-        return self.replace(likelihood=likelihood, init_scale=start)
+        start = STARTS["sparse"] if sparse and likelihood == "gaussian" else STARTS[likelihood]
+        recipe, usual = self.replace(likelihood=likelihood), (FACTORS, start)
+        if set(self.fields) != {
+            "user",
+            "item",
+        }:  # what else is known of users and items speaks through factors, too
+            return with_usual(recipe, usual), ()
+        contest = CONTEST._replace(draws=self.draws)
+        found, notes = with_factors(recipe, train, usual, _shorter, threads=threads, contest=contest)
+        if found.init_scale == 0 and self.likelihood == "auto" and levels > FEWEST:
+            found = found.replace(likelihood="gaussian")
+        return found, notes
 
     def verdicts(self, history: Sequence[Mapping[str, float]]) -> tuple[str, ...]:
         after = np.array([row["train_mse"] for row in history[self.burn_in :]]) ** 0.5
@@ -553,7 +608,7 @@ class BayesianMF(Algorithm):
         )
 
     def init(self, train: Ratings, *, seed: int, threads: int) -> _State:
-        return _State(train, self, seed=seed, threads=threads)
+        return _State(train, with_usual(self, (FACTORS, STARTS["gaussian"])), seed=seed, threads=threads)
 
     def step(self, state: _State, epoch: int) -> Mapping[str, float]:
         state.sweep(epoch)
@@ -573,3 +628,9 @@ class BayesianMF(Algorithm):
         return {self.burn_in + (n + 1) * after // self.draws - 1 for n in range(self.draws)} - {
             self.burn_in - 1
         }
+
+
+def _shorter(recipe: BayesianMF, epochs: int) -> BayesianMF:
+    """Return the recipe of a trial."""
+    burn_in = int(BURN_IN * epochs)
+    return recipe.replace(epochs=epochs, burn_in=burn_in, draws=epochs - burn_in, thinning=None)

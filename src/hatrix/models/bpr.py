@@ -13,6 +13,7 @@ from hatrix.models.fit import Algorithm, State, cores
 from hatrix.models.hyperparameters import InitScale, Patience
 from hatrix.models.mf import normal_rows
 from hatrix.models.model import FactorModel, Factors
+from hatrix.models.pairwise import usual_bias
 from hatrix.models.signal import NO_SIGNAL, signal_of
 
 if TYPE_CHECKING:
@@ -59,6 +60,7 @@ class _State(State):
         penalty = float(recipe.regularization)
         self.user_reg = np.full(self.n_users, penalty, np.float32)
         self.item_reg = np.full(self.n_items, penalty, np.float32)
+        self.item_count = train.item_count
 
     def epoch(self, epoch: int, *, rate: float, bias_reg: float, candidates: int) -> dict[str, float]:
         from hatrix.kernels import bpr, schedule
@@ -70,12 +72,13 @@ class _State(State):
         pool, key = bpr.Pool(self.pool, item_bin, grid.bins), rng.integers(2**63, dtype=np.uint64)
         loss, right, used = (np.zeros(grid.bins**2) for _ in range(3))
         kernel = bpr.update(self.factors, candidates)
+        centre = usual_bias(v["item_bias"], self.item_count, self.item_count).astype(np.float32)
 
         def run_blocks(blocks: NDArray[np.int64]) -> None:
             kernel(
                 blocks, grid.edge, grid.user, grid.item, grid.bins, pool.start, pool.item, self.seen_start,
-                self.seen, v["user_factors"], v["item_factors"], v["item_bias"], self.user_reg, self.item_reg,
-                np.float32(bias_reg), np.float32(rate), key, loss, right, used,
+                self.seen, v["user_factors"], v["item_factors"], v["item_bias"], centre, self.user_reg,
+                self.item_reg, np.float32(bias_reg), np.float32(rate), key, loss, right, used,
             )  # fmt: skip
 
         schedule.run_epoch(run_blocks, grid, epoch=epoch, threads=self.threads)
@@ -90,12 +93,16 @@ class BPR(Algorithm):
     Minimises, over the pairs (u, i) of the training part and items j drawn for each ::
 
         Σ -ln σ(b_i + p_u·q_i - b_j - p_u·q_j) + ½ regularization (|p_u|² + |q_i|² + |q_j|²)
-                                               + ½ bias_regularization (b_i² + b_j²)
+                                               + ½ bias_regularization ((b_i - c_i)² + (b_j - c_j)²)
 
-    by stochastic gradient descent; an epoch visits every pair once. ``sampling="uniform"`` draws j evenly among
-    the items that the user has not; "popularity" as often as they occur in the training part; "adaptive" draws
-    ``candidates`` of them evenly and takes the one that scores highest, which the user would see first. The rate is
-    ``learning_rate``, times ``decay`` after each epoch. Factors start normal with standard deviation
+    by stochastic gradient descent; an epoch visits every pair once. ``c_i`` is the bias that is usual for the item's
+    popularity: 0.99 times the regression of all biases on the logarithm of 1 + the item's count and its square, fitted anew
+    before each epoch. So popularity as a whole is learned nearly without a penalty, and a single item is as far from it as
+    its pairs insist; users of whom little is known get nearly the list of `Popular`.
+
+    ``sampling="uniform"`` draws j evenly among the items that the user has not; "popularity" as often as they occur in the
+    training part; "adaptive" draws ``candidates`` of them evenly and takes the one that scores highest, which the user would
+    see first. The rate is ``learning_rate``, times ``decay`` after each epoch. Factors start normal with standard deviation
     ``init_scale / √factors``, biases at zero; rows without training data stay zero.
 
     What is left at "auto" depends on the data, and the model's recipe holds it. `hatrix.models.signal` counts the directions
@@ -149,11 +156,11 @@ class BPR(Algorithm):
         json_schema_extra={"tune": [0.001, 0.1, "log"]},
     )
     bias_regularization: float = Field(
-        default=0.01,
+        default=1.0,
         ge=0,
         le=100,
-        description="weight of the squared biases",
-        json_schema_extra={"tune": [0.001, 0.5, "log"]},
+        description="weight of the squared distance of a bias from that usual for its item's popularity",
+        json_schema_extra={"tune": [0.01, 3.0, "log"]},
     )
     sampling: Literal["auto", "uniform", "popularity", "adaptive"] = Field(
         default="auto", description="how the items that a user has not are drawn"

@@ -196,6 +196,11 @@ class Algorithm(BaseModel, ABC):
         """Names of the models that its model has beside its own factors (see `FactorModel.members`)."""
         return []
 
+    @property
+    def rating_member(self) -> str:
+        """Name of the member that predicts ratings; an empty text if the model predicts them itself, or predicts none."""
+        return ""
+
     def place_of(self, task: Task) -> str:  # noqa: ARG002
         """Return the place of the part that does the task (see `part`), or an empty text if the whole recipe does it."""
         return ""

@@ -258,10 +258,11 @@ def biases_alone(recipe: BiasedMF | SVDpp, train: Ratings) -> BiasState:
     return BiasState(train, (weight * train.user_count, weight * train.item_count))
 
 
-def quicker(recipe: Sgd, times: float) -> Sgd:
-    """Return a recipe whose learning rates add up to those of so many times its epochs."""
+def quicker(recipe: Sgd, epochs: int) -> Sgd:
+    """Return a recipe of so many epochs whose learning rates add up to those of all epochs."""
+    times = recipe.rounds / epochs
     rate = min(recipe.learning_rate * times, max(FASTEST, recipe.learning_rate))
-    return recipe.replace(learning_rate=rate, decay=recipe.decay**times)
+    return recipe.replace(epochs=epochs, patience=None, learning_rate=rate, decay=recipe.decay**times)
 
 
 def bias_penalties(recipe: BiasedMF | SVDpp, count: NDArray[np.int64], pull: float) -> NDArray[np.float64]:

@@ -37,7 +37,7 @@ if TYPE_CHECKING:
 __all__ = ["FactorModel", "Factors", "Seen"]
 
 RATINGS = "ratings"
-"""Name of the member that predicts ratings."""
+"""Name of the member that predicts ratings and has no part in the lists."""
 SHARED = ("users", "items", "user_count", "item_count", "seen", "item_table", "user_table")
 """Attributes that a model and its members have in common, so that memory and files hold them once."""
 UNFINISHED = "unfinished"
@@ -164,8 +164,9 @@ class FactorModel(Answers):
 
     @property
     def rating_model(self) -> FactorModel | None:
-        """The model that predicts ratings: this one, its member ``ratings``, or None where scores only rank."""
-        return self.members.get(RATINGS, self if self.task == "rating" else None)
+        """The model that predicts ratings: this one, a member of it, or None where scores only rank."""
+        alone = self if self.task == "rating" else None
+        return self.members.get(self.recipe.rating_member, alone)
 
     @property
     def list_model(self) -> FactorModel:
@@ -198,7 +199,7 @@ class FactorModel(Answers):
 
     @property
     def _predictor(self) -> FactorModel:
-        return self.members.get(RATINGS, self)
+        return self.members.get(self.recipe.rating_member, self)
 
     @property
     def factors(self) -> Factors:
@@ -324,8 +325,8 @@ class FactorModel(Answers):
         >>> low < rating < high
         True
         """
-        if RATINGS in self.members:
-            return self.with_member(RATINGS, self.members[RATINGS].calibrate(held_out))
+        if (name := self.recipe.rating_member) in self.members:
+            return self.with_member(name, self.members[name].calibrate(held_out))
         return replace(self, posterior=predictive.calibrated(self, held_out))
 
     def predict_rows(

@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 
     Matrix = NDArray[Any]
 
-__all__ = ["Rivals", "pairwise", "pairwise_terms", "picked", "rivals_of"]
+__all__ = ["Rivals", "pairwise", "pairwise_terms", "picked", "rivals_of", "usual_bias"]
 
 RIVALS = 2048
 """Items that stand for all that a user of BPR does not have."""
@@ -24,8 +24,36 @@ USERS_ASKED = 64
 """Users whose scores tell which items are drawn often."""
 ITEMS_AT_ONCE = 1 << 12
 """Maximum items of the user whose pairs with the rivals are in memory at once."""
+SHARE = 0.99
+"""How much of the regression on popularity biases are pulled to; the rest keeps a popularity that tells little near zero."""
+NEAR = 1e-6
+"""Items whose logarithmic counts have a smaller standard deviation are equally popular."""
 LIGHT = 0.01
 """Rivals that are drawn less often than this share of the most frequent one are passed over."""
+
+
+def usual_bias(bias: NDArray[Any], known: NDArray[np.int64], count: NDArray[np.int64]) -> NDArray[np.float64]:
+    """Return the bias that is usual for items with so many training ratings: `SHARE` of what a regression says.
+
+    The regression is that of the item biases on the logarithm of 1 + the item's count and its square, over the items with
+    training ratings. Counts outside their range are taken for the nearest one inside.
+
+    Parameters
+    ----------
+    bias, known
+        The bias and the number of training ratings of each item.
+    count
+        The numbers of training ratings to return a bias for.
+    """
+    rated = known > 0
+    if not rated.any():
+        return np.zeros(len(count))
+    x, y = np.log1p(known[rated]), bias[rated].astype(np.float64)
+    middle, spread = x.mean(), x.std()
+    degree = min(2, len(np.unique(known[rated])) - 1) if spread > NEAR else 0
+    curve = np.polyfit((x - middle) / max(spread, NEAR), y, degree)
+    at = np.clip(np.log1p(count), x.min(), x.max())
+    return np.asarray(SHARE * np.polyval(curve, (at - middle) / max(spread, NEAR)))
 
 
 class Rivals(NamedTuple):

@@ -4,10 +4,11 @@ The row (q, b) of an item gives user u the score ``s_u = b + p_u·q``. With T th
 u draws item j, and π_u how often the new item, the steps of an epoch come to rest where these terms balance ::
 
     Σ_{u in T} Σ_j w_uj ln(1 + exp(x_uj - s_u))  +  Σ_{u not in T} π_u Σ_{i of u} ln(1 + exp(s_u - x_ui))
-        + ½ (n + Σ_u n_u π_u) (regularization |q|² + bias_regularization b²)
+        + ½ (n + Σ_u n_u π_u) (regularization |q|² + bias_regularization (b - c)²)
 
-x_ui is the score of what is fitted already. Where the best of some candidates is drawn, π_u rises with s_u, and so does its
-slope: the balance is still the minimum of a convex function, which Newton's method finds.
+x_ui is the score of what is fitted already, and c the bias that is usual for the item's popularity (`usual_bias`). Where
+the best of some candidates is drawn, π_u rises with s_u, and so does its slope: the balance is still the minimum of a
+convex function, which Newton's method finds.
 
 No term compares two users, so the objective leaves open what is added to all scores of one. `levels` closes that: an active
 user's scores are higher, as far as the number of items that the user has tells.
@@ -20,7 +21,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 import numpy as np
 
 from hatrix.errors import DataError
-from hatrix.models.pairwise import picked
+from hatrix.models.pairwise import picked, usual_bias
 from hatrix.models.terms import LEAST_PENALTY, Given, Row
 
 if TYPE_CHECKING:
@@ -127,7 +128,10 @@ def _pool(model: FactorModel) -> NDArray[Any]:
 
 
 class _Task(NamedTuple):
-    """Rows (factors and a 1) of the users who have the item and of the crowd, and what their scores are compared with."""
+    """Rows (factors and a 1) of the users who have the item and of the crowd, and what their scores are compared with.
+
+    The row of the item is pulled towards ``centre``.
+    """
 
     rows: Matrix
     rivals: Matrix
@@ -135,6 +139,7 @@ class _Task(NamedTuple):
     entries: int
     candidates: int
     penalty: Matrix
+    centre: Matrix
 
 
 def pairwise_item(model: FactorModel, given: Given) -> Row:
@@ -157,7 +162,9 @@ def pairwise_item(model: FactorModel, given: Given) -> Row:
     rows[:, :-1] = np.concatenate([model.user_factors[having], crowd.factors])
     penalty = np.append(np.full(k, recipe.regularization), recipe.bias_regularization)
     entries = len(having) if recipe.sampling == "popularity" else 1
-    x = _rest(_Task(rows, np.array(rivals, np.float32), crowd, entries, candidates, penalty))
+    centre = np.zeros(k + 1)
+    centre[-1:] = usual_bias(model.item_bias, model.item_count, np.array([len(having)]))
+    x = _rest(_Task(rows, np.array(rivals, np.float32), crowd, entries, candidates, penalty, centre))
     return Row(x[-1], x[:-1])
 
 
@@ -165,7 +172,7 @@ def _rest(task: _Task) -> Matrix:
     """Where the slope is zero, by Newton's method; a step that goes too far is shortened to where its slope should end."""
     from scipy.linalg import cho_factor, cho_solve
 
-    x = np.zeros(task.rows.shape[1])
+    x = task.centre
     slope, hessian = _slopes(task, x)
     for _ in range(STEPS):
         move = cho_solve(cho_factor(hessian, check_finite=False), slope, check_finite=False)
@@ -196,7 +203,7 @@ def _slopes(task: _Task, x: Matrix) -> tuple[Matrix, Matrix]:
     penalty = (n + often.sum()) * task.penalty + n * LEAST_PENALTY
     hessian = ((task.rows.T * curve) @ task.rows).astype(np.float64)
     hessian[np.diag_indices_from(hessian)] += penalty
-    return slope @ task.rows + penalty * x, hessian
+    return slope @ task.rows + penalty * (x - task.centre), hessian
 
 
 def _drawn(task: _Task, score: Matrix) -> tuple[Matrix, Matrix]:

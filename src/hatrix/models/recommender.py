@@ -29,8 +29,9 @@ __all__ = ["Recommender"]
 AUTO: Literal["auto"] = "auto"
 LISTS = "lists"
 """Place of the part that ranks items, as `RATINGS` is that of the part that predicts ratings."""
-SPECTRAL, POPULARITY = 0.25, 0.1
-"""Of the default lists of ratings: the weight of `SpectralMF` where that of `ImplicitALS` is 1, and its ``popularity``."""
+SPECTRAL, POPULARITY, PREDICTED = 0.25, 0.1, 0.1
+"""Of the default lists of ratings, where the weight of `ImplicitALS` is 1: the weight of `SpectralMF`, its ``popularity``,
+and the weight of predicted ratings."""
 ALGORITHM = "algorithm"
 """Key of the algorithm's name in a recipe that is written as JSON inside another one."""
 
@@ -70,12 +71,17 @@ ListPart = Annotated[
 ]
 
 
-def default_lists() -> Algorithm:
-    """Return the recipe that makes the lists of ratings in memory."""
+def default_lists(predictor: Algorithm | None) -> Algorithm:
+    """Return the recipe that makes the lists of ratings in memory, beside the recipe that predicts ratings.
+
+    Predicted ratings have a part in the lists, unless they come from a posterior, whose many draws would make lists slow.
+    """
     from hatrix.models.blend import Blend
 
-    parts = [ImplicitALS(), SpectralMF(popularity=POPULARITY)]
-    return Blend(parts, weights=(1.0, SPECTRAL, 0.0), standardized=True)
+    parts, weights = [ImplicitALS(), SpectralMF(popularity=POPULARITY)], [1.0, SPECTRAL]
+    if predictor is not None and not predictor.member_names and "posterior" not in predictor.extras:
+        parts, weights = [*parts, predictor], [*weights, PREDICTED]
+    return Blend(parts, weights=(*weights, 0.0), standardized=True)
 
 
 @final
@@ -97,15 +103,16 @@ class Recommender(Algorithm):
     ratings
         The recipe that predicts ratings, or its name; None for lists alone.
     lists
-        The recipe that ranks items, or its name. "auto" is a `Blend` of `ImplicitALS` and `SpectralMF` for ratings, and
-        `ImplicitALS` alone for clicks and for ratings on disk.
+        The recipe that ranks items, or its name. "auto" is a `Blend` of `ImplicitALS`, `SpectralMF` and the recipe of
+        ``ratings`` for ratings (of the first two if ``ratings`` is None, a `Blend` or has a posterior), and `ImplicitALS`
+        alone for clicks and for ratings on disk.
 
     Notes
     -----
-    The blend weighs standardised scores by 1 for `ImplicitALS` and 1/4 for `SpectralMF`. These numbers were chosen on
-    validation parts of ml-100k, ml-latest-small and ml-1m (``benchmarks/recommender.py --part choice``). Of the settings
-    that keep at least 418 different items in the lists of ml-100k, none has a mean NDCG of all held-out and of liked items
-    that is more than 0.2 % higher.
+    The blend weighs standardised scores by 1 for `ImplicitALS`, 1/4 for `SpectralMF` and 1/10 for predicted ratings. The
+    first makes lists that people choose from, the second brings less popular items, and the third puts those first that the
+    user will like. The numbers were chosen on validation parts of ml-100k, ml-latest-small and ml-1m
+    (``benchmarks/recommender.py --part choice``).
 
     Examples
     --------
@@ -161,13 +168,21 @@ class Recommender(Algorithm):
     def part(self, name: str) -> Algorithm:
         if name == RATINGS and self.ratings is not None:
             return self.ratings
-        if isinstance(self.lists, str) and name in (default := default_lists()).member_names:
+        if isinstance(self.lists, str) and name in (default := default_lists(self.ratings)).member_names:
             return default.part(name)
         return self.list_recipe.part(name)
 
     @property
     def member_names(self) -> list[str]:
-        return self.list_recipe.member_names + ([] if self.ratings is None else [RATINGS])
+        return self.list_recipe.member_names + ([RATINGS] if self.rating_member == RATINGS else [])
+
+    @property
+    def rating_member(self) -> str:
+        """Name of the member that predicts ratings; a part of a blend for lists with the same recipe is that member."""
+        if self.ratings is None:
+            return ""
+        lists = self.list_recipe
+        return next((name for name in lists.member_names if lists.part(name) == self.ratings), RATINGS)
 
     @property
     def rounds(self) -> int:
@@ -179,7 +194,7 @@ class Recommender(Algorithm):
     def with_part_for(self, task: Task, train: Ratings) -> Recommender:
         if task == "rating" or not isinstance(self.lists, str):
             return self
-        suitable = ImplicitALS() if train.implicit or train.disk is not None else default_lists()
+        suitable = ImplicitALS() if train.implicit or train.disk is not None else default_lists(self.ratings)
         return self.replace(lists=suitable)
 
     def hyper_parameters(self, task: Task) -> dict[str, Algorithm]:
@@ -196,8 +211,10 @@ class Recommender(Algorithm):
 
     def changed(self, model: FactorModel, change: Callable[[FactorModel], FactorModel]) -> FactorModel:
         lists = change(model.list_model)
-        if RATINGS in model.members:
-            found = combined(lists, change(model.members[RATINGS]))
+        if name := self.rating_member:
+            found = combined(
+                lists, lists.members[name] if name in lists.members else change(model.members[name])
+            )
         else:
             found = replace(lists, recipe=Recommender(ratings=None, lists=lists.recipe))
         return replace(found, origin=None if lists.origin is None else model)
@@ -215,7 +232,8 @@ class Recommender(Algorithm):
     ) -> FactorModel:
         """Train the part for lists, then the part for ratings; see `Algorithm.fit`.
 
-        With ``checkpoint``, the part for ratings saves its state beside it, in a file whose name ends in ``.ratings``.
+        A part for ratings that is a part of the lists, too, is trained once. With ``checkpoint``, it saves its state where
+        `Blend.fit` says. Otherwise it saves it beside the others, in a file whose name ends in ``.ratings``.
         """
         recipe = self
         if isinstance(train, Ratings):
@@ -230,6 +248,8 @@ class Recommender(Algorithm):
             note = f"{UNFINISHED}: the part for ratings was not trained"
             recipe = recipe.replace(ratings=None, lists=lists.recipe)
             return replace(lists, recipe=recipe, notes=(*lists.notes, note))
+        if recipe.rating_member in lists.members:
+            return combined(lists, lists.members[recipe.rating_member])
         ratings = predictor.fit(
             train, valid, checkpoint=beside(checkpoint, RATINGS), resume=beside(resume, RATINGS), **how
         )
@@ -271,7 +291,8 @@ def combined(lists: FactorModel, ratings: FactorModel) -> FactorModel:
         )
     recipe = Recommender(ratings=ratings.recipe, lists=lists.recipe)
     notes = dict.fromkeys((*lists.notes, *ratings.notes))
-    return replace(lists, recipe=recipe, notes=tuple(notes)).with_member(RATINGS, ratings)
+    found = replace(lists, recipe=recipe, notes=tuple(notes))
+    return found if recipe.rating_member in lists.members else found.with_member(RATINGS, ratings)
 
 
 def beside(path: str | Path | Checkpoint | None, name: str) -> Any:

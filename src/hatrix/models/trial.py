@@ -7,16 +7,18 @@ from typing import TYPE_CHECKING, Any, NamedTuple, TypeVar
 
 import numpy as np
 
+from hatrix._threads import one_blas_thread
 from hatrix.data.ratings import Ratings
+from hatrix.models import predictive
 from hatrix.models.baseline import Bias
-from hatrix.models.damping import DAMPED, damping
+from hatrix.models.damping import DAMPED
 from hatrix.models.fit import Algorithm
 from hatrix.models.model import Factors
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
-__all__ = ["MOST_RATINGS", "TRIAL", "with_factors", "with_usual"]
+__all__ = ["MOST_RATINGS", "TRIAL", "Contest", "with_factors", "with_usual"]
 
 SHARE, FACTORS, BIAS_EPOCHS = 0.3, 16, 3
 """Share of the epochs of a fit that a trial has, its number of factors, and the epochs of the biases alone."""
@@ -31,11 +33,25 @@ MOST_RATINGS = 200_000
 HELD_OUT, LEAST_HELD_OUT = 0.1, 50
 SURE = 2.5
 """So many standard errors must the squared errors of factors be below those of biases alone."""
+ROUNDING = 1e-12
+"""A smaller gain, as a share of the mean square of the ratings, is that of rounding."""
 SEED = 0
 TRIAL = "trial"
 """The first word of the note on a trial that changed nothing."""
 
 R = TypeVar("R", bound=Algorithm)
+
+
+class Contest(NamedTuple):
+    """When factors win a trial: its epochs at least and at most, and how sure the gain must be (see `SURE`).
+
+    ``draws`` is the number of posterior draws of the fit that the trial is for.
+    """
+
+    least_epochs: int = LEAST_EPOCHS
+    most_epochs: int = MOST_EPOCHS
+    sure: float = SURE
+    draws: int = 1
 
 
 class _Outcome(NamedTuple):
@@ -48,8 +64,15 @@ class _Outcome(NamedTuple):
     better: bool
 
 
+@one_blas_thread()
 def with_factors(
-    recipe: R, train: Ratings, usual: tuple[int, float], quicker: Callable[[R, float], R], *, threads: int
+    recipe: R,
+    train: Ratings,
+    usual: tuple[int, float],
+    quicker: Callable[[R, int], R],
+    *,
+    threads: int,
+    contest: Contest | None = None,
 ) -> tuple[R, tuple[str, ...]]:
     """Return a recipe with numbers for ``factors`` and ``init_scale``, and a note if a trial has decided on them.
 
@@ -61,13 +84,16 @@ def with_factors(
     usual
         The numbers that "auto" stands for otherwise.
     quicker
-        Make up for so many times fewer epochs in the recipe of a trial.
+        Make the recipe of a trial, which has so many epochs.
+    contest
+        The rules of the trial, if they are not the usual ones.
     """
+    rules = contest or Contest()
     left: Any = recipe
     undecided = left.factors == left.init_scale == "auto"
     full: Any = with_usual(recipe, usual)
-    epochs = min(int(SHARE * recipe.rounds), MOST_EPOCHS)
-    if not undecided or epochs < LEAST_EPOCHS:
+    epochs = min(int(SHARE * recipe.rounds), rules.most_epochs)
+    if not undecided or epochs < rules.least_epochs:
         return full, ()
     without = full.replace(factors=1, init_scale=0.0)
     part = _sample(train)
@@ -76,10 +102,11 @@ def with_factors(
             f"H010: factors are left out: {len(train):,} ratings are too few to tell whether they help; give factors to "
             "train them",
         )
-    small = full.replace(epochs=epochs, factors=min(full.factors, FACTORS), patience=None)
-    biases = Bias(epochs=BIAS_EPOCHS, **dict(zip(DAMPED, damping(recipe), strict=True)))
-    tried = quicker(small, recipe.rounds / epochs)
-    found = _tried(biases, tried, part, threads)
+    small = full.replace(factors=min(full.factors, FACTORS))
+    given = {name: getattr(recipe, name) for name in DAMPED if name in type(recipe).model_fields}
+    biases = Bias(epochs=BIAS_EPOCHS, **given).resolved(part)
+    tried = quicker(small, epochs)
+    found = _tried(biases, tried, part, threads, rules)
     if not np.isfinite(found.factors) and getattr(tried, "learning_rate", None) == getattr(
         small, "learning_rate", None
     ):
@@ -124,20 +151,33 @@ def _sample(train: Ratings) -> Ratings:
     return Ratings(user, item, value, train.users, train.items, scale=train.scale)
 
 
-def _tried(biases: Algorithm, factors: Algorithm, part: Ratings, threads: int) -> _Outcome:
+def _tried(biases: Algorithm, factors: Algorithm, part: Ratings, threads: int, rules: Contest) -> _Outcome:
     from hatrix.data.split import random
 
     split = random(part, HELD_OUT, seed=SEED)
     held_out = split.test
+    plain, found = (_learned(recipe, split.train, threads) for recipe in (biases, factors))
+    both = [plain.score(held_out.user, held_out.item)] * 2
+    if found.posterior is None:
+        others = [found.score(held_out.user, held_out.item)] * 2
+    else:
+        halves = predictive.expected_by_halves(
+            found, found.posterior, predictive.Pairs(held_out.user, held_out.item)
+        )
+        # An ordered probit cannot leave the scale, so that biases shall not leave it, either.
+        low, high = part.scale or (-np.inf, np.inf)
+        both, others = ([np.clip(one, low, high) for one in pair] for pair in (both, halves))
+    # The product of the errors of two halves has no Monte Carlo error; that of all draws is a quarter of their square, and
+    # the fit has more draws.
+    share = 1.0 if found.posterior is None else len(found.posterior.noise) / rules.draws
     squares = [
-        (_learned(recipe, split.train, threads).score(held_out.user, held_out.item) - held_out.value) ** 2
-        for recipe in (biases, factors)
+        (first - held_out.value) * (last - held_out.value) + share * (first - last) ** 2 / 4
+        for first, last in (both, others)
     ]
-    root = [float(np.sqrt(square.mean())) for square in squares]
+    root = [float(np.sqrt(max(square.mean(), 0.0))) for square in squares]
     gain = squares[0] - squares[1]
-    better = bool(
-        gain.mean() > SURE * gain.std() / np.sqrt(len(gain))
-    )  # not so where one is not a finite number
+    least = rules.sure * gain.std() / np.sqrt(len(gain)) + ROUNDING * np.square(held_out.value).mean()
+    better = bool(gain.mean() > least)  # not so where one is not a finite number
     return _Outcome(len(split.train), len(held_out), root[1], root[0], better)
 
 
