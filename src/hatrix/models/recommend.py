@@ -188,7 +188,7 @@ class TopN:
         if len(known) and width:
             ranked = self._by_risk(known, width) if self.risk is not None else self._by_score(known, width)
             items[~nobody], scores[~nobody] = ranked
-        basis, disliking = "model", {}
+        basis, disliking = "model", dict[int, str]()
         if nobody.any():
             basis, found, of_found = self._for_nobody(width)
             items[nobody, : len(found)], scores[nobody, : len(found)] = found, of_found
