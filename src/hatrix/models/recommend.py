@@ -199,8 +199,8 @@ class TopN:
                 items[at, : len(found)], scores[at, : len(found)] = found, of_found
         # A posterior has draws for users without ratings too: they are as its prior lets them be.
         labels = np.where(nobody, basis, np.where(model.user_count[rows] == 0, "prior", "model")).tolist()
-        for at, basis in disliking.items():
-            labels[at] = basis
+        for place, own in disliking.items():
+            labels[place] = own
         if model.bags and "prior" in labels:
             labels = _by_attributes(model, rows, labels)
         return Lists(items, scores, np.count_nonzero(items >= 0, axis=1), labels)
