@@ -46,6 +46,10 @@ SCRIPTS = {
         "The default recommender: what its weights were chosen by",
         "recommender.py --part choice",
     ),
+    "recommender-visitors": (
+        "New users who give low ratings alone",
+        "recommender.py --part visitors",
+    ),
     "blends": ("Blends of three recipes beside their best part", "recommender.py --part blends"),
     "blends-folds": (
         "A blend of recipes for ratings on the five folds of MovieLens 100K",

@@ -4,6 +4,7 @@
     python benchmarks/recommender.py --part lists     # the default beside all recipes that rank, with their defaults
     python benchmarks/recommender.py --part blends    # blends of three beside their best part, with the paired p-value
     python benchmarks/recommender.py --part folds     # a blend of recipes for ratings on u1..u5 of MovieLens 100K
+    python benchmarks/recommender.py --part visitors  # new users who give low ratings alone, on validation parts
     python benchmarks/recommender.py --part choice    # what the default's numbers were chosen by: validation parts alone
 
 Test parts are a fifth of each user's ratings (``split.per_user``, seed 42), and all items that a user has not rated are
@@ -25,7 +26,8 @@ from pathlib import Path
 import numpy as np
 
 import hatrix as hx
-from hatrix.models import blend
+from hatrix.evaluation.paired import Sums, compared
+from hatrix.models import blend, fold_in
 from hatrix.models.recommender import POPULARITY, SPECTRAL
 
 SETS = ("ml-100k", "ml-latest-small", "ml-1m")
@@ -194,8 +196,66 @@ def choice(threads: int) -> None:
         print(f"{name:26} {np.mean(gain):+.2%}")
 
 
+def visitors(threads: int) -> None:
+    """Print NDCG@20 of the items that visitors like, who are known by ratings below the middle of the scale alone.
+
+    A visitor who likes nothing gets the most popular items; before, any rating made a list of items like the one rated. A
+    fifth of the users are the visitors. The others train the default's part for lists. Test parts are left out.
+    """
+    print(f"{'data':16} {'ratings':>7} {'visitors':>8} {'popular':>8} {'alike':>8}  difference")
+    for data in SETS:
+        ratings = hx.split.per_user(hx.datasets.load(data, progress=False), 0.2, seed=42).train
+        rng = np.random.default_rng(0)
+        visits = rng.random(len(ratings.users)) < 0.2
+        model = hx.Recommender(ratings=None).fit(
+            ratings.take(~visits[ratings.user]), seed=1, threads=threads, progress=False
+        )
+        middle, high = float(np.mean(ratings.scale)), ratings.scale[1]
+        labels = ratings.items.labels[ratings.item]
+        start, rows = ratings.by_user
+        for count in (1, 4, 10):
+            found: list[tuple[float, float]] = []
+            for user in np.flatnonzero(visits):
+                mine = rows[start[user] : start[user + 1]]
+                low = mine[ratings.value[mine] < middle]
+                liked = labels[mine[ratings.value[mine] >= 0.8 * high]]
+                if len(low) < count or not len(liked) or len(found) == 300:
+                    continue
+                drawn = rng.choice(low, count, replace=False)
+                given = dict(zip(labels[drawn].tolist(), ratings.value[drawn].tolist(), strict=True))
+                found.append((_gain(model, given, liked), _gain(model, given, liked, alike=True)))
+            popular, alike = np.array(found).T
+            ones = np.ones(len(found))
+            gain = compared(Sums(popular, ones), Sums(alike, ones))
+            print(
+                f"{data:16} {count:7} {len(found):8} {popular.mean():8.4f} {alike.mean():8.4f}  "
+                f"{gain.value:+.4f} ({gain.low:+.4f} to {gain.high:+.4f})",
+                flush=True,
+            )
+
+
+def _gain(model: hx.FactorModel, given: dict[int, float], liked: np.ndarray, *, alike: bool = False) -> float:
+    """Return the NDCG@20 of a visitor's list; with ``alike``, as if low ratings were likes."""
+    before = fold_in.likes
+    if alike:
+        fold_in.likes = lambda _, value: np.ones(len(value), bool)
+    try:
+        listed = model.fold_in(given).recommend("new user", 20)["item"].to_numpy()
+    finally:
+        fold_in.likes = before
+    discount = 1 / np.log2(np.arange(2, 22))
+    return float(discount[np.isin(listed, liked)].sum() / discount[: len(liked)].sum())
+
+
 def main() -> None:
-    parts = {"run": run, "lists": lists, "blends": blends, "folds": folds, "choice": choice}
+    parts = {
+        "run": run,
+        "lists": lists,
+        "blends": blends,
+        "folds": folds,
+        "choice": choice,
+        "visitors": visitors,
+    }
     parser = argparse.ArgumentParser()
     parser.add_argument("--part", choices=parts, required=True)
     parser.add_argument("--threads", type=int, default=2)

@@ -188,16 +188,19 @@ class TopN:
         if len(known) and width:
             ranked = self._by_risk(known, width) if self.risk is not None else self._by_score(known, width)
             items[~nobody], scores[~nobody] = ranked
-        basis = "model"
+        basis, disliking = "model", dict[int, str]()
         if nobody.any():
             basis, found, of_found = self._for_nobody(width)
             items[nobody, : len(found)], scores[nobody, : len(found)] = found, of_found
             for at in np.flatnonzero(nobody & (rows >= 0) & (model.user_count[rows] > 0)):
                 items[at], scores[at] = -1, -np.inf
-                _, found, of_found = self._for_nobody(width, int(rows[at]))
+                basis_of_one, found, of_found = self._for_nobody(width, int(rows[at]))
+                disliking[int(at)] = basis_of_one
                 items[at, : len(found)], scores[at, : len(found)] = found, of_found
         # A posterior has draws for users without ratings too: they are as its prior lets them be.
         labels = np.where(nobody, basis, np.where(model.user_count[rows] == 0, "prior", "model")).tolist()
+        for place, own in disliking.items():
+            labels[place] = own
         if model.bags and "prior" in labels:
             labels = _by_attributes(model, rows, labels)
         return Lists(items, scores, np.count_nonzero(items >= 0, axis=1), labels)
@@ -315,7 +318,7 @@ class TopN:
 
     def _for_nobody(self, n: int, row: int = -1) -> tuple[str, NDArray[np.int64], NDArray[np.float64]]:
         """Return what the list of a user without a ranking of their own is ranked by, and the list with its scores."""
-        model, basis = self.model, basis_of(self.model, -1)
+        model, basis = self.model, basis_of(self.model, row)
         every = np.arange(len(model.items))
         if basis == "prior":
             scores = model.factors.over_draws(np.full(len(every), -1), every, None, self._reduced)
@@ -336,6 +339,8 @@ def basis_of(model: FactorModel, row: int) -> str:
         return "model" if model.user_count[row] else "prior"
     if model.posterior is not None:
         return "prior"
+    if row >= 0 and model.user_count[row]:  # a user who likes none of the items rated
+        return "popularity"
     return "bias" if model.item_bias.any() else "popularity"
 
 
@@ -426,7 +431,7 @@ def _is_nobody(model: FactorModel, rows: NDArray[np.int64]) -> NDArray[np.bool_]
     """
     nobody = (rows < 0) | (model.user_count[rows] == 0)
     if model.task == "ranking" and model.flat.user_factors.shape[1]:
-        nobody[:] = True
+        nobody[:] = True  # the next line asks all of them for factors
     nobody[nobody] = (rows[nobody] < 0) | ~model.user_factors[rows[nobody]].any(axis=1)
     return np.asarray(nobody)
 
