@@ -188,7 +188,9 @@ def test_predicted_ratings_count_for_users_that_a_ranking_part_knows(models):
     visitor = models["lists"].fold_in(dict.fromkeys(NEW, 1.0), user_id=0)
     assert visitor.members["2"].flat.user_factors[visitor.users.encode([0])].any()
     assert not visitor.user_factors[visitor.users.encode([0])].any()
-    assert visitor.explain(0, 5)["contribution"].abs().max() < 1e-4  # the little by which SpectralMF breaks ties
+    assert (
+        visitor.explain(0, 5)["contribution"].abs().max() < 1e-4
+    )  # the little by which SpectralMF breaks ties
 
 
 def test_a_recipe_without_factors_is_refused_where_only_factors_count():

@@ -232,14 +232,8 @@ class Blend(Algorithm):
         first = next(iter(members.values()))
         if first.origin is None:
             return composed(recipe, members)
-        items = model if first.items is model.items else None
-        ranked = [one for one in members.values() if one.task == "ranking" and one.user_factors.shape[1]]
-        if items is not None and ranked and not any(one.user_factors.any() for one in ranked):
-            # The user likes none of the items rated. Predicted ratings alone would put rarely rated items first.
-            *weights, constant = self.numbers
-            kept = [w * (part.task == "ranking") for w, part in zip(weights, self.recipes, strict=True)]
-            recipe = recipe.replace(weights=(*kept, constant))
-        return replace(composed(recipe, members, items=items), origin=model)
+        found = composed(recipe, members, items=model if first.items is model.items else None)
+        return replace(found, origin=model)
 
     @property
     def numbers(self) -> tuple[float, ...]:
