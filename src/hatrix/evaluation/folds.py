@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import multiprocessing
+import pickle
 import signal
 import time
 import warnings
@@ -12,11 +13,13 @@ from concurrent.futures import ProcessPoolExecutor, as_completed
 from concurrent.futures.process import BrokenProcessPool
 from dataclasses import dataclass
 from numbers import Integral
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from hatrix._checks import whole
+from hatrix._files import scratch
 from hatrix.data.ratings import Ratings
 from hatrix.data.split import Folds, Split, k_fold
 from hatrix.errors import DataError, ParameterError
@@ -352,8 +355,17 @@ def _begin(threads: int) -> None:
     threadpool_limits(threads)
 
 
+def _fold_of(path: Path, number: int) -> dict[str, Any]:
+    """Return the figures of one split of the job in a file."""
+    return pickle.loads(path.read_bytes()).fold(number)  # type: ignore[no-any-return]
+
+
 def _in_processes(job: _Job, processes: int) -> list[dict[str, Any]]:
-    """Folds in fresh processes; all of these end when this returns, however it does."""
+    """Return the figures of all folds, from fresh processes; all of these have ended then, however the call ends.
+
+    Workers read their jobs from files. If a worker ended before it had read a large job from a pipe, this process would wait
+    for ever in Python before 3.11.5.
+    """
     rows: dict[int, dict[str, Any]] = {}
     others = set(multiprocessing.active_children())
     pool = ProcessPoolExecutor(
@@ -363,9 +375,14 @@ def _in_processes(job: _Job, processes: int) -> list[dict[str, Any]]:
         initargs=(job.threads,),
     )
     try:
-        tasks = {pool.submit(job.alone(number).fold, number): number for number in range(len(job.splits))}
-        for task in as_completed(tasks):
-            rows[tasks[task]] = task.result()
+        with scratch() as folder:
+            tasks = {}
+            for number in range(len(job.splits)):
+                path = folder / str(number)
+                path.write_bytes(pickle.dumps(job.alone(number), pickle.HIGHEST_PROTOCOL))
+                tasks[pool.submit(_fold_of, path, number)] = number
+            for task in as_completed(tasks):
+                rows[tasks[task]] = task.result()
     except BrokenProcessPool:
         raise ParameterError(
             "a worker process ended before its fold was done: in a script, put what runs under "
