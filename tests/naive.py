@@ -158,7 +158,7 @@ def losses(start, other, weight, target, Y, X, bias, slope):
     return total
 
 
-def bpr(user, item, negatives, P, Q, bias, *, user_reg, item_reg, bias_reg, rate):
+def bpr(user, item, negatives, P, Q, bias, *, user_reg, item_reg, bias_reg, centre, rate):
     """One pass of Bayesian personalised ranking over given negatives, in place; returns Σ -ln σ(x)."""
     total = 0.0
     for u, i, j in zip(user, item, negatives, strict=True):
@@ -168,8 +168,8 @@ def bpr(user, item, negatives, P, Q, bias, *, user_reg, item_reg, bias_reg, rate
         P[u] += rate * (g * (q - r) - user_reg[u] * p)
         Q[i] += rate * (g * p - item_reg[i] * q)
         Q[j] += rate * (-g * p - item_reg[j] * r)
-        bias[i] += rate * (g - bias_reg * bias[i])
-        bias[j] -= rate * (g + bias_reg * bias[j])
+        bias[i] += rate * (g - bias_reg * (bias[i] - centre[i]))
+        bias[j] -= rate * (g + bias_reg * (bias[j] - centre[j]))
         total -= np.log(1 - g)
     return total
 

@@ -142,7 +142,7 @@ def test_tune_on_all_ratings_in_given_ranges(hatrix, films, tmp_path):
 @pytest.mark.parametrize(
     ("tokens", "searched", "tested"),
     [
-        (["blend", "--recipes", "bias,popular", "--range", "0.item-damping=1:9"], {"0.item_damping"}, "ndcg"),
+        (["blend", "--recipes", "mf,popular", "--range", "0.factors=1:4"], {"0.factors"}, "ndcg"),
         (
             ["recommender", "--ratings-by", "bias", "--metric", "rmse"],
             {"ratings.user_damping", "ratings.item_damping"},

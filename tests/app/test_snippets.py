@@ -158,7 +158,7 @@ def test_code_of_a_search(hatrix: Hatrix, home: Path) -> None:
     "flags",
     [
         ("recommender", "--lists-by", "popular", "--metric", "rmse", "--range", "ratings.epochs=1:3"),
-        ("blend", "--recipes", "bias,popular", "--range", "0.epochs=1:3"),
+        ("blend", "--recipes", "mf,popular", "--range", "0.epochs=1:3"),
     ],
 )
 def test_code_of_a_search_of_parts(hatrix: Hatrix, home: Path, flags: tuple[str, ...]) -> None:

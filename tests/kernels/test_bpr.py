@@ -8,11 +8,13 @@ import pytest
 import naive
 from hatrix.kernels import bpr, sgd
 
+CENTRE = (np.arange(100) % 7 / 10 - 0.3).astype(np.float32)
+
 
 def run(
     user, item, *, n_users, n_items, factors=6, candidates=1, bins=1, pool=None, seed=0, rate=0.05, Q=None
 ):
-    """One epoch; returns what it learned, what it started from, and its figures."""
+    """One epoch; returns what it learned, what it started from, and its figures. Biases are pulled to `CENTRE`."""
     rng = np.random.default_rng(seed)
     rows = rng.standard_normal((n_users, factors)) * 0.5, rng.standard_normal((n_items, factors)) * 0.5
     P, Q = sgd.aligned_rows(rows[0], np.float32), sgd.aligned_rows(rows[1] if Q is None else Q, np.float32)
@@ -27,7 +29,7 @@ def run(
     figures = [np.zeros(grid.bins**2) for _ in range(3)]
     bpr.update(factors, candidates)(
         np.arange(grid.bins**2), grid.edge, grid.user, grid.item, grid.bins, drawn.start, drawn.item, start,
-        item[order], P, Q, bias, *reg, np.float32(0.04), np.float32(rate), np.uint64(seed), *figures,
+        item[order], P, Q, bias, CENTRE[:n_items], *reg, np.float32(0.04), np.float32(rate), np.uint64(seed), *figures,
     )  # fmt: skip
     return (P[:, :factors], Q[:, :factors], bias), before, grid, figures
 
@@ -38,7 +40,9 @@ def test_one_pair_moves_as_its_gradient_says():
     after, before, _, (loss, _, used) = run(user, item, n_users=1, n_items=2)
     P, Q, bias = (array.astype(float) for array in before)
     want = P.copy(), Q.copy(), bias.copy()
-    total = naive.bpr([0], [0], [1], *want, user_reg=[0.02], item_reg=[0.03] * 2, bias_reg=0.04, rate=0.05)
+    total = naive.bpr(
+        [0], [0], [1], *want, user_reg=[0.02], item_reg=[0.03] * 2, bias_reg=0.04, centre=CENTRE, rate=0.05
+    )
     for got, wanted in zip(after, want, strict=True):
         np.testing.assert_allclose(got, wanted, atol=1e-6)
     assert (loss[0], used[0]) == (pytest.approx(total, rel=1e-5), 1)
@@ -61,7 +65,8 @@ def test_an_epoch_is_that_of_the_plain_loop():
     P, Q, bias = (array.astype(float) for array in before)
     total = naive.bpr(
         grid.user, grid.item, free[grid.user], P, Q, bias,
-        user_reg=np.full(n_users, 0.02), item_reg=np.full(n_items, 0.03), bias_reg=0.04, rate=0.05,
+        user_reg=np.full(n_users, 0.02), item_reg=np.full(n_items, 0.03), bias_reg=0.04, centre=CENTRE,
+        rate=0.05,
     )  # fmt: skip
     assert figures[2].sum() == len(user)  # one in four is free: 32 draws find it
     np.testing.assert_allclose(figures[0].sum(), total, rtol=1e-4)

@@ -213,7 +213,9 @@ def test_what_is_left_to_the_data_is_resolved_and_a_number_is_obeyed():
         0.05,
     )
     given = hx.BPR(factors=3, sampling="uniform", regularization=0.3)
-    assert given.resolved(train) == given.replace(candidates=16)
+    assert given.resolved(train) == given.replace(candidates=16, bias_regularization=1.0)
+    assert numbers.bias_regularization == 1.0
+    assert hx.BPR(candidates=5).resolved(train).bias_regularization == 0.01
     assert hx.BPR(candidates=1).resolved(train).sampling == "uniform"
     assert hx.BPR(candidates=7).resolved(without_taste()).candidates == 7
 

@@ -165,7 +165,9 @@ def test_predicted_ratings_that_have_a_part_in_the_lists_are_trained_once(rating
         assert list(changed.members) == ["0", "1", "2"]
         user = changed.users.labels[-1]
         assert changed.predict(user, 3) == same.predict(user, 3)
-    assert hx.Recommender(ratings="bayesian-mf").part("2") == hx.ImplicitALS()  # the lists have two parts
+    for apart in ("bayesian-mf", "bias", None):  # the lists have two parts
+        assert "2" not in hx.Recommender(ratings=apart).with_part_for("ranking", ratings).member_names
+    assert hx.Recommender(ratings="bias").fit(ratings, progress=False).rating_model.recipe.name == "bias"
 
 
 def test_lists_of_a_blend_without_a_part_for_ratings_are_changed(ratings):

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import TYPE_CHECKING, Annotated, ClassVar, Literal, final
+from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Literal, final
 
 import numpy as np
 from pydantic import Field
@@ -30,6 +30,8 @@ FEWEST_CANDIDATES, MOST_CANDIDATES, PER_CANDIDATE = 2, 16, 12
 """How many candidates "auto" stands for, and the directions above noise that call for one of them."""
 STRONG, WEAK = 0.05, 0.02
 """What regularization="auto" stands for: where "auto" takes few candidates, and otherwise."""
+FEW_CANDIDATES, TIED, FREE = 4, 1.0, 0.01
+"""With how many candidates biases stay near those that are usual; ``bias_regularization`` then, and with more."""
 
 
 @final
@@ -62,7 +64,7 @@ class _State(State):
         self.item_reg = np.full(self.n_items, penalty, np.float32)
         self.item_count = train.item_count
 
-    def epoch(self, epoch: int, *, rate: float, bias_reg: float, candidates: int) -> dict[str, float]:
+    def epoch(self, recipe: BPR, epoch: int, *, rate: float) -> dict[str, float]:
         from hatrix.kernels import bpr, schedule
 
         rng, v = np.random.default_rng((self.seed, epoch)), self.variables
@@ -71,14 +73,14 @@ class _State(State):
         )
         pool, key = bpr.Pool(self.pool, item_bin, grid.bins), rng.integers(2**63, dtype=np.uint64)
         loss, right, used = (np.zeros(grid.bins**2) for _ in range(3))
-        kernel = bpr.update(self.factors, candidates)
-        centre = usual_bias(v["item_bias"], self.item_count, self.item_count).astype(np.float32)
+        kernel = bpr.update(self.factors, recipe.drawn)
+        centre = recipe.usual_bias(v["item_bias"], self.item_count, self.item_count).astype(np.float32)
 
         def run_blocks(blocks: NDArray[np.int64]) -> None:
             kernel(
                 blocks, grid.edge, grid.user, grid.item, grid.bins, pool.start, pool.item, self.seen_start,
                 self.seen, v["user_factors"], v["item_factors"], v["item_bias"], centre, self.user_reg,
-                self.item_reg, np.float32(bias_reg), np.float32(rate), key, loss, right, used,
+                self.item_reg, np.float32(float(recipe.bias_regularization)), np.float32(rate), key, loss, right, used,
             )  # fmt: skip
 
         schedule.run_epoch(run_blocks, grid, epoch=epoch, threads=self.threads)
@@ -95,9 +97,9 @@ class BPR(Algorithm):
         Σ -ln σ(b_i + p_u·q_i - b_j - p_u·q_j) + ½ regularization (|p_u|² + |q_i|² + |q_j|²)
                                                + ½ bias_regularization ((b_i - c_i)² + (b_j - c_j)²)
 
-    by stochastic gradient descent; an epoch visits every pair once. ``c_i`` is the bias that is usual for the item's
-    popularity: 0.99 times the regression of all biases on the logarithm of 1 + the item's count and its square, fitted anew
-    before each epoch. So popularity as a whole is learned nearly without a penalty, and a single item is as far from it as
+    by stochastic gradient descent; an epoch visits every pair once. With more than four candidates, ``c_i`` is 0.
+    With fewer, it is the bias that is usual for the item's popularity: 0.99 times the regression of all biases on the
+    logarithm of 1 + the item's count and its square, fitted anew before each epoch. So popularity as a whole is learned nearly without a penalty, and a single item is as far from it as
     its pairs insist; users of whom little is known get nearly the list of `Popular`.
 
     ``sampling="uniform"`` draws j evenly among the items that the user has not; "popularity" as often as they occur in the
@@ -109,9 +111,10 @@ class BPR(Algorithm):
     of the training part that stand out of chance. ``candidates`` is a twelfth of their number, from 2 to 16: where
     tastes can hardly be told apart, the best of many candidates is often an item that the user would like, and no
     negative. ``sampling`` is "adaptive" with more than one candidate, and "uniform" with one. ``regularization`` is 0.05
-    where that leaves fewer than 16 candidates, and 0.02 otherwise. ``factors`` is 64; but if no direction except
-    popularity stands out, it is 0: then an item's score is the logarithm of 1 + its count, the lists are those of
-    `Popular`, and a note of the model says so (H010).
+    where that leaves fewer than 16 candidates, and 0.02 otherwise. ``bias_regularization`` is 1 with up to four candidates,
+    and 0.01 with more: an item that is the best of many is often pushed down, and its bias has to follow. ``factors`` is 64;
+    but if no direction except popularity stands out, it is 0: then an item's score is the logarithm of 1 + its count, the
+    lists are those of `Popular`, and a note of the model says so (H010).
 
     Notes
     -----
@@ -155,10 +158,8 @@ class BPR(Algorithm):
         description="weight of the squared factors",
         json_schema_extra={"tune": [0.001, 0.1, "log"]},
     )
-    bias_regularization: float = Field(
-        default=1.0,
-        ge=0,
-        le=100,
+    bias_regularization: Literal["auto"] | Annotated[float, Field(ge=0, le=100)] = Field(
+        default="auto",
         description="weight of the squared distance of a bias from that usual for its item's popularity",
         json_schema_extra={"tune": [0.01, 3.0, "log"]},
     )
@@ -182,6 +183,17 @@ class BPR(Algorithm):
         """The number of factors, which a resolved recipe has."""
         return int(self.factors)
 
+    @property
+    def drawn(self) -> int:
+        """The number of items drawn for each pair, which a resolved recipe has."""
+        return int(self.candidates) if self.sampling == "adaptive" else 1
+
+    def usual_bias(
+        self, bias: NDArray[Any], known: NDArray[np.int64], count: NDArray[np.int64]
+    ) -> NDArray[np.float64]:
+        """Return what biases of items are pulled to; see `hatrix.models.pairwise.usual_bias`."""
+        return usual_bias(bias, known, count) if self.drawn <= FEW_CANDIDATES else np.zeros(len(count))
+
     def resolved(self, train: Ratings) -> BPR:
         draws = self.sampling in ("auto", "adaptive") and self.candidates == "auto"
         if not draws and self.factors != "auto":
@@ -197,11 +209,13 @@ class BPR(Algorithm):
         """Return the recipe with numbers for what is left at "auto"."""
         given = self.candidates != "auto"
         candidates = int(self.candidates) if given else candidates
+        alone = self.sampling in ("uniform", "popularity")
         numbers = {
             "factors": factors,
             "candidates": candidates,
             "sampling": "adaptive" if candidates > 1 else "uniform",
             "regularization": WEAK if given or candidates == MOST_CANDIDATES else STRONG,
+            "bias_regularization": TIED if candidates <= FEW_CANDIDATES or alone else FREE,
         }
         left = {name: value for name, value in numbers.items() if getattr(self, name) == "auto"}
         return self.replace(**left) if left else self
@@ -216,8 +230,7 @@ class BPR(Algorithm):
         if isinstance(state, CountState):
             return {}
         rate = self.learning_rate * self.decay**epoch
-        candidates = int(self.candidates) if self.sampling == "adaptive" else 1
-        figures = state.epoch(epoch, rate=rate, bias_reg=self.bias_regularization, candidates=candidates)
+        figures = state.epoch(self, epoch, rate=rate)
         return {**figures, "learning_rate": rate}
 
     def finish(self, state: _State | CountState) -> Factors:

@@ -6,7 +6,7 @@ u draws item j, and π_u how often the new item, the steps of an epoch come to r
     Σ_{u in T} Σ_j w_uj ln(1 + exp(x_uj - s_u))  +  Σ_{u not in T} π_u Σ_{i of u} ln(1 + exp(s_u - x_ui))
         + ½ (n + Σ_u n_u π_u) (regularization |q|² + bias_regularization (b - c)²)
 
-x_ui is the score of what is fitted already, and c the bias that is usual for the item's popularity (`usual_bias`). Where
+x_ui is the score of what is fitted already, and c what biases are pulled to (`BPR.usual_bias`). Where
 the best of some candidates is drawn, π_u rises with s_u, and so does its slope: the balance is still the minimum of a
 convex function, which Newton's method finds.
 
@@ -21,7 +21,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 import numpy as np
 
 from hatrix.errors import DataError
-from hatrix.models.pairwise import picked, usual_bias
+from hatrix.models.pairwise import picked
 from hatrix.models.terms import LEAST_PENALTY, Given, Row
 
 if TYPE_CHECKING:
@@ -145,7 +145,7 @@ class _Task(NamedTuple):
 def pairwise_item(model: FactorModel, given: Given) -> Row:
     """The row of a new item."""
     recipe: Any = model.recipe
-    candidates = recipe.candidates if recipe.sampling == "adaptive" else 1
+    candidates = recipe.drawn
     crowd: Crowd = model.fixed.crowd
     rivals, having = [], []
     for user in given.other[model.user_count[given.other] > 0]:
@@ -160,10 +160,10 @@ def pairwise_item(model: FactorModel, given: Given) -> Row:
     crowd = Crowd(*(array[apart] for array in crowd))
     rows = np.ones((len(having) + len(crowd.user), k + 1), np.float32)
     rows[:, :-1] = np.concatenate([model.user_factors[having], crowd.factors])
-    penalty = np.append(np.full(k, recipe.regularization), recipe.bias_regularization)
+    penalty = np.append(np.full(k, recipe.regularization), float(recipe.bias_regularization))
     entries = len(having) if recipe.sampling == "popularity" else 1
     centre = np.zeros(k + 1)
-    centre[-1:] = usual_bias(model.item_bias, model.item_count, np.array([len(having)]))
+    centre[-1:] = recipe.usual_bias(model.item_bias, model.item_count, np.array([len(having)]))
     x = _rest(_Task(rows, np.array(rivals, np.float32), crowd, entries, candidates, penalty, centre))
     return Row(x[-1], x[:-1])
 

@@ -74,12 +74,14 @@ ListPart = Annotated[
 def default_lists(predictor: Algorithm | None) -> Algorithm:
     """Return the recipe that makes the lists of ratings in memory, beside the recipe that predicts ratings.
 
-    Predicted ratings have a part in the lists, unless they come from a posterior, whose many draws would make lists slow.
+    Predicted ratings have a part in the lists, unless there are no factors, or a posterior whose many draws would make lists
+    slow.
     """
     from hatrix.models.blend import Blend
 
     parts, weights = [ImplicitALS(), SpectralMF(popularity=POPULARITY)], [1.0, SPECTRAL]
-    if predictor is not None and not predictor.member_names and "posterior" not in predictor.extras:
+    fields = {} if predictor is None or predictor.member_names else type(predictor).model_fields
+    if predictor is not None and "factors" in fields and "posterior" not in predictor.extras:
         parts, weights = [*parts, predictor], [*weights, PREDICTED]
     return Blend(parts, weights=(*weights, 0.0), standardized=True)
 
@@ -103,9 +105,9 @@ class Recommender(Algorithm):
     ratings
         The recipe that predicts ratings, or its name; None for lists alone.
     lists
-        The recipe that ranks items, or its name. "auto" is a `Blend` of `ImplicitALS`, `SpectralMF` and the recipe of
-        ``ratings`` for ratings (of the first two if ``ratings`` is None, a `Blend` or has a posterior), and `ImplicitALS`
-        alone for clicks and for ratings on disk.
+        The recipe that ranks items, or its name. "auto" is `ImplicitALS` for clicks and for ratings on disk. For ratings in
+        memory it is a `Blend` of `ImplicitALS`, `SpectralMF` and the recipe of ``ratings``; the last one is left out if it
+        has no factors or has a posterior.
 
     Notes
     -----
