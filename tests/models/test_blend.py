@@ -193,6 +193,23 @@ def test_predicted_ratings_count_for_users_that_a_ranking_part_knows(models):
     )  # the little by which SpectralMF breaks ties
 
 
+def test_predicted_ratings_count_where_only_popularity_stands_beside_them(ratings):
+    model = hx.Blend([hx.Popular(), hx.BiasedMF(factors=4)], weights=(1.0, 2.0, 0.0)).fit(
+        ratings, progress=False
+    )
+    flat = model.members["1"].flat
+    same(model.user_factors @ model.item_factors.T, 2 * (flat.user_factors @ flat.item_factors.T))
+    assert model.recommend(3, 3).attrs["fallback"] == {}
+
+
+def test_a_blend_whose_factors_are_all_zero_says_what_it_lacks(ratings):
+    nothing = hx.BiasedMF(factors=1, init_scale=0.0)
+    model = hx.Blend([hx.Popular(), nothing], weights=(1.0, 1.0, 0.0)).fit(ratings, progress=False)
+    assert model.recommend(3, 3).attrs["fallback"] == {}  # the popular list is the model's own
+    with pytest.raises(DataError, match="blend model has no factors"):
+        model.similar_items(3, 2)
+
+
 def test_a_recipe_without_factors_is_refused_where_only_factors_count():
     with pytest.raises(ParameterError, match="bias has no factors"):
         hx.Blend(["bias", "popular"])

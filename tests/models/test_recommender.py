@@ -149,6 +149,31 @@ def test_lists_that_are_left_to_the_data(ratings, tmp_path):
     assert not hx.Recommender(lists="spectral-mf").out_of_core
 
 
+@pytest.mark.parametrize(
+    "lists", [LISTS_BY, hx.BPR(factors=3, epochs=4), hx.Popular()], ids=lambda recipe: recipe.name
+)
+def test_models_for_lists_alone_can_do_what_their_recipe_can(ratings, lists, tmp_path):
+    clicks = hx.Ratings.from_columns(ratings.user, ratings.item)
+    new = hx.Ratings.from_columns([61, 61], [3, 12])
+    model, alone = (recipe.fit(clicks, progress=False) for recipe in (hx.Recommender(lists=lists), lists))
+    for changed, same in (
+        (model.fold_in({3: 1.0}, user_id=61), alone.fold_in({3: 1.0}, user_id=61)),
+        (model.update(new), alone.update(new)),
+        (model.update(new).forget(61, refit=True), alone.update(new).forget(61, refit=True)),
+        (model.fold_in_item({3: 1.0}, item_id=99), alone.fold_in_item({3: 1.0}, item_id=99)),
+    ):
+        assert changed.recipe == hx.Recommender(ratings=None, lists=same.recipe)
+        users = changed.users.labels[-1:].tolist()
+        np.testing.assert_array_equal(changed.scores(users), same.scores(users))
+        if len(changed.items) > 1:
+            assert (
+                changed.recommend(users[0], 3)["item"].tolist()
+                == same.recommend(users[0], 3)["item"].tolist()
+            )
+    model.update(new).save(tmp_path / "model.hatrix")
+    assert hx.load(tmp_path / "model.hatrix").fold_in({3: 1.0}).recommend("new user", 3)["item"].size == 3
+
+
 def test_predicted_ratings_that_have_a_part_in_the_lists_are_trained_once(ratings, tmp_path):
     model = hx.Recommender().fit(ratings, progress=False)
     assert list(model.members) == ["0", "1", "2"]

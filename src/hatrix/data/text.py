@@ -347,7 +347,7 @@ def _are_quotes_around(piece: bytes, mark: bytes) -> bool:
 
 
 def end_of_plain(text: bytes, separator: str, at: int, end: int) -> int:
-    """Return where the first record from ``at`` on begins that has several lines or quotes that DuckDB reads differently."""
+    """Return the offset of the first record from ``at`` on that spans lines or has quotes that DuckDB reads differently."""
     some_records = _plain_records(separator)
     while at < end and (found := some_records.match(text, at, end)):
         at = found.end()

@@ -50,7 +50,7 @@ class Range(NamedTuple):
         return self.short(trial.suggest_float(name, self.low, self.high, log=self.log))
 
     def in_study(self, value: Any) -> Any:
-        """Return what stands for a value in a study, which keeps no tuples: the text of a choice among tuples."""
+        """Return the value as a study can store it: a choice among tuples becomes a text."""
         return str(value) if self._are_texts else value
 
     def of_study(self, value: Any) -> Any:

@@ -511,7 +511,7 @@ class _Search:
         loss, top = min(complete, key=lambda pair: pair[0])  # the first of equals
         epochs = int(top.user_attrs["epochs"])
         values = self._values(top)
-        # Where none is better than the recipe as given, the data are asked anew for what it leaves to them.
+        # If no trial was better, the recipe comes back as it was given, and its fit resolves every "auto" anew.
         changes = ({} if top.number == 0 else values) | (
             {f"{self.prefix}epochs": epochs} if self.stops else {}
         )

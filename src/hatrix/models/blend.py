@@ -336,12 +336,14 @@ def composed(
 def _flats_of_lists(models: Sequence[FactorModel]) -> list[Factors]:
     """Return the factors and biases of parts that make lists together.
 
-    A user without factors in all parts that rank, such as one who likes none of the items rated, gets the most popular ones.
+    A user without factors in any part that ranks, such as one who likes none of the items rated, gets the most popular ones.
     Predicted ratings alone would put rarely rated items first.
     """
-    known = np.any(
-        [model.flat.user_factors.any(axis=1) for model in models if model.task == "ranking"], axis=0
-    )
+    ranking = [model.flat for model in models if model.task == "ranking"]
+    informed = [flat.user_factors.any(axis=1) for flat in ranking if flat.user_factors.shape[1]]
+    if not informed:  # only popularity stands beside the predicted ratings
+        return [_flat_of_lists(model) for model in models]
+    known = np.any(informed, axis=0)
     return [
         flat if model.task == "ranking" else flat._replace(user_factors=flat.user_factors * known[:, None])
         for model, flat in zip(models, map(_flat_of_lists, models), strict=True)

@@ -98,10 +98,10 @@ class BPR(Algorithm):
                                                + ½ bias_regularization ((b_i - c_i)² + (b_j - c_j)²)
 
     by stochastic gradient descent; an epoch visits every pair once. With more than four candidates, ``c_i`` is 0. With
-    fewer, it is the bias that is usual for the item's popularity: 0.99 times the regression of all biases on the logarithm of
-    1 + the item's count and its square, fitted anew before each epoch. So popularity as a whole is learned nearly without a
-    penalty, and a single item is as far from it as its pairs insist; users of whom little is known get nearly the list of
-    `Popular`.
+    fewer, it is the bias that is usual for the item's popularity: 0.99 times the regression of all biases on the
+    logarithm of 1 + the item's count and its square, fitted anew before each epoch. So popularity as a whole is learned
+    nearly without a penalty, and a single item is as far from it as its pairs insist; users of whom little is known get
+    nearly the list of `Popular`.
 
     ``sampling="uniform"`` draws j evenly among the items that the user has not; "popularity" as often as they occur in the
     training part; "adaptive" draws ``candidates`` of them evenly and takes the one that scores highest, which the user would

@@ -238,8 +238,9 @@ def _reasons(model: FactorModel, user: int, given: Given) -> _Reasons:
             ]
         )
     width = model.user_factors.shape[1]
-    if not len(given.other) and model.posterior is None:
-        return _Reasons(np.zeros(width), np.zeros(width), np.zeros((0, width)), np.zeros(0))
+    n, liked = len(given.other), model.task == "rating" or model.user_factors[user].any()
+    if model.posterior is None and not (n and liked):
+        return _Reasons(np.zeros(width), np.zeros(width), np.zeros((n, width)), np.zeros(n))
     draws = model.user_bias.shape[1] if model.user_bias.ndim == 2 else 1
     with solvable(len(given.other)):
         found = _terms(model, user, given, draws)
@@ -267,7 +268,7 @@ def _terms(model: FactorModel, user: int, given: Given, draws: int) -> Terms:
 
 def _fit(row: NDArray[Any], reasons: _Reasons, item_factors: NDArray[Any]) -> float | None:
     """The share of the variance of ``row · item_factors[i]`` over the items that the ratings account for."""
-    if not item_factors.shape[1]:
+    if not row.any():
         return None
     rows = item_factors.astype(np.float64)
     scores, rest = rows @ row.astype(np.float64), rows @ (row - reasons.total()[0])

@@ -11,7 +11,7 @@ Each algorithm answers with the row that its own objective wants, given the rati
 `Popular`                     nothing for a user; for an item, its count
 `SpectralMF`                  the projection of the user's row, or of the item's column
 `BPR`                         the minimiser of its objective over a sample of items, or of users
-those three, `ImplicitALS`    no factors for a user who likes none of the items rated (`hatrix.models.terms.likes`)
+the last two, `ImplicitALS`   no factors for a user who likes none of the items rated (`hatrix.models.terms.likes`)
 `BayesianMF`                  for each posterior draw, a draw from the conditional posterior (`hatrix.models.conditional`),
                               around what its attributes and who rated what say
 ============================  =========================================================================================
@@ -101,14 +101,14 @@ class Fixed:
 
     @property
     def model(self) -> FactorModel:
-        """The model whose values these are."""
+        """Return the model whose values these are."""
         model = self._model()
         assert model is not None, "the model is gone: keep it as long as its values are asked for"
         return model
 
     @property
     def base(self) -> FactorModel:
-        """The model that training left, before updates."""
+        """Return the model that training left, before updates."""
         return self._base or self.model
 
     @cached_property
@@ -210,7 +210,7 @@ def fold_in(
     attributes: Mapping[str, Any] | None = None,
 ) -> FactorModel:
     """See `FactorModel.fold_in`."""
-    if model.members:
+    if model.is_made_of_models:
         return _of_members(
             model,
             lambda one, known: fold_in(one, ratings, user_id=user_id, attributes=known),
@@ -249,7 +249,7 @@ def fold_in_item(
     attributes: Mapping[str, Any] | None = None,
 ) -> FactorModel:
     """See `FactorModel.fold_in_item`."""
-    if model.members:
+    if model.is_made_of_models:
         return _of_members(
             model,
             lambda one, known: fold_in_item(one, ratings, item_id=item_id, attributes=known),
@@ -301,7 +301,7 @@ def _of_members(
 def members_of(model: FactorModel) -> list[FactorModel]:
     """Return the models with factors of their own that a model is made of."""
     if not model.members:
-        return [model]
+        return [model.list_model]
     own = [] if model.recipe.weighted_members(model) else [model.list_model]
     inside = [one for member in model.members.values() for one in members_of(member)]
     return [one for one in own if one is not model] + inside
@@ -397,13 +397,6 @@ def _of_likes(fold: Fold) -> Fold:
             return found
         return found._replace(factors=np.zeros_like(found.factors))
 
-    def terms_of(model: FactorModel, given: Given) -> Terms:
-        assert terms is not None
-        found = terms(model, given)
-        if given.side == ITEM or likes(model, given.value).any():
-            return found
-        return Terms(np.zeros_like(found.base), np.zeros_like(found.each))
-
     def rows(model: FactorModel, many: Many, threads: int) -> Rows:
         assert many_rows is not None
         found = many_rows(model, many, threads)
@@ -412,7 +405,7 @@ def _of_likes(fold: Fold) -> Fold:
         liked = np.append(0, np.cumsum(likes(model, many.value)))[many.start]
         return found._replace(factors=np.where(np.diff(liked)[:, None] > 0, found.factors, 0.0))
 
-    return Fold(row, terms and terms_of, many_rows and rows)
+    return Fold(row, terms, many_rows and rows)
 
 
 def _counted(model: FactorModel, given: Given) -> Row:

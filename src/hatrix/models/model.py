@@ -193,6 +193,18 @@ class FactorModel(Answers):
         return replace(self, **shared, members=members)
 
     @property
+    def is_made_of_models(self) -> bool:
+        """Whether fold-ins, updates and removals go to the models that this one is made of (`Algorithm.changed`)."""
+        return bool(self.members) or self.recipe.list_recipe is not self.recipe
+
+    @cached_property
+    def has_factors(self) -> bool:
+        """Whether factors tell items apart: False where all are zero, too, as in a model of biases alone."""
+        if self.origin is not None and self.origin.items is self.items:
+            return self.origin.has_factors
+        return bool(self.item_factors.any())
+
+    @property
     def has_intervals(self) -> bool:
         """Whether predicted ratings come with intervals, because the model that predicts them has a posterior."""
         return self._predictor.posterior is not None

@@ -425,12 +425,12 @@ def _by_attributes(model: FactorModel, rows: NDArray[np.int64], labels: list[str
 
 
 def _is_nobody(model: FactorModel, rows: NDArray[np.int64]) -> NDArray[np.bool_]:
-    """Which users are unknown, or have nothing that a ranking of their own could come from.
+    """Return which users get a list that is not their own: unknown ones, and those without a row to rank by.
 
     In a model that ranks, a user with ratings and without factors likes none of the items rated.
     """
     nobody = (rows < 0) | (model.user_count[rows] == 0)
-    if model.task == "ranking" and model.flat.user_factors.shape[1]:
+    if model.task == "ranking" and model.has_factors:
         nobody[:] = True  # the next line asks all of them for factors
     nobody[nobody] = (rows[nobody] < 0) | ~model.user_factors[rows[nobody]].any(axis=1)
     return np.asarray(nobody)

@@ -49,8 +49,8 @@ MOST_CELLS, SPARSE = 1 << 26, 60
 MANY, SWAPS, TRIES = 0.1, 4, 16
 """The share of pairs dealt twice that makes a matrix full, the swaps of each pair that mix one, and the tries of a pair."""
 NO_SIGNAL = (
-    "H010: no direction but popularity stands out of chance in the training ratings, so factors cannot help: the model has "
-    "none, and its lists are those of Popular"
+    "H010: apart from popularity, the training ratings show no pattern beyond chance, so the model has no factors, and its "
+    "lists are those of Popular"
 )
 """The note on a fit that found this out."""
 SEED = 17

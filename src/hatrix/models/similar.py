@@ -35,12 +35,18 @@ def similar(
     n = whole("n", n)
     one_of("metric", metric, METRICS)
     refuse_lists(f"{side}_id", label)
-    ids, factors, scale, table = (
-        (model.items, model.item_factors, np.asarray(model.balance), model.item_table)
+    ids, factors, scale, table, count = (
+        (model.items, model.item_factors, np.asarray(model.balance), model.item_table, model.item_count)
         if side == "item"
-        else (model.users, model.user_factors, 1 / np.asarray(model.balance), model.user_table)
+        else (
+            model.users,
+            model.user_factors,
+            1 / np.asarray(model.balance),
+            model.user_table,
+            model.user_count,
+        )
     )
-    if not factors.shape[1]:
+    if not model.has_factors:
         raise DataError(
             f"a {model.recipe.name} model has no factors, so no {side} resembles another: fit a factorization such as "
             "BiasedMF or ImplicitALS"
@@ -51,7 +57,8 @@ def similar(
         raise DataError(f"{unknown}: give an id that was trained on")
     if not factors[row].any():
         raise DataError(
-            f"{side} {label!r} has no training ratings, so it is not known which {side}s resemble it"
+            f"{side} {label!r} has no {'factors' if count[row] else 'training ratings'}, so it is not known which {side}s "
+            "resemble it"
         )
     found, score = _nearest(factors, scale, row, n, metric)
     frame = pd.DataFrame({side: ids.decode(found), "score": score})

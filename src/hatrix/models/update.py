@@ -45,7 +45,7 @@ ALTERNATING, SWEEPS = ("als", "implicit-als"), 15
 @one_blas_thread()
 def update(model: FactorModel, new: Ratings, *, sweeps: int = 2, threads: int | None = None) -> FactorModel:
     """See `FactorModel.update`."""
-    if model.members:
+    if model.is_made_of_models:
         return model.recipe.changed(model, lambda one: update(one, new, sweeps=sweeps, threads=threads))
     sweeps, threads = whole("sweeps", sweeps), thread_count(threads)
     _check_base(model)
@@ -84,7 +84,7 @@ def update(model: FactorModel, new: Ratings, *, sweeps: int = 2, threads: int | 
 @one_blas_thread()
 def forget(model: FactorModel, user_id: Any, *, refit: bool = False) -> FactorModel:
     """See `FactorModel.forget`."""
-    if model.members:
+    if model.is_made_of_models:
         return model.recipe.changed(model, lambda one: forget(one, user_id, refit=refit))
     _check_base(model)
     refit = yes_or_no("refit", refit)
