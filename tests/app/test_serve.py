@@ -114,6 +114,7 @@ def mapping(running: Running, version: str) -> int:
     return sum(version in Path(f"/proc/{child}/maps").read_text() for child in children_of(running))
 
 
+@pytest.mark.campaign
 def test_several_processes_swap_alike(path, files):
     with serving(path, "--workers", "2", "--no-access-log") as running:
         load = Load(running, files)

@@ -86,11 +86,12 @@ def test_a_daemonic_process_fits_the_folds_one_after_the_other():
     assert any("may not start others, so the folds run one after the other" in line for line in said)
 
 
-def test_a_list_of_splits_is_taken_in_either_place(result, ratings):
+@pytest.mark.parametrize("processes", [1, pytest.param(2, marks=pytest.mark.campaign)])
+def test_a_list_of_splits_is_taken_in_either_place(result, ratings, processes):
     parts = list(hx.split.k_fold(ratings, 3, seed=0))
     for one in (
-        hx.cross_validate(RECIPE, parts, progress=False),
-        hx.cross_validate(RECIPE, ratings, folds=parts, processes=2),
+        hx.cross_validate(RECIPE, parts, processes=processes, progress=False),
+        hx.cross_validate(RECIPE, ratings, folds=parts, processes=processes, progress=False),
     ):
         assert one.folds["rmse"].tolist() == result.folds["rmse"].tolist()
 

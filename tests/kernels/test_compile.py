@@ -48,11 +48,14 @@ def entries(cache: Path) -> list[Path]:
     return sorted(path for path in cache.rglob("*") if path.is_file())
 
 
+MF = "MF(factors=12, epochs=3)"
 ALS = "ALS(factors=12, epochs=3)"
 BAYESIAN = "BayesianMF(factors=3, epochs=6, burn_in=1, draws=2)"
 
 
-@pytest.mark.parametrize("recipe", [ALS, pytest.param(BAYESIAN, marks=pytest.mark.campaign)])
+@pytest.mark.parametrize(
+    "recipe", [MF, *(pytest.param(other, marks=pytest.mark.campaign) for other in (ALS, BAYESIAN))]
+)
 def test_kernels_just_compiled_and_from_the_cache_give_the_same_bits(tmp_path, recipe):
     outputs, files = [], []
     for _ in range(2):

@@ -28,12 +28,6 @@ def campaign(mutations: int, seed: int, timeout: int) -> dict[str, int]:
     return found
 
 
-def test_mutated_models_are_refused_or_answer():
-    found = campaign(30, 1, 500)
-    assert found["loaded"] > 3
-    assert found["answers"] > 60
-
-
 @pytest.mark.campaign
 @pytest.mark.timeout(3600)
 def test_many_mutated_models_are_refused_or_answer():

@@ -247,6 +247,7 @@ KILLED = """
 """
 
 
+@pytest.mark.campaign
 def test_killed_while_training_it_goes_on_to_the_same_bits(ratings, tmp_path):
     ratings.to_frame().to_csv(tmp_path / "ratings.csv", index=False)
     command = [sys.executable, "-c", textwrap.dedent(KILLED), str(tmp_path)]

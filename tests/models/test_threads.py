@@ -215,7 +215,13 @@ def no_more(one: float, two: float) -> bool:
 
 
 @pytest.mark.skipif((os.cpu_count() or 1) < 2, reason="one core: BLAS has one thread anyway")
-@telling_algorithms
+@pytest.mark.parametrize(
+    "name",
+    [
+        name if name == "bayesian-mf" else pytest.param(name, marks=pytest.mark.campaign)
+        for name in ALGORITHMS
+    ],
+)
 def test_a_fit_takes_no_more_processor_time_with_two_threads_of_blas(name):
     one, two = processor_times(name)
     assert no_more(one, two), (one, two)
