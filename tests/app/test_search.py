@@ -69,6 +69,17 @@ def test_compare_in_json_on_rankings(hatrix, films):
     }  # fmt: skip
 
 
+def test_compare_of_a_blend(hatrix, films):
+    spec = "blend:recipes=mf+als,weights=0.5+0.5+0"
+    done = hatrix("compare", films, spec, "mf", *COLUMNS, "--seed", "0", "--json", "-q")
+    assert done.status == 0, done
+    facts = json.loads(done.out)
+    rmse = {row["model"]: row["rmse"] for row in facts["models"]}
+    split = hx.split.per_user(hx.read(films, user="who", item="film", rating="stars"), seed=0)
+    blend = hx.Blend(["mf", "als"], weights=(0.5, 0.5, 0.0))
+    assert rmse[spec] == hx.evaluate(blend.fit(split.train, seed=0, progress=False), split.test).rmse
+
+
 def test_compare_warns_in_lines(hatrix, films):
     done = hatrix("compare", films, "mf:factors=20,epochs=300,learning-rate=0.01", *COLUMNS)
     assert done.status == 0
@@ -86,6 +97,8 @@ def test_compare_warns_in_lines(hatrix, films):
         (["mf:=3"], ["'=3' is no hyper-parameter"]),
         (["mf", "--relevant-from", "4"], ["relevant_from=4", "ndcg"]),
         (["mf:factors=0"], ["mf:factors=0", "greater than or equal to 1"]),
+        (["blend:recipes=mf"], ["blend:recipes=mf", "at least 2"]),
+        (["blend:recipes=mf+mff"], ["blend:recipes=mf+mff", "'mff'"]),
         (["mf:decay=1"], ["MF has no decay"]),
         (["mf:patience=2"], ["valid"]),
         (["mf", "--metric", "accuracy"], ["'accuracy'", "choose from"]),

@@ -7,7 +7,7 @@ import warnings
 from contextlib import nullcontext
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, Literal
+from typing import TYPE_CHECKING, Annotated, Any, Literal, get_args, get_origin
 
 from cyclopts import Group, Parameter
 
@@ -46,7 +46,7 @@ Named = Annotated[
     str,
     Parameter(
         help=f"one or more of {', '.join(models.ALGORITHMS)}, each with hyper-parameters where wanted: "
-        "biased-mf:factors=32,epochs=30"
+        "biased-mf:factors=32,epochs=30 or blend:recipes=svdpp+als"
     ),
 ]
 
@@ -243,8 +243,9 @@ def tune(
 
 
 def _specified(spec: str) -> Algorithm:
-    """The recipe of ``biased-mf:factors=32,epochs=30``."""
+    """Return the recipe of ``biased-mf:factors=32,epochs=30``; several values of a list have ``+`` between them."""
     name, _, settings = spec.partition(":")
+    kind = recipe_named(name)
     values: dict[str, Any] = {}
     for part in filter(None, settings.split(",")):
         key, equals, value = part.partition("=")
@@ -252,12 +253,20 @@ def _specified(spec: str) -> Algorithm:
             raise ParameterError(
                 f"{spec}: {part!r} is no hyper-parameter: write name=value, as in biased-mf:factors=32"
             )
-        values[key.strip().replace("-", "_")] = None if value.lower() == "none" else value.strip()
-    kind = recipe_named(name)
+        field = key.strip().replace("-", "_")
+        values[field] = None if value.lower() == "none" else value.strip()
+        if _is_list(kind, field):
+            values[field] = [part.strip() for part in value.split("+")]
     try:
         return kind(**values)
     except ParameterError as error:
         raise ParameterError(f"{spec}: {error}") from None
+
+
+def _is_list(kind: type[Algorithm], field: str) -> bool:
+    """Return whether a hyper-parameter is a list of values, or may be one."""
+    annotation = kind.model_fields[field].annotation if field in kind.model_fields else None
+    return any(get_origin(each) is tuple for each in (annotation, *get_args(annotation)))
 
 
 def _space(recipe: Algorithm, texts: list[str]) -> dict[str, Any] | None:
