@@ -19,7 +19,7 @@ endif
 versions := tests/data tests/kernels tests/models tests/evaluation tests/test_imports.py \
 	$(addprefix tests/app/test_,cli.py defaults.py feedback.py protocol.py recommend_command.py replies.py search.py \
 	service.py service_feedback.py service_properties.py service_schema.py store.py update_command.py) \
-	--ignore tests/models/test_forging.py --ignore tests/evaluation/test_search_pages.py \
+	--ignore tests/models/test_forging.py --ignore tests/models/test_threads.py --ignore tests/evaluation/test_search_pages.py \
 	--ignore tests/evaluation/test_notebook.py
 
 # The tests run in two processes more than there are cores (tests/conftest.py), because they often wait for servers, browsers
