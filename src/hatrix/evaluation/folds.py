@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import dataclasses
 import multiprocessing
-import pickle
 import signal
 import time
 import warnings
@@ -13,13 +12,11 @@ from concurrent.futures import ProcessPoolExecutor, as_completed
 from concurrent.futures.process import BrokenProcessPool
 from dataclasses import dataclass
 from numbers import Integral
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from hatrix._checks import whole
-from hatrix._files import scratch
 from hatrix.data.ratings import Ratings
 from hatrix.data.split import Folds, Split, k_fold
 from hatrix.errors import DataError, ParameterError
@@ -355,17 +352,8 @@ def _begin(threads: int) -> None:
     threadpool_limits(threads)
 
 
-def _fold_of(path: Path, number: int) -> dict[str, Any]:
-    """Return the figures of one split of the job in a file."""
-    return pickle.loads(path.read_bytes()).fold(number)  # type: ignore[no-any-return]
-
-
 def _in_processes(job: _Job, processes: int) -> list[dict[str, Any]]:
-    """Return the figures of all folds, from fresh processes; all of these have ended then, however the call ends.
-
-    Workers read their jobs from files. If a worker ended before it had read a large job from a pipe, this process would wait
-    for ever in Python before 3.11.5.
-    """
+    """Return the figures of all folds, from fresh processes; all of these have ended then, however the call ends."""
     rows: dict[int, dict[str, Any]] = {}
     others = set(multiprocessing.active_children())
     pool = ProcessPoolExecutor(
@@ -375,14 +363,9 @@ def _in_processes(job: _Job, processes: int) -> list[dict[str, Any]]:
         initargs=(job.threads,),
     )
     try:
-        with scratch() as folder:
-            tasks = {}
-            for number in range(len(job.splits)):
-                path = folder / str(number)
-                path.write_bytes(pickle.dumps(job.alone(number), pickle.HIGHEST_PROTOCOL))
-                tasks[pool.submit(_fold_of, path, number)] = number
-            for task in as_completed(tasks):
-                rows[tasks[task]] = task.result()
+        tasks = {pool.submit(job.alone(number).fold, number): number for number in range(len(job.splits))}
+        for task in as_completed(tasks):
+            rows[tasks[task]] = task.result()
     except BrokenProcessPool:
         raise ParameterError(
             "a worker process ended before its fold was done: in a script, put what runs under "
@@ -393,5 +376,8 @@ def _in_processes(job: _Job, processes: int) -> list[dict[str, Any]]:
             child.terminate()
         raise
     finally:
+        if len(rows) < len(job.splits) and (queue := getattr(pool, "_call_queue", None)) is not None:
+            # Nobody reads any more. Python before 3.11.5 would wait for ever to send a large job to a worker that ended.
+            queue._reader.close()
         pool.shutdown(wait=True, cancel_futures=True)
     return [rows[number] for number in range(len(job.splits))]

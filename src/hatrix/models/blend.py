@@ -246,10 +246,8 @@ class Blend(Algorithm):
         found, at = np.ones(model.item_factors.shape[1]), 0
         for name in self.member_names:
             part = slice(at, at := at + model.members[name].flat.item_factors.shape[1])
-            squares = [
-                np.square(rows[:, part], dtype=np.float64).sum()
-                for rows in (model.user_factors, model.item_factors)
-            ]
+            sides = (rows[:, part] for rows in (model.user_factors, model.item_factors))
+            squares = [np.einsum("nk,nk->", rows, rows, dtype=np.float64) for rows in sides]
             if all(squares):
                 found[part] = (squares[0] / len(model.users) / (squares[1] / len(model.items))) ** 0.25
         return found

@@ -228,19 +228,19 @@ def _added(parts: list[tuple[float, _Reasons]]) -> _Reasons:
 
 def _reasons(model: FactorModel, user: int, given: Given) -> _Reasons:
     """The terms of the user's row, draws side by side as in `Factors.flat`; of a blend, those of its members."""
+    width, n = model.user_factors.shape[1], len(given.other)
+    nothing = _Reasons(np.zeros(width), np.zeros(width), np.zeros((n, width)), np.zeros(n))
+    if model.task == "ranking" and not model.user_factors[user].any():
+        return nothing  # the user likes none of these items
     if blended := model.recipe.weighted_members(model):
-        if not model.user_factors[user].any():  # whatever the members say, none of it counts
-            blended = [(0.0, member) for _, member in blended]
         return _added(
             [
                 (weight, _reasons(member, user, given._replace(attributes=_attributes(member, user))))
                 for weight, member in blended
             ]
         )
-    width = model.user_factors.shape[1]
-    n, liked = len(given.other), model.task == "rating" or model.user_factors[user].any()
-    if model.posterior is None and not (n and liked):
-        return _Reasons(np.zeros(width), np.zeros(width), np.zeros((n, width)), np.zeros(n))
+    if not n and model.posterior is None:
+        return nothing
     draws = model.user_bias.shape[1] if model.user_bias.ndim == 2 else 1
     with solvable(len(given.other)):
         found = _terms(model, user, given, draws)
